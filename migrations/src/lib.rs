@@ -1,0 +1,2 @@
+//! Numbered, frozen, idempotent steps of the sled index.
+#![forbid(unsafe_code)]
