@@ -1,0 +1,7 @@
+//! prefixd: an LLM server on MLX that never computes the same prompt prefix twice.
+//!
+//! Modules in data-flow order: a request enters through `api`, becomes tokens in `prompt`, is scheduled, computed by
+//! an `engine` (on `mlx`), and its prefix is kept by the `prefixd-cache` crate.
+
+pub mod engine;
+pub mod mlx;
