@@ -1,0 +1,4 @@
+//! The batch scheduler.
+
+mod handle;
+mod message;
