@@ -40,7 +40,8 @@ pub struct Scheduler<E: Engine> {
     pub(super) owner: Owner,
     pub(super) inbox: Receiver<Message>,
     pub(super) shared: Arc<Shared>,
-    /// Restores that came back, by ticket. Room for one per row, so a reader thread never waits here.
+    /// Restores that came back, by ticket. Unbounded, since the bound is elsewhere: one message a restore, and a row
+    /// restores once; a bound here could block a reader behind sequences that were abandoned meanwhile.
     pub(super) restored: (Sender<(u64, Restored)>, Receiver<(u64, Restored)>),
     pub(super) tickets: u64,
     pub(super) waiting: VecDeque<Submission>,
@@ -62,7 +63,7 @@ impl<E: Engine> Scheduler<E> {
         shared: Arc<Shared>,
     ) -> Self {
         let batch = engine.empty();
-        let restored = crossbeam_channel::bounded(options.max_batch);
+        let restored = crossbeam_channel::unbounded();
         Self {
             engine,
             cache,

@@ -58,9 +58,9 @@ def say(text, answer):
     return {"user": text, "expect": {"text": answer}}
 
 
-def document(r, budget, count, dense, held, unseen_layouts=None):
+def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None):
     """A world and its text of at most `budget` tokens as `count(text)` measures them."""
-    w = World(r, dense, held)
+    w = World(r, dense, held, kinds)
     parts, used, misses = [pick(r, HEAD)], 16, 0
     while misses < 4 and used < budget - 10:
         before = dict(w.stated) if budget - used < 700 else None
@@ -198,10 +198,10 @@ def small_talk(r):
     return {"messages": system, "turns": turns}
 
 
-def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts=None):
+def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts=None, kinds=None):
     """One conversation over a document that leaves room for its turns inside `budget` tokens."""
     room = budget - 40 * n - 20
-    w, text = document(r, max(room, 80), count, dense, held, unseen_layouts)
+    w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds)
     if not w.facts:
         return small_talk(r)
     turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .1}[kind])

@@ -211,7 +211,7 @@ def coding_tools(r, held, written):
         required.append("description")
     if extra > .6:
         props["timeout"] = {"type": "number", "description": "Optional timeout in milliseconds"}
-    shell = declare(pick(r, SHELL), pick(r, SHELL_SAYS) + " " + guidance(r, int(r.random() * 120)), props, required)
+    shell = declare(pick(r, split(SHELL, held)), pick(r, SHELL_SAYS) + " " + guidance(r, int(r.random() * 120)), props, required)
     others = []
     for name in r.sample(CODING, 3 + int(r.random() * 7)):
         ps = r.sample(CODING_PARAMS, 1 + int(r.random() * 3))

@@ -19,11 +19,11 @@ def sample(r, xs, n):
 
 
 class World:
-    def __init__(self, r, dense, held=False):
+    def __init__(self, r, dense, held=False, kinds=None):
+        self.families = kinds or (["person"] if dense and r.random() < .4 else KIND_WEIGHTS)
         self.r, self.dense, self.held, self.vocab = r, dense, held, VOCAB[held]
         self.stated = {}
         self.qualified = r.random() < .15
-        self.few_attributes = {}
         v = self.vocab
         if dense:
             self.firsts, self.lasts = sample(r, v.first, 20), sample(r, v.last, 15)
@@ -101,13 +101,13 @@ class World:
 
     def scattered(self, n):
         """About `n` facts whose subjects and attributes repeat in no order."""
-        kind = pick(self.r, KIND_WEIGHTS)
+        kind = pick(self.r, self.families)
         out = [self.state(self.subject(kind), self.attribute(kind)) for _ in range(n)]
         return [f for f in out if f]
 
     def records(self, rows, columns):
         """A matrix: the attributes, and one list of facts (None where already stated) per subject."""
-        kind = pick(self.r, KIND_WEIGHTS)
+        kind = pick(self.r, self.families)
         attributes = self.attributes(kind, columns)
         matrix = []
         for s in self.subjects(kind, rows):
