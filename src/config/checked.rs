@@ -168,8 +168,10 @@ fn default_cache_dir(faults: &mut Faults) -> Option<PathBuf> {
     found
 }
 
+/// RAM of the machine, or of the control group where that is less. 0 when the system does not tell: then shares of it
+/// are 0 and sizes must be given in bytes.
 fn total_ram_bytes() -> u64 {
-    let mut system = sysinfo::System::new();
+    let Ok(mut system) = sysinfo::System::new() else { return 0 };
     system.refresh_memory();
     system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()))
 }

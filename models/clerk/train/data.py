@@ -8,7 +8,7 @@ from chat import conversation, small_talk
 from tools import agent, tool_task
 
 ROW = 65536
-CHARS_PER_TOKEN = 2.75
+CHARS_PER_TOKEN = 2.7
 
 
 def roughly(text):
@@ -24,7 +24,7 @@ def draw(r, budget):
         return tool_task(r, min(budget, 4000), roughly, False)
     if k < .27 and budget > 700:
         return agent(r, budget, roughly, False)
-    share = r.uniform(.12, .5)
+    share = r.uniform(.15, .7)
     n = max(3, int(budget * share / 40))
     kind = "chat" if k < .5 else "mixed"
     return conversation(r, budget, roughly, r.random() < .65, False, kind, n)

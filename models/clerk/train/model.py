@@ -6,7 +6,7 @@ keep documents apart. The row length never changes, so the graph is compiled onc
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 CONFIG = {
     "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 384, "num_hidden_layers": 9,
@@ -43,15 +43,22 @@ def affine(x, bits):
 
 
 def rotate(x, cos, sin):
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    a, b = x.float().chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
 def angles(positions, base):
     """`cos`, `sin` of shape [B, 1, T, head_dim / 2]."""
     inverse = base ** (-torch.arange(0, DIM, 2, device=positions.device, dtype=torch.float32) / DIM)
     a = positions[:, None, :, None].float() * inverse
-    return a.cos().bfloat16(), a.sin().bfloat16()
+    return a.cos(), a.sin()
+
+
+def attend(q, k, v, mask):
+    """Flex attention on a GPU; on a CPU, where it has no gradient, plain attention with a boolean mask."""
+    if isinstance(mask, BlockMask):
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
 class Attention(nn.Module):
@@ -67,7 +74,7 @@ class Attention(nn.Module):
         k = rotate(self.k_norm(self.k_proj(x).view(b, t, KV_HEADS, DIM)).transpose(1, 2), *rope)
         v = self.v_proj(x).view(b, t, KV_HEADS, DIM).transpose(1, 2)
         k, v = torch.where(coarse, affine(k, 8), k), torch.where(coarse, affine(v, 4), v)
-        y = flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask, enable_gqa=True)
+        y = attend(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -131,15 +138,16 @@ def positions_of(doc):
 
 def listed(blocks):
     """A boolean block matrix as counts and indices, the layout BlockMask wants."""
-    return blocks.sum(-1).to(torch.int32)[None, None], blocks.to(torch.int8).argsort(-1, descending=True, stable=True).to(torch.int32)[None, None]
+    return blocks.sum(-1).to(torch.int32)[None, None], blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True).to(torch.int32)[None, None]
 
 
 def masks_of(doc):
     """Block masks of one packed row for local (False) and global (True) layers, built block by block."""
     t = doc.shape[1]
     d = doc[0]
-    if t % BLOCK or t < 8 * BLOCK:
-        return {g: create_block_mask(rule(d, g), 1, None, t, t, device=d.device) for g in (False, True)}
+    if not doc.is_cuda:
+        i = torch.arange(t)
+        return {g: rule(d, g)(0, 0, i[:, None], i[None, :])[None, None] for g in (False, True)}
     lo, hi = d.view(-1, BLOCK)[:, 0], d.view(-1, BLOCK)[:, -1]
     i = torch.arange(t // BLOCK, device=d.device)
     q, k = i[:, None], i[None, :]

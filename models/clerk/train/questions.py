@@ -109,8 +109,8 @@ And that of {s}?
 Also for {s}.""".split("\n")
 RECALL = [("What was your last answer?", -1), ("Repeat your last answer.", -1), ("Say that again.", -1),
           ("What was your first answer?", 0), ("Repeat your first answer.", 0), ("What did you answer first?", 0),
-          ("Once more, please.", -1), ("What was the first value you gave me?", 0), ("Sorry, what was that?", -1),
-          ("What was the first thing I asked for?", 0), ("Tell me your first answer again.", 0), ("Please repeat.", -1)]
+          ("Once more, please.", -1), ("Give me your very first answer again.", 0), ("Sorry, what was that?", -1),
+          ("Which answer did you give first?", 0), ("Tell me your first answer again.", 0), ("Please repeat.", -1)]
 WHO = ["About whom did I ask first?", "Who was my first question about?", "Whose entry did I ask for first?",
        "Which name did I ask about first?", "Who did I start with?", "What name was in my first question?"]
 
