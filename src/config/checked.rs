@@ -120,9 +120,12 @@ impl Config {
         let ram_bytes = total_ram_bytes();
         let File { server, scheduler, kv, cache, log } = file;
         let block_tokens = faults.at_least("cache.block_tokens", cache.block_tokens, 16);
-        let prefill_step_tokens = faults.at_least("scheduler.prefill_step_size", scheduler.prefill_step_size, 16);
+        let prefill_step_tokens =
+            faults.at_least("scheduler.prefill_step_size", scheduler.prefill_step_size, 16);
         if server.api_keys.iter().any(|key| key.trim().is_empty()) {
-            faults.0.push("server.api_keys holds an empty key; expected keys of at least one character".into());
+            faults
+                .0
+                .push("server.api_keys holds an empty key; expected keys of at least one character".into());
         }
         let config = Self {
             host: server.host,
@@ -157,7 +160,9 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     let budget_bytes = faults.size("cache.disk_budget", &cache.disk_budget, disk_bytes);
     let free_floor_bytes = faults.size("cache.disk_free_floor", &cache.disk_free_floor, disk_bytes);
     let disk = DiskConfig { dir, budget_bytes, free_floor_bytes, write_queue_bytes, readers };
-    cache.enabled.then_some(CacheConfig { ram_bytes: resident_bytes, disk: (budget_bytes > 0).then_some(disk) })
+    cache
+        .enabled
+        .then_some(CacheConfig { ram_bytes: resident_bytes, disk: (budget_bytes > 0).then_some(disk) })
 }
 
 fn default_cache_dir(faults: &mut Faults) -> Option<PathBuf> {
@@ -173,7 +178,9 @@ fn default_cache_dir(faults: &mut Faults) -> Option<PathBuf> {
 fn total_ram_bytes() -> u64 {
     let Ok(mut system) = sysinfo::System::new() else { return 0 };
     system.refresh_memory();
-    system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()))
+    system
+        .cgroup_limits()
+        .map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()))
 }
 
 /// The size of the file system that holds `dir`, or its nearest ancestor that exists.
@@ -190,7 +197,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("prefixd.toml");
         std::fs::write(&path, text).unwrap();
-        let overrides = Overrides { config: Some(path), cache_dir: Some(dir.path().into()), ..Overrides::default() };
+        let overrides =
+            Overrides { config: Some(path), cache_dir: Some(dir.path().into()), ..Overrides::default() };
         Config::check(File::read(&overrides)?)
     }
 
@@ -206,7 +214,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("prefixd.toml");
         std::fs::write(&path, "[server]\nport = 1\nhost = \"::1\"\n").unwrap();
-        let overrides = Overrides { config: Some(path), port: Some(2), no_cache: true, ..Overrides::default() };
+        let overrides =
+            Overrides { config: Some(path), port: Some(2), no_cache: true, ..Overrides::default() };
         let config = Config::check(File::read(&overrides).unwrap()).unwrap();
         assert_eq!((config.host.as_str(), config.port), ("::1", 2));
         assert!(config.cache.is_none());
@@ -220,7 +229,8 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let error = written("[scheduler]\nmax_batch = 0\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\n").unwrap_err();
+        let error = written("[scheduler]\nmax_batch = 0\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\n")
+            .unwrap_err();
         assert_eq!(error.faults.len(), 3, "{error}");
         for key in ["scheduler.max_batch", "cache.ram_budget", "cache.block_tokens"] {
             assert!(error.to_string().contains(key), "{error}");

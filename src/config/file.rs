@@ -128,14 +128,17 @@ pub struct Log {
 impl File {
     /// Reads the default, the file that `overrides` names, and the overrides, in rising precedence.
     pub fn read(overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut table: toml::Table = toml::from_str(DEFAULT).map_err(|error| ConfigError::default_file(&error))?;
+        let mut table: toml::Table =
+            toml::from_str(DEFAULT).map_err(|error| ConfigError::default_file(&error))?;
         if let Some(path) = &overrides.config {
             let text = std::fs::read_to_string(path).map_err(|error| ConfigError::file(path, &error))?;
-            let given: toml::Table = toml::from_str(&text).map_err(|error| ConfigError::file(path, &error))?;
+            let given: toml::Table =
+                toml::from_str(&text).map_err(|error| ConfigError::file(path, &error))?;
             overlay(&mut table, given);
         }
         let origin = overrides.config.as_deref().unwrap_or(Path::new("config/default.toml"));
-        let mut file: Self = table.try_into().map_err(|error: toml::de::Error| ConfigError::file(origin, &error))?;
+        let mut file: Self =
+            table.try_into().map_err(|error: toml::de::Error| ConfigError::file(origin, &error))?;
         file.apply(overrides.clone());
         Ok(file)
     }

@@ -31,7 +31,11 @@ impl FromStr for Size {
         let refuse = || format!("`{text}` is not a size; expected something like 8GB, 512MiB or 25%");
         if let Some(percent) = text.trim().strip_suffix('%') {
             let percent: f64 = percent.trim().parse().map_err(|_| refuse())?;
-            return if (0.0..=100.0).contains(&percent) { Ok(Self::Share(percent / 100.0)) } else { Err(refuse()) };
+            return if (0.0..=100.0).contains(&percent) {
+                Ok(Self::Share(percent / 100.0))
+            } else {
+                Err(refuse())
+            };
         }
         text.parse::<ByteSize>().map(|size| Self::Bytes(size.as_u64())).map_err(|_| refuse())
     }

@@ -66,9 +66,24 @@ impl Sampling {
             ("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1"),
-            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0, "above 0, at most 100"),
-            ("presence_penalty", self.presence_penalty, (-2.0..=2.0).contains(&self.presence_penalty), "-2 to 2"),
-            ("frequency_penalty", self.frequency_penalty, (-2.0..=2.0).contains(&self.frequency_penalty), "-2 to 2"),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0,
+                "above 0, at most 100",
+            ),
+            (
+                "presence_penalty",
+                self.presence_penalty,
+                (-2.0..=2.0).contains(&self.presence_penalty),
+                "-2 to 2",
+            ),
+            (
+                "frequency_penalty",
+                self.frequency_penalty,
+                (-2.0..=2.0).contains(&self.frequency_penalty),
+                "-2 to 2",
+            ),
         ];
         for (field, found, fine, expected) in rules {
             if !fine {
@@ -138,7 +153,11 @@ impl Sampler {
             let answered = self.generated.keys().filter(|id| self.prompt.binary_search(id).is_err());
             for id in self.prompt.iter().chain(answered) {
                 if let Some(logit) = logits.get_mut(*id as usize) {
-                    *logit = if *logit > 0.0 { *logit / s.repetition_penalty } else { *logit * s.repetition_penalty };
+                    *logit = if *logit > 0.0 {
+                        *logit / s.repetition_penalty
+                    } else {
+                        *logit * s.repetition_penalty
+                    };
                 }
             }
         }
@@ -163,8 +182,12 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let s = &self.sampling;
-        let mut candidates: Vec<(u32, f32)> =
-            logits.iter().enumerate().filter(|(_, logit)| logit.is_finite()).map(|(id, logit)| (id as u32, logit / s.temperature)).collect();
+        let mut candidates: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, logit)| logit.is_finite())
+            .map(|(id, logit)| (id as u32, logit / s.temperature))
+            .collect();
         // Equal logits order by id, so that a draw never depends on the sort.
         candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if s.top_k > 0 {
@@ -216,7 +239,8 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
 
 fn log_softmax_top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let norm = log_sum_exp(logits);
-    let mut order: Vec<(u32, f32)> = logits.iter().enumerate().map(|(id, logit)| (id as u32, logit - norm)).collect();
+    let mut order: Vec<(u32, f32)> =
+        logits.iter().enumerate().map(|(id, logit)| (id as u32, logit - norm)).collect();
     let count = count.min(order.len());
     if count == 0 {
         return Vec::new();
@@ -245,7 +269,9 @@ mod tests {
     #[test]
     fn the_same_seed_draws_the_same_tokens_and_another_does_not() {
         let logits: Vec<f32> = (0..50).map(|i| (i % 7) as f32 * 0.3).collect();
-        let with = |seed| choices(Sampling { temperature: 1.0, seed: Some(seed), ..Sampling::default() }, &logits, 40);
+        let with = |seed| {
+            choices(Sampling { temperature: 1.0, seed: Some(seed), ..Sampling::default() }, &logits, 40)
+        };
         assert_eq!(with(7), with(7));
         assert_ne!(with(7), with(8));
     }
@@ -260,7 +286,7 @@ mod tests {
 
     #[test]
     fn top_k_min_p_and_top_p_each_cut_the_tail() {
-        let logits = [2.0, 1.9, 1.0, -4.0];
+        let logits = [2.0, 1.9, 1.0, -1.0];
         let warm = Sampling { temperature: 1.0, seed: Some(3), ..Sampling::default() };
         let drawn = |s: Sampling| choices(s, &logits, 500).into_iter().max();
         assert_eq!(drawn(Sampling { top_k: 2, ..warm.clone() }), Some(1));
@@ -274,7 +300,8 @@ mod tests {
         let logits = [1.0, 0.9, 0.0];
         let frequent = Sampling { frequency_penalty: 0.2, ..Sampling::default() };
         assert_eq!(choices(frequent, &logits, 3), [0, 1, 0]);
-        let mut repeated = Sampler::new(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, &[0], None);
+        let mut repeated =
+            Sampler::new(Sampling { repetition_penalty: 2.0, ..Sampling::default() }, &[0], None);
         assert_eq!(repeated.choose(&mut logits.to_vec(), &[]).id, 1);
         let biased = Sampling { logit_bias: vec![(2, 5.0), (99, 5.0)], ..Sampling::default() };
         assert_eq!(choices(biased, &logits, 1), [2]);

@@ -70,7 +70,10 @@ impl SimEngine {
 
     /// The same engine, watched.
     #[must_use]
-    pub fn with_hook(mut self, hook: impl FnMut(SimCall) -> Result<(), EngineError> + Send + 'static) -> Self {
+    pub fn with_hook(
+        mut self,
+        hook: impl FnMut(SimCall) -> Result<(), EngineError> + Send + 'static,
+    ) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
@@ -120,7 +123,11 @@ fn tensor(name: &str, part: Part, entries: &[u64]) -> TensorBytes {
 fn entries(payload: &Payload, name: &str, tokens: usize) -> Result<Option<Vec<u64>>, EngineError> {
     let Some(tensor) = payload.tensor(name) else { return Ok(None) };
     if tensor.data.len() != tokens * 8 {
-        return Err(EngineError::Block(format!("{name} has {} bytes; expected {}", tensor.data.len(), tokens * 8)));
+        return Err(EngineError::Block(format!(
+            "{name} has {} bytes; expected {}",
+            tensor.data.len(),
+            tokens * 8
+        )));
     }
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     Ok(Some(tensor.data.chunks_exact(8).map(word).collect()))

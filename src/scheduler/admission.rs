@@ -61,7 +61,8 @@ impl<E: Engine> Scheduler<E> {
             .chain(&self.rows)
             .map(|sequence| grown(&sequence.request))
             .sum();
-        let bytes = (taken + grown(&submission.request)).saturating_mul(self.engine.info().kv_bytes_per_token);
+        let bytes =
+            (taken + grown(&submission.request)).saturating_mul(self.engine.info().kv_bytes_per_token);
         taken == 0 || bytes <= self.options.live_bytes
     }
 
@@ -73,7 +74,9 @@ impl<E: Engine> Scheduler<E> {
         let prompt = &submission.request.prompt;
         self.prefilling.iter().any(|other| {
             let theirs = &other.sequence.request;
-            let common = || prompt.iter().zip(&theirs.prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
+            let common = || {
+                prompt.iter().zip(&theirs.prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1)
+            };
             let block = self.options.block_tokens;
             theirs.tenant == submission.request.tenant
                 && other.sequence.kept_tokens + block <= theirs.prompt.len()
@@ -94,7 +97,8 @@ impl<E: Engine> Scheduler<E> {
         let (ticket, sender) = (self.tickets, self.restored.0.clone());
         let window = self.engine.info().window_tokens.unwrap_or(0);
         // The next token sees `window` tokens, itself included.
-        let window_from = if window == 0 { lookup.tokens } else { (lookup.tokens + 1).saturating_sub(window) };
+        let window_from =
+            if window == 0 { lookup.tokens } else { (lookup.tokens + 1).saturating_sub(window) };
         self.restoring.push(Restoring { ticket, sequence, wanted_tokens: lookup.tokens, began });
         if let Some(cache) = &mut self.cache {
             let done = Box::new(move |restored| {
@@ -129,7 +133,9 @@ impl<E: Engine> Scheduler<E> {
                 cache.absorb(&restored);
             }
             // An abandoned sequence is gone already; what was read stays useful in RAM.
-            let Some(at) = self.restoring.iter().position(|restoring| restoring.ticket == ticket) else { continue };
+            let Some(at) = self.restoring.iter().position(|restoring| restoring.ticket == ticket) else {
+                continue;
+            };
             let Restoring { mut sequence, wanted_tokens, began, .. } = self.restoring.swap_remove(at);
             if restored.tokens < wanted_tokens {
                 tracing::warn!(wanted_tokens, restored_tokens = restored.tokens, reason = ?restored.failure, "a block was lost; looking up again");
@@ -153,7 +159,8 @@ impl<E: Engine> Scheduler<E> {
         };
         match kv {
             Ok(kv) => {
-                let tokens_of = |tier| imported.iter().filter(move |b| b.tier == tier).map(|b| b.used_tokens).sum();
+                let tokens_of =
+                    |tier| imported.iter().filter(move |b| b.tier == tier).map(|b| b.used_tokens).sum();
                 let usage = &mut sequence.usage;
                 usage.resident_tokens = tokens_of(Tier::Resident);
                 usage.disk_tokens = tokens_of(Tier::Disk);

@@ -125,7 +125,8 @@ impl Handle {
             return refused(SubmitError::Busy { waiting, limit: self.queue_limit });
         }
         let (events, stream) = Stream::channel(request.max_tokens);
-        match self.inbox.try_send(Message::Submit(Submission { request, events, submitted: Instant::now() })) {
+        match self.inbox.try_send(Message::Submit(Submission { request, events, submitted: Instant::now() }))
+        {
             Ok(()) => Ok(stream),
             Err(TrySendError::Full(_)) => refused(SubmitError::Busy { waiting, limit: self.queue_limit }),
             Err(TrySendError::Disconnected(_)) => refused(SubmitError::Closed),
@@ -154,7 +155,10 @@ impl Handle {
             return Err(SubmitError::Empty);
         }
         if prompt.len() >= info.context_tokens {
-            return Err(SubmitError::TooLong { prompt_tokens: prompt.len(), context_tokens: info.context_tokens });
+            return Err(SubmitError::TooLong {
+                prompt_tokens: prompt.len(),
+                context_tokens: info.context_tokens,
+            });
         }
         if let Some(at) = prompt.iter().position(|token| *token as usize >= info.vocab) {
             return Err(SubmitError::Vocabulary { token: prompt[at], at, vocab: info.vocab });

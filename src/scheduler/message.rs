@@ -154,7 +154,9 @@ pub enum SubmitError {
         limit: usize,
     },
     /// The prompt leaves no room for an answer.
-    #[error("the prompt has {prompt_tokens} tokens; this model's context is {context_tokens} tokens, answer included")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens; this model's context is {context_tokens} tokens, answer included"
+    )]
     TooLong {
         /// Tokens of the prompt.
         prompt_tokens: usize,

@@ -29,7 +29,13 @@ impl<E: Engine> Scheduler<E> {
     }
 
     /// Keeps one block. False when there is no cache or the engine cannot export it: then nothing after it is kept.
-    fn keep(&mut self, sequence: &mut Sequence, kv: &E::Kv, row: usize, range: std::ops::Range<usize>) -> bool {
+    fn keep(
+        &mut self,
+        sequence: &mut Sequence,
+        kv: &E::Kv,
+        row: usize,
+        range: std::ops::Range<usize>,
+    ) -> bool {
         let (Some(cache), Some(lease)) = (&mut self.cache, &mut sequence.lease) else { return false };
         let tokens = &sequence.tokens[range.clone()];
         if !cache.advance(lease, tokens) {

@@ -130,7 +130,9 @@ impl<E: Engine> Scheduler<E> {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Submit(submission) if self.draining.is_some() => self.refuse(submission),
+            Message::Submit(submission) if self.draining.is_some() => {
+                self.refuse(submission, &Failure::ShuttingDown)
+            }
             Message::Submit(submission) => self.waiting.push_back(submission),
             Message::Job(job) => self.owner.execute(job),
             Message::Clear(done) => {
@@ -143,20 +145,21 @@ impl<E: Engine> Scheduler<E> {
             Message::Drain(deadline) => {
                 self.draining = Some(self.draining.map_or(deadline, |earlier| earlier.min(deadline)));
                 self.shared.status.lock().condition = Condition::Draining;
-                for submission in std::mem::take(&mut self.waiting) {
-                    self.refuse(submission);
-                }
             }
         }
     }
 
-    fn refuse(&self, submission: Submission) {
+    fn refuse(&self, submission: Submission, failure: &Failure) {
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        submission.events.try_send(Event::Failed(Failure::ShuttingDown)).ok();
+        // A client that left needs no answer.
+        submission.events.try_send(Event::Failed(failure.clone())).ok();
     }
 
     fn outcome(&mut self, connected: bool) -> StepOutcome {
-        let busy = !(self.waiting.is_empty() && self.restoring.is_empty() && self.prefilling.is_empty() && self.rows.is_empty());
+        let busy = !(self.waiting.is_empty()
+            && self.restoring.is_empty()
+            && self.prefilling.is_empty()
+            && self.rows.is_empty());
         let late = self.draining.is_some_and(|deadline| (self.options.clock)() >= deadline);
         if late {
             self.fail_all(&Failure::ShuttingDown);
@@ -169,9 +172,13 @@ impl<E: Engine> Scheduler<E> {
         if computing { StepOutcome::Worked } else { StepOutcome::Idle }
     }
 
-    /// Ends every sequence badly and gives everything back.
+    /// Ends every sequence badly, waiting ones included, and gives everything back.
     pub(super) fn fail_all(&mut self, failure: &Failure) {
-        let mut sequences: Vec<Sequence> = self.restoring.drain(..).map(|restoring| restoring.sequence).collect();
+        for submission in std::mem::take(&mut self.waiting) {
+            self.refuse(submission, failure);
+        }
+        let mut sequences: Vec<Sequence> =
+            self.restoring.drain(..).map(|restoring| restoring.sequence).collect();
         sequences.extend(self.prefilling.drain(..).map(|prefilling| prefilling.sequence));
         sequences.append(&mut self.rows);
         self.batch = self.engine.empty();
@@ -188,7 +195,8 @@ impl<E: Engine> Scheduler<E> {
         self.waiting.retain(|submission| !submission.events.is_closed());
         let mut cancelled = before - self.waiting.len();
         self.shared.waiting.fetch_sub(cancelled, Ordering::Relaxed);
-        cancelled += self.drop_abandoned_restores() + self.drop_abandoned_prefills() + self.drop_abandoned_rows();
+        cancelled +=
+            self.drop_abandoned_restores() + self.drop_abandoned_prefills() + self.drop_abandoned_rows();
         if cancelled > 0 {
             self.shared.status.lock().cancelled += cancelled as u64;
         }
