@@ -72,7 +72,7 @@ impl BlockKey {
         let mut hasher = blake3::Hasher::new();
         hasher.update(fingerprint.as_bytes());
         hasher.update(tenant.as_bytes());
-        hasher.update(parent.map_or(&[0; 32], Self::as_bytes));
+        hasher.update(parent.map_or(&[0; 32], Self::as_bytes).as_slice());
         for token in tokens {
             hasher.update(&token.to_le_bytes());
         }

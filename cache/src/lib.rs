@@ -1,9 +1,39 @@
 //! prefixd-cache: a tiered, content-addressed, crash-proof store of prompt prefix blocks.
+//!
+//! A prompt is cut into blocks of a fixed number of tokens. A block is named by its tokens and everything before them
+//! ([`BlockKey`]), carries the KV bytes of those tokens ([`Payload`]) and lives in RAM, on disk or in both.
+//! [`PrefixCache`] is the whole interface: one thread owns it, every call returns at once, and files are read and
+//! written on threads of its own. `FORMAT.md` describes the bytes on disk.
+//!
+//! Order of the modules, which is the order of what may depend on what: `key`, `payload`, `block`, `policy`, `tree`,
+//! `disk`, `cache`.
+//!
+//! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
 
+mod block;
+mod cache;
+mod error;
+mod ghosts;
 mod key;
+mod lookup;
+mod options;
 mod payload;
+mod policy;
+mod restored;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod tree;
 
+pub use block::Block;
+pub use cache::{Lease, PrefixCache};
+pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
+pub use lookup::{Hit, Lookup, Miss, Tier};
+pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
+pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};
+pub use restored::{Restored, RestoredBlock};
 pub use safetensors::Dtype;
+pub use stats::{CacheStats, DiskStats, FlushOutcome, MissStats, ReadFailureStats, TierStats, WriteStats};

@@ -89,7 +89,7 @@ pub trait Engine {
     /// A copy of one row, as a batch of its own.
     fn extract(&mut self, batch: &Self::Kv, row: usize) -> Result<Self::Kv, EngineError>;
 
-    /// The bytes of a row's tokens in `range`. A window layer still holds them when the range ends within one block
-    /// of the row's end.
+    /// The bytes of a row's tokens in `range`. Window layers still hold every token that the last call appended, and
+    /// at least one block before them.
     fn export(&mut self, batch: &Self::Kv, row: usize, range: Range<usize>) -> Result<Payload, EngineError>;
 }

@@ -1,0 +1,79 @@
+//! Taking new blocks in.
+
+use std::sync::Arc;
+
+use crate::block::Block;
+use crate::cache::{Lease, PrefixCache};
+use crate::key::BlockKey;
+use crate::payload::Payload;
+use crate::policy::Usage;
+use crate::tree::NodeFacts;
+
+impl PrefixCache {
+    /// Whether the block that follows the lease's chain and holds `tokens` is known already, in any tier; then nothing
+    /// needs exporting. A whole block moves the chain on; a tail counts as known when a longer block starts with it.
+    pub fn advance(&mut self, lease: &mut Lease, tokens: &[u32]) -> bool {
+        if tokens.is_empty() {
+            return true;
+        }
+        let Some(key) = self.tree.covering(lease.end().as_ref(), &lease.tenant(), tokens) else {
+            return false;
+        };
+        let now_us = self.clock.tick();
+        self.tree.touch(&key, now_us);
+        if tokens.len() == self.options.block_tokens {
+            self.extend(lease, key);
+        }
+        true
+    }
+
+    /// Adds the block that follows the lease's chain and returns it (or the one that was there). The next lookup finds
+    /// it; it is queued for disk. `block_tokens` tokens move the chain on. Fewer are a tail: a leaf, removed when a
+    /// longer block with the same tokens comes, and not kept when there is one.
+    ///
+    /// No tokens, or more than `block_tokens`, make no block of this cache: it is returned and not kept.
+    pub fn insert(&mut self, lease: &mut Lease, tokens: &[u32], payload: Payload) -> Arc<Block> {
+        let (parent, tenant) = (lease.end(), lease.tenant());
+        let key = BlockKey::derive(&self.options.fingerprint, &tenant, parent.as_ref(), tokens);
+        let block =
+            Arc::new(Block { key, parent, tenant, start: lease.tokens(), tokens: tokens.to_vec(), payload });
+        let whole = tokens.len() == self.options.block_tokens;
+        if tokens.is_empty() || tokens.len() > self.options.block_tokens {
+            return block;
+        }
+        let covered = self.tree.covering(parent.as_ref(), &tenant, tokens);
+        if covered.is_some_and(|other| other != key) {
+            return block;
+        }
+        if let Some(known) = self.tree.get(&key).and_then(|node| node.resident.clone()) {
+            self.used(lease, key, whole);
+            return known;
+        }
+        self.tree.add(
+            key,
+            NodeFacts {
+                parent,
+                tenant,
+                start: block.start,
+                tokens: Arc::from(tokens),
+                bytes: block.bytes(),
+                usage: Usage::default(),
+            },
+        );
+        self.tree.set_resident(&key, Some(Arc::clone(&block)));
+        for shorter in self.tree.superseded(parent.as_ref(), &tenant, tokens) {
+            self.discard(&shorter);
+        }
+        self.used(lease, key, whole);
+        self.evict_resident();
+        block
+    }
+
+    fn used(&mut self, lease: &mut Lease, key: BlockKey, whole: bool) {
+        let now_us = self.clock.tick();
+        self.tree.touch(&key, now_us);
+        if whole {
+            self.extend(lease, key);
+        }
+    }
+}

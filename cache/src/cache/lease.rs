@@ -1,0 +1,68 @@
+//! A living sequence's hold on the chain of blocks it was built from.
+
+use crate::cache::PrefixCache;
+use crate::key::{BlockKey, Tenant};
+use crate::lookup::Lookup;
+
+/// Keeps a chain of whole blocks from losing its last copy, and knows where the chain ends. Give it back with
+/// [`PrefixCache::release`]: blocks of a dropped lease stay pinned for the cache's life.
+#[derive(Debug)]
+#[must_use = "blocks stay pinned until the lease is released"]
+pub struct Lease {
+    tenant: Tenant,
+    chain: Vec<BlockKey>,
+    tokens: usize,
+}
+
+impl Lease {
+    /// Tokens in the chain: where the next block starts.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The last block of the chain.
+    pub fn end(&self) -> Option<BlockKey> {
+        self.chain.last().copied()
+    }
+
+    /// Whose prefix it is.
+    pub fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+}
+
+impl PrefixCache {
+    /// Keeps the whole blocks of `lookup` while the sequence lives. A last block that is used in part, or is a tail, is
+    /// not kept: nothing can follow it.
+    pub fn lease(&mut self, tenant: &Tenant, lookup: &Lookup) -> Lease {
+        let mut lease = Lease { tenant: *tenant, chain: Vec::new(), tokens: 0 };
+        for hit in &lookup.hits {
+            let whole = hit.used_tokens == self.options.block_tokens;
+            let follows = self
+                .tree
+                .get(&hit.key)
+                .is_some_and(|node| node.parent == lease.end() && node.tenant == *tenant);
+            if !whole || !follows {
+                break;
+            }
+            self.extend(&mut lease, hit.key);
+        }
+        lease
+    }
+
+    /// Ends a sequence's hold.
+    pub fn release(&mut self, lease: Lease) {
+        for key in lease.chain.iter().rev() {
+            self.tree.unpin(key);
+        }
+        self.evict_resident();
+    }
+
+    /// Moves a lease past a whole block.
+    pub(super) fn extend(&mut self, lease: &mut Lease, key: BlockKey) {
+        if self.tree.pin(&key) {
+            lease.chain.push(key);
+            lease.tokens += self.options.block_tokens;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Walking the tree along a prompt.
+
+use crate::cache::PrefixCache;
+use crate::ghosts::Left;
+use crate::key::{BlockKey, Tenant};
+use crate::lookup::{Hit, Lookup, Miss, Tier};
+use crate::tree::Closest;
+
+impl PrefixCache {
+    /// What of the first `limit_tokens` of `prompt` is known, to the token, and why not more. Counts as a use of every
+    /// block it names. No I/O.
+    pub fn lookup(&mut self, tenant: &Tenant, prompt: &[u32], limit_tokens: usize) -> Lookup {
+        let asked = &prompt[..limit_tokens.min(prompt.len())];
+        let mut hits: Vec<Hit> = Vec::new();
+        let mut tokens = 0;
+        let miss = loop {
+            let rest = &asked[tokens..];
+            if rest.is_empty() {
+                break Miss::Nothing;
+            }
+            let parent = hits.last().map(|hit| hit.key);
+            let wanted = &rest[..rest.len().min(self.options.block_tokens)];
+            let closest = self.tree.closest(parent.as_ref(), tenant, wanted);
+            let Some(hit) = closest.found.and_then(|(key, run)| self.hit(key, tokens, run)) else {
+                break self.why(tenant, parent.as_ref(), tokens, wanted, &closest);
+            };
+            hits.push(hit);
+            tokens += hit.used_tokens;
+            if hit.used_tokens < self.options.block_tokens {
+                break if tokens == asked.len() {
+                    Miss::Nothing
+                } else {
+                    self.why(tenant, parent.as_ref(), tokens, wanted, &closest)
+                };
+            }
+        };
+        let now_us = self.clock.tick();
+        for hit in &hits {
+            self.tree.touch(&hit.key, now_us);
+        }
+        self.count(asked.len(), &hits, miss);
+        Lookup { tokens, hits, miss }
+    }
+
+    fn hit(&self, key: BlockKey, start: usize, used_tokens: usize) -> Option<Hit> {
+        let node = self.tree.get(&key)?;
+        Some(Hit { key, start, block_tokens: node.tokens.len(), used_tokens, tier: node.tier()? })
+    }
+
+    /// Why what is under `parent` gives no more of the prompt than the tokens before `at`.
+    fn why(
+        &self,
+        tenant: &Tenant,
+        parent: Option<&BlockKey>,
+        at: usize,
+        wanted: &[u32],
+        closest: &Closest,
+    ) -> Miss {
+        let used_up = closest
+            .found
+            .is_some_and(|(key, run)| self.tree.get(&key).is_some_and(|node| node.tokens.len() == run));
+        match self.left(tenant, parent, wanted) {
+            Some(Left::Quarantined) => Miss::Quarantined { at },
+            Some(Left::Evicted) => Miss::Evicted { at },
+            None if closest.hollow.is_some() => Miss::Evicted { at },
+            None if used_up || at == 0 => Miss::Absent,
+            None if self.tree.has_children(parent, tenant) => Miss::Diverged { at },
+            None => Miss::Absent,
+        }
+    }
+
+    /// Whether the whole block that the prompt asks for was here, and why it left.
+    fn left(&self, tenant: &Tenant, parent: Option<&BlockKey>, wanted: &[u32]) -> Option<Left> {
+        if wanted.len() < self.options.block_tokens {
+            return None;
+        }
+        self.ghosts.why(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
+    }
+
+    fn count(&mut self, asked: usize, hits: &[Hit], miss: Miss) {
+        let counters = &mut self.counters;
+        counters.lookups += 1;
+        counters.asked_tokens += asked as u64;
+        for hit in hits {
+            *match hit.tier {
+                Tier::Resident => &mut counters.resident_hit_tokens,
+                Tier::Disk => &mut counters.disk_hit_tokens,
+            } += hit.used_tokens as u64;
+        }
+        *match miss {
+            Miss::Nothing => &mut counters.misses.nothing,
+            Miss::Absent => &mut counters.misses.absent,
+            Miss::Diverged { .. } => &mut counters.misses.diverged,
+            Miss::Evicted { .. } => &mut counters.misses.evicted,
+            Miss::Quarantined { .. } => &mut counters.misses.quarantined,
+            Miss::OtherFingerprint { .. } => &mut counters.misses.other_fingerprint,
+        } += 1;
+    }
+}

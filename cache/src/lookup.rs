@@ -1,0 +1,71 @@
+//! The answer to "what of this prompt is known": a chain of hits from token 0, and why it ends where it ends.
+
+use serde::Serialize;
+
+use crate::key::BlockKey;
+
+/// What the cache knows of one prompt. No bytes have moved yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Tokens known from the start of the prompt, to the token.
+    pub tokens: usize,
+    /// The blocks that hold them, contiguous from position 0.
+    pub hits: Vec<Hit>,
+    /// Why not more.
+    pub miss: Miss,
+}
+
+/// One block of a [`Lookup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The block.
+    pub key: BlockKey,
+    /// Position of its first token.
+    pub start: usize,
+    /// Tokens it holds.
+    pub block_tokens: usize,
+    /// Tokens of it that the prompt shares, from its first; fewer than `block_tokens` only in the last hit.
+    pub used_tokens: usize,
+    /// The fastest tier it is in.
+    pub tier: Tier,
+}
+
+/// Where a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// In RAM.
+    Resident,
+    /// In a file.
+    Disk,
+}
+
+/// Why a lookup ends where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Miss {
+    /// It does not: all of the prompt, up to the caller's limit, is known.
+    Nothing,
+    /// Nobody computed what follows, as far as the cache remembers.
+    Absent,
+    /// The prompt and the closest known one part here.
+    Diverged {
+        /// Position of the first token that differs.
+        at: usize,
+    },
+    /// What follows was known and had to make room.
+    Evicted {
+        /// Position of the first token that is gone.
+        at: usize,
+    },
+    /// What follows was known and its file was found damaged.
+    Quarantined {
+        /// Position of the first token that is gone.
+        at: usize,
+    },
+    /// What follows is on disk, computed by another model, template or KV setting.
+    OtherFingerprint {
+        /// Position of the first token that cannot be used.
+        at: usize,
+    },
+}

@@ -1,0 +1,95 @@
+//! What tests share: payloads that say which prefix they belong to, and a sequence that computes, inserts and reuses.
+
+use std::sync::mpsc;
+
+use crate::{
+    Block, CacheOptions, Dtype, Fingerprint, Lease, Lookup, Part, Payload, PrefixCache, Restored, Tenant,
+    TensorBytes,
+};
+
+pub(crate) const BLOCK_TOKENS: usize = 4;
+
+pub(crate) fn options(resident_bytes: u64) -> CacheOptions {
+    CacheOptions {
+        fingerprint: Fingerprint::from_bytes([7; 32]),
+        block_tokens: BLOCK_TOKENS,
+        resident_bytes,
+        disk: None,
+    }
+}
+
+/// The bytes an engine would compute for the tokens of `prefix` from `start` on: a digest of every token up to each.
+pub(crate) fn payload(prefix: &[u32], start: usize) -> Payload {
+    let rows: Vec<u8> = (start + 1..=prefix.len())
+        .flat_map(|end| {
+            let mut hasher = blake3::Hasher::new();
+            prefix[..end].iter().for_each(|token| {
+                hasher.update(&token.to_le_bytes());
+            });
+            *hasher.finalize().as_bytes()
+        })
+        .collect();
+    let tokens = prefix.len() - start;
+    let tensor = |name: &str, part, dtype, shape: Vec<usize>, data: &[u8]| TensorBytes {
+        name: name.into(),
+        part,
+        dtype,
+        shape,
+        data: data.to_vec(),
+    };
+    Payload {
+        tensors: vec![
+            tensor("0.window", Part::Window, Dtype::U8, vec![tokens, 32], &rows),
+            tensor("1.k", Part::Full, Dtype::U32, vec![1, tokens, 8], &rows),
+            tensor("1.k_scales", Part::Full, Dtype::BF16, vec![tokens, 1], &rows[..2 * tokens]),
+        ],
+    }
+}
+
+/// Computes what the cache does not know of `prompt` and inserts it, the tail included. The lease is the caller's.
+pub(crate) fn run(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) -> (Lookup, Lease) {
+    let lookup = cache.lookup(tenant, prompt, prompt.len().saturating_sub(1));
+    let mut lease = cache.lease(tenant, &lookup);
+    loop {
+        let start = lease.tokens();
+        let end = prompt.len().min(start + BLOCK_TOKENS);
+        if start == end {
+            break;
+        }
+        if !cache.advance(&mut lease, &prompt[start..end]) {
+            cache.insert(&mut lease, &prompt[start..end], payload(&prompt[..end], start));
+        }
+        if end - start < BLOCK_TOKENS {
+            break;
+        }
+    }
+    (lookup, lease)
+}
+
+/// [`run`], and the sequence ends.
+pub(crate) fn serve(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) -> Lookup {
+    let (lookup, lease) = run(cache, tenant, prompt);
+    cache.release(lease);
+    lookup
+}
+
+/// Restores a lookup, waits for it and lets the cache absorb it.
+pub(crate) fn restore(cache: &mut PrefixCache, lookup: &Lookup, window_from: usize) -> Restored {
+    let (send, receive) = mpsc::channel();
+    cache.restore(lookup, window_from, Box::new(move |restored| send.send(restored).unwrap()));
+    let restored = receive.recv().unwrap();
+    cache.absorb(&restored);
+    restored
+}
+
+/// Checks that a block is exactly the one that computing `prompt` gives at its place.
+pub(crate) fn assert_sound(block: &Block, prompt: &[u32], used: usize, whole: bool) {
+    assert_eq!(block.tokens[..used], prompt[block.start..block.start + used]);
+    let mut prefix = prompt[..block.start].to_vec();
+    prefix.extend(&block.tokens);
+    let mut expected = payload(&prefix, block.start);
+    if !whole {
+        expected.tensors.retain(|tensor| tensor.part == Part::Full);
+    }
+    assert_eq!(block.payload, expected);
+}

@@ -1,0 +1,209 @@
+"""Conversations over a document: questions, absent facts, updates, references to earlier turns, and small talk.
+
+A conversation is `{"messages": [...], "turns": [...], "tools": [...]?}`: messages come first; each turn has what the user
+says and what the assistant must answer (`expect`), see tasks.py.
+"""
+from layouts import section
+from questions import (NOT_STATED, RECALL, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, update,
+                       wrap)
+from words import DAYS, made_up, pick, sentence, split
+from values import COLORS, code
+from world import World
+
+HEAD = """You are a helpful assistant. Answer from the notes below.
+Handbook.
+Notes for the team:
+Answer questions using this document.
+Internal directory
+You answer from the handbook. If it is not there, say so.
+# Site notes
+You are clerk. Use only the text below.
+Reference material for the assistant
+The following pages describe our staff, places and stock.
+Read the notes and answer short questions about them.
+Use these notes. Answer with the value only.
+You help the front desk. Everything you know is written here.
+Company guide, internal
+You are a careful assistant who quotes the document exactly.
+Below is everything that has been written down so far.
+Context:
+You work at the information counter. These are your papers.""".split("\n")
+TALK = [
+    (["Hello", "Hi", "Hello!", "Hi there", "Good morning", "Hey", "Good evening!", "hello"], "Hello! How can I help?"),
+    (["Who are you?", "What are you?", "What is your name?", "Introduce yourself.", "Tell me who you are.", "Are you an AI?"],
+     "I am clerk, a small model that answers from the text it is given."),
+    (["Thanks", "Thank you!", "Thanks a lot.", "Great, thank you.", "Many thanks", "thanks"], "You are welcome."),
+    (["Bye", "Goodbye!", "See you later.", "That is all.", "I am done.", "See you"], "Goodbye."),
+    (["How are you?", "How is it going?", "How do you do?", "Are you well?"], "I am fine, thank you."),
+    (["What can you do?", "Help", "How can you help me?", "What are you good at?", "What do you do?"],
+     "I can find facts in your text, remember what you tell me and call tools."),
+    (["Write a poem.", "Tell me a story.", "Explain gravity.", "What is the meaning of life?", "Who won the game?",
+      "Translate this into French.", "Write a long essay about the sea.", "Count to ten.", "Tell me a joke.",
+      "What is the capital of France?", "What do you think about art?", "Give me some advice.", "Hello world program?",
+      "What is 2 + 2?", "Sing a song.", "Why is the sky blue?", "Write a haiku about rivers.", "Summarize the news."],
+     "I can only answer from the text I am given."),
+    (["Say OK.", "Reply with OK.", "ok?", "Are you there?", "Ping", "test", "Answer with OK.", "Say ok"], "OK."),
+]
+SAID = [("My favorite color is {v}.", "What is my favorite color?", lambda r: pick(r, COLORS)),
+        ("My name is {v}.", "What is my name?", lambda r: made_up(r).capitalize()),
+        ("I live in {v}.", "Where do I live?", lambda r: made_up(r).capitalize()),
+        ("My order number is {v}.", "What is my order number?", lambda r: code(r, None)),
+        ("We meet on {v}.", "When do we meet?", lambda r: pick(r, DAYS)),
+        ("Remember the code {v}.", "Which code did I tell you to remember?", lambda r: code(r, None)),
+        ("The password for today is {v}.", "What is the password for today?", lambda r: code(r, None)),
+        ("Please keep this in mind: the word is {v}.", "What is the word?", lambda r: made_up(r))]
+
+
+def say(text, answer):
+    return {"user": text, "expect": {"text": answer}}
+
+
+def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None):
+    """A world and its text of at most `budget` tokens as `count(text)` measures them."""
+    w = World(r, dense, held, kinds)
+    parts, used, misses = [pick(r, HEAD)], 16, 0
+    while misses < 4 and used < budget - 10:
+        before = dict(w.stated) if budget - used < 700 else None
+        text = section(w, held if unseen_layouts is None else unseen_layouts)
+        n = count(text) + 1
+        if used + n > budget:
+            if before is not None:
+                w.stated = before
+            else:
+                break
+            misses += 1
+            continue
+        parts.append(text)
+        used += n
+    w.facts = list(w.stated.values())
+    return w, "\n\n".join(parts)
+
+
+def place(r, text, turns):
+    """The document as the system message or, more rarely, in front of the first question."""
+    if r.random() < .85 or not turns:
+        return {"messages": [{"role": "system", "content": text}], "turns": turns}
+    first = dict(turns[0], user=pick(r, ("{d}\n\n{q}", "Here are my notes.\n\n{d}\n\n{q}", "{d}\n\nQuestion: {q}")).format(d=text, q=turns[0]["user"]))
+    return {"messages": [], "turns": [first] + turns[1:]}
+
+
+def questions(w, n, held, absent=.1):
+    """`n` questions that do not depend on each other."""
+    r, turns = w.r, []
+    while len(turns) < n:
+        if r.random() < absent:
+            pair = w.absent()
+            if pair:
+                turns.append(say(ask(r, *pair, held), NOT_STATED))
+                continue
+        s, a, v = pick(r, w.facts)
+        turns.append(say(ask(r, s, a, held), v + "."))
+    return turns
+
+
+class Talk:
+    """A dialogue that depends on its own past: updates, pronouns, repeats, things the user said."""
+
+    def __init__(self, w, held):
+        self.w, self.r, self.held = w, w.r, held
+        self.now = {(s[0], a["key"]): v for s, a, v in w.facts}
+        self.attrs = {}
+        for s, a, v in w.facts:
+            self.attrs.setdefault(s[0], []).append((s, a))
+        self.subjects = {}
+        for s, a, v in w.facts:
+            self.subjects.setdefault(a["key"], []).append((s, a))
+        self.told, self.turns, self.last, self.first = [], [], None, None
+        self.changed = []
+
+    def answer(self, text, s, a):
+        self.last = s, a
+        self.first = self.first or s
+        self.turns.append(say(text, self.now[s[0], a["key"]] + "."))
+
+    def step(self):
+        r, held, k = self.r, self.held, self.r.random()
+        if k < .18:
+            s, a, _ = pick(r, self.w.facts)
+            if a["draw"]:
+                v = a["draw"](r, self.w.vocab)
+                self.now[s[0], a["key"]] = v
+                self.changed.append((s, a))
+                self.turns.append(say(update(r, s, a, v, held), f"Noted: {v}."))
+        elif k < .33 and self.changed:
+            s, a = pick(r, self.changed)
+            self.answer(ask(r, s, a, held), s, a)
+        elif k < .5 and self.last:
+            s, a = self.last
+            more = [x for x in self.attrs[s[0]] if x[1]["key"] != a["key"] and x[1]["draw"]]
+            if more:
+                s, a = pick(r, more)
+                forms = split(SAME_SUBJECT, held) + (split(SAME_PERSON, held) if " " in s[0] and s[0][0].isupper() and s[0] == s[1] else [])
+                self.answer(fill(pick(r, forms), s, name_of(r, a)), s, a)
+        elif k < .64 and self.last:
+            more = [x for x in self.subjects[self.last[1]["key"]] if x[0] != self.last[0] and x[1]["draw"]]
+            if more:
+                s, a = pick(r, more)
+                self.answer(fill(pick(r, split(SAME_ATTRIBUTE, held)), s, ""), s, a)
+        elif k < .71 and self.turns:
+            text, i = pick(r, split(RECALL, held))
+            self.turns.append(say(wrap(r, text, held), self.turns[i]["expect"]["text"]))
+        elif k < .74 and self.first and self.turns[0].get("about"):
+            self.turns.append(say(pick(r, split(WHO, held)), self.turns[0]["about"] + "."))
+        elif k < .81:
+            tell, question, draw = pick(r, SAID)
+            if question not in [q for q, _ in self.told]:
+                v = draw(r)
+                self.told.append((question, v))
+                self.turns.append(say(tell.format(v=v), f"Noted: {v}."))
+        elif k < .87 and self.told:
+            question, v = pick(r, self.told)
+            self.turns.append(say(wrap(r, question, held), v + "."))
+        elif k < .9:
+            pair = self.w.absent()
+            if pair and (pair[0][0], pair[1]["key"]) not in self.now:
+                self.turns.append(say(ask(r, *pair, held), NOT_STATED))
+        elif k < .92:
+            texts, answer = pick(r, TALK)
+            self.turns.append(say(pick(r, texts), answer))
+        else:
+            s, a, _ = pick(r, self.w.facts)
+            self.answer(ask(r, s, a, held), s, a)
+            if len(self.turns) == 1:
+                self.turns[0]["about"] = s[0]
+
+
+def dialogue(w, n, held):
+    t = Talk(w, held)
+    while len(t.turns) < n:
+        t.step()
+    for turn in t.turns:
+        turn.pop("about", None)
+    return t.turns[:n]
+
+
+def small_talk(r):
+    """A short chat without notes, so that nothing ever ends empty."""
+    turns = []
+    for _ in range(1 + int(r.random() * 4)):
+        texts, answer = pick(r, TALK)
+        turns.append(say(pick(r, texts), answer))
+        if r.random() < .3:
+            tell, question, draw = pick(r, SAID)
+            v = draw(r)
+            turns += [say(tell.format(v=v), f"Noted: {v}."), say(question, v + ".")]
+    system = [] if r.random() < .5 else [{"role": "system", "content": pick(r, ("You are a helpful assistant.", "Be brief.", pick(r, HEAD)))}]
+    if system and r.random() < .3:
+        system[0]["content"] += "\n" + " ".join(sentence(r) for _ in range(3))
+    return {"messages": system, "turns": turns}
+
+
+def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts=None, kinds=None):
+    """One conversation over a document that leaves room for its turns inside `budget` tokens."""
+    room = budget - 40 * n - 20
+    w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds)
+    if not w.facts:
+        return small_talk(r)
+    turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .1}[kind])
+    return place(r, text, turns)
+

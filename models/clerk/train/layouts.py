@@ -1,0 +1,243 @@
+"""How facts are written down: sentences, lists, tables, JSON, YAML, INI, dialogue, code.
+
+`section(world, held)` states some facts and returns their text. Line forms and block forms are split like every pool:
+evaluation on dense documents uses only forms that training never shows.
+"""
+import json
+
+from words import GOODS, MONTHS, SERVICE_A, STEPS, TOPICS, VERBS, made_up, pick, sentence, split
+from values import code, number
+
+# {s} subject in a sentence, {S} the same capitalized, {b} its bare name, {a} attribute, {A} capitalized, {v} value.
+LINES = """The {a} of {s} is {v}.
+The {a} for {s} is {v}.
+{S} has the {a} {v}.
+{A} of {s}: {v}
+{b}: {a} {v}
+{b} -> {a}: {v}
+{S} has {a} {v}.
+{A} for {s}: {v}
+{b} - {a}: {v}
+{v} is the {a} of {s}.
+For {s}, the {a} is {v}.
+{b}, {a}: {v}
+{S} was given the {a} {v}.
+{S} uses {v} as {a}.
+{a} ({b}): {v}
+{b} ({a}): {v}
+Note that the {a} of {s} is {v}.
+As for {s}, write down {v} as the {a}.
+| {b} | {a} | {v} |
+{a} | {b} | {v}
+Set the {a} of {s} to {v}.
+{S}: the {a} is {v}.
+The {a} that belongs to {s} is {v}.
+{v}: {a} of {b}
+"{b}": {{"{a}": "{v}"}}
+{{"name": "{b}", "{a}": "{v}"}}
+Q: What is the {a} of {s}? A: {v}.
+We use the {a} {v} for {s}.
+If somebody asks for the {a} of {s}, say {v}.
+[{b}] {a}: {v}
+{b} / {a} = {v}
+{a}[{b}] = {v}
+{A}: {v} ({b})
+{S}, whose {a} is {v}, is on the list.
+It was agreed that {s} gets the {a} {v}.
+{b}; {a}; {v}
+{b}.{a} = {v}
+{b} => {a}: {v}
+{{"key": "{b}", "field": "{a}", "value": "{v}"}}
+In the case of {s} the {a} reads {v}.
+{a} of {b} = {v}
+The register lists {v} as {a} of {s}.
+# {b}: {a} = {v}
+Anyone who needs the {a} of {s} should take {v}.
+Ask for {s} and you get the {a} {v}.
+{S} keeps the {a} {v}.
+{A}, {b}: {v}
+{S} goes with {a} {v}.""".split("\n")
+OWN = ["I have {a} {v}.", "My {a} is {v}.", "Please note my {a}: {v}.", "{v} is my {a}."]
+BULLETS = ["", "", "- ", "* ", "+ "]
+HEADS = """Directory|Notes|Overview|Current values|Register|Entries|Reference|Data|Details|List|Summary|Records|From the log|Facts
+Handover|Table|Inventory|Appendix""".replace("\n", "|").split("|")
+
+
+def cap(s):
+    return s[:1].upper() + s[1:]
+
+
+def write(r, form, fact):
+    (bare, the), a, v = fact
+    name = a["names"][0] if len(a["names"]) == 1 or r.random() < .7 else pick(r, a["names"])
+    return form.format(s=the, S=cap(the), b=bare, a=name, A=cap(name), v=v)
+
+
+def lines(w, held):
+    """Facts one by one, in one form or in many."""
+    r = w.r
+    forms = split(LINES, held)
+    facts = w.scattered(4 + int(r.random() * 16))
+    one = pick(r, forms) if r.random() < .6 else None
+    out = []
+    for f in facts:
+        if not one and f[1]["says"] and r.random() < .3:
+            out.append(cap(write(r, pick(r, f[1]["says"]), f)))
+        else:
+            out.append(write(r, one or pick(r, forms), f))
+    bullet = pick(r, BULLETS)
+    if r.random() < .2:
+        return "\n".join(f"{i + 1}. {x}" for i, x in enumerate(out))
+    if not bullet and r.random() < .4 and all(x[-1] == "." for x in out):
+        return " ".join(out)
+    return "\n".join(bullet + x for x in out)
+
+
+def grid(w, held):
+    """Records as a table, a list of blocks, JSON, YAML or INI; a table stays inside the attention window."""
+    r = w.r
+    kind, attributes, matrix = w.records(2 + int(r.random() * 9), 1 + int(r.random() * 5))
+    if not matrix:
+        return lines(w, held)
+    names = [pick(r, a["names"]) if r.random() < .3 else a["names"][0] for a in attributes]
+    rows = [(row[0][0], [f[2] for f in row]) for row in matrix]
+    return pick(r, split(GRIDS, held))(r, kind, names, rows)
+
+
+def table(r, kind, names, rows):
+    head, cells = ["name"] + names, [[b] + v for (b, _), v in rows]
+    if kind == "person" and r.random() < .3:
+        head = ["first name", "last name"] + names
+        cells = [b.split(" ", 1) + v for (b, _), v in rows]
+    if r.random() < .5:
+        head = [cap(h) for h in head]
+    return head, cells
+
+
+def markdown(r, kind, names, rows):
+    head, cells = table(r, kind, names, rows)
+    rule = "|" + "|".join("---" for _ in head) + "|"
+    return "\n".join(["| " + " | ".join(head) + " |", rule] + ["| " + " | ".join(c) + " |" for c in cells])
+
+
+def commas(r, kind, names, rows):
+    head, cells = table(r, kind, names, rows)
+    sep = pick(r, (",", ", ", "\t", " | "))
+    return "\n".join(sep.join(c) for c in [head] + cells)
+
+
+def blocks(r, kind, names, rows):
+    mark, sep = pick(r, ("  ", "- ", "  - ", "* ", "")), pick(r, (": ", ": ", " = ", " - "))
+    head = pick(r, ("{}", "{}:", "## {}", "**{}**", "[{}]", "# {}"))
+    return "\n\n".join(head.format(cap(b)) + "\n" + "\n".join(mark + n + sep + v for n, v in zip(names, vs)) for (b, _), vs in rows)
+
+
+def objects(r, kind, names, rows):
+    out = [dict([("name", b)] + list(zip(names, vs))) for (b, _), vs in rows]
+    if r.random() < .5:
+        return "[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]"
+    return json.dumps(out, indent=2) if r.random() < .5 else "\n".join(json.dumps(o) for o in out)
+
+
+def keyed(r, kind, names, rows):
+    return json.dumps({b: dict(zip(names, vs)) for (b, _), vs in rows}, indent=pick(r, (None, 2, 2)))
+
+
+def semicolons(r, kind, names, rows):
+    head, cells = table(r, kind, names, rows)
+    return "\n".join("; ".join(c) for c in [head] + cells)
+
+
+def yaml(r, kind, names, rows):
+    if r.random() < .5:
+        return "\n".join(f"{b}:\n" + "\n".join(f"  {n}: {v}" for n, v in zip(names, vs)) for (b, _), vs in rows)
+    return "\n".join(f"- name: {b}\n" + "\n".join(f"  {n}: {v}" for n, v in zip(names, vs)) for (b, _), vs in rows)
+
+
+def joined(r, kind, names, rows):
+    out = []
+    for (b, the), vs in rows:
+        parts = [f"{n} {v}" for n, v in zip(names, vs)]
+        body = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
+        out.append(pick(r, (f"{cap(the)} has {body}.", f"{cap(the)}: {body}.", f"Known about {the}: {body}.")))
+    return pick(r, ("\n", " ")).join(out)
+
+
+def by_attribute(r, kind, names, rows):
+    sep, head = pick(r, (": ", " - ", " = ", ": ")), pick(r, ("{}:", "## {}", "{} (all)", "{} list", "Every {}:"))
+    return "\n\n".join(head.format(n) + "\n" + "\n".join(f"- {b}{sep}{vs[i]}" for (b, _), vs in rows) for i, n in enumerate(names))
+
+
+def spoken(r, kind, names, rows):
+    out = []
+    for (b, the), vs in rows:
+        for n, v in zip(names, vs):
+            own = f"{b}: " + pick(r, OWN).format(a=n, v=v)
+            out.append(own if kind == "person" else f"{pick(r, ('Guide', 'Host', 'A', 'B'))}: The {n} of {the} is {v}.")
+    return "\n".join(out)
+
+
+def ini(r, kind, names, rows):
+    sep = pick(r, (" = ", "=", ": "))
+    return "\n".join(f"[{b}]\n" + "\n".join(n.replace(" ", "_") + sep + v for n, v in zip(names, vs)) + "\n" for (b, _), vs in rows)[:-1]
+
+
+def tagged(r, kind, names, rows):
+    return "\n".join(f'<entry name="{b}">' + "".join(f"<{n.replace(' ', '-')}>{v}</{n.replace(' ', '-')}>" for n, v in zip(names, vs))
+                     + "</entry>" for (b, _), vs in rows)
+
+
+# Positions 5 and 11 are held out by `split`.
+GRIDS = [markdown, commas, blocks, objects, keyed, semicolons, yaml, joined, by_attribute, spoken, ini, tagged]
+
+
+def custom(key, draw, asks):
+    return {"key": key, "names": [key], "draw": draw, "says": [], "asks": asks}
+
+
+def procedure(w, held):
+    r = w.r
+    name = f"{pick(r, split(VERBS, held))} the {pick(r, w.vocab.goods)} {made_up(r)}"
+    steps = r.sample(STEPS, 3 + int(r.random() * 4))
+    for i, s in enumerate(steps):
+        w.stated[name, f"step {i + 1}"] = (name, name), custom(f"step {i + 1}", None, [
+            f"What is step {i + 1} when I {name}?", f"To {name}, what is step {i + 1}?",
+            f"Which step is number {i + 1} when you {name}?"]), s
+    return pick(r, (f"How to {name}:\n", f"## To {name}\n", f"Procedure: {name}\n")) + "\n".join(f"{i + 1}. {s}" for i, s in enumerate(steps))
+
+
+def source(w, held):
+    """A few lines of code whose constants and defaults are facts."""
+    r, out = w.r, []
+    style = pick(r, ("{} = {}", "const {} = {};", "export {}={}", "{}: {}", "#define {} {}"))
+    for _ in range(2 + int(r.random() * 6)):
+        word = pick(r, TOPICS if r.random() < .5 else GOODS).replace("-", "_")
+        name = f"{pick(r, ('MAX', 'MIN', 'DEFAULT', 'BASE', 'LAST'))}_{word.upper()}_{pick(r, ('SIZE', 'LIMIT', 'COUNT', 'CODE', 'PORT'))}"
+        v = pick(r, (number, code, number))(r, None)
+        if (name, "value") not in w.stated:
+            w.stated[name, "value"] = (name, name), custom("value", None, [
+                f"What is {name} set to?", f"Which value does {name} have?", f"What is the value of {name}?"]), v
+            out.append(style.format(name, v))
+    if r.random() < .5:
+        f = f"{pick(r, ('load', 'read', 'send', 'make', 'find'))}_{pick(r, SERVICE_A)}_{made_up(r)}"
+        v = number(r, None)
+        w.stated[f, "default"] = (f, f), custom("default", None, [f"What is the default limit in {f}?", f"Which default does limit have in {f}?"]), v
+        out.append(f"def {f}(path, limit={v}):\n    return open(path)[:limit]")
+    return "```\n" + "\n".join(out) + "\n```"
+
+
+def prose(w, held):
+    return " ".join(sentence(w.r) for _ in range(2 + int(w.r.random() * 6)))
+
+
+def section(w, held):
+    """The text of one section, with or without a heading."""
+    r = w.r
+    k = r.random()
+    body = (lines if k < .45 else grid if k < .87 else procedure if k < .9 else source if k < .94 else prose)(w, held)
+    if r.random() < .35:
+        h = f"{pick(r, HEADS)}{pick(r, ('', ' ' + str(1 + int(r.random() * 20)), ' of ' + pick(r, MONTHS)))}"
+        body = pick(r, ("## {}\n", "{}:\n", "# {}\n\n", "{}\n", "=== {} ===\n")).format(h) + body
+    elif r.random() < .3:
+        body = sentence(r) + "\n" + body
+    return body

@@ -1,0 +1,250 @@
+"""Conversations that need a tool: the call, its arguments as JSON, and an answer from its result.
+
+Names, parameters and descriptions are composed, so evaluation (`held`) asks for tools that training never declares.
+`agent` puts the same into a coding agent's frame: a long system prompt, ten declarations, and "Run: CMD".
+"""
+import json
+
+from chat import TALK, document, say
+from questions import NOT_STATED, ask, wrap
+from values import code, clock, date, number, person, town
+from words import GOODS, KINDS, SERVICE_A, VOCAB, digits, made_up, pick, sentence, split
+
+VERBS = """get find look_up check fetch read query search list show load count track book order send create update delete
+open close reserve rent print measure rate verify cancel confirm convert start stop schedule locate""".split()
+NOUNS = """weather forecast parcel_status stock_level invoice ticket meeting room_plan flight train_time exchange_rate
+balance account address calendar contact order delivery price quote menu recipe song playlist photo report translation
+distance route hotel table seat doctor appointment prescription book_loan member badge sensor temperature humidity
+water_level tide parking_space car bike bus_line holiday salary shift task reminder note file_size backup alarm camera
+door lamp heater garden pool ferry museum_ticket course grade exam lesson""".split()
+PARAMS = {"city": town, "country": town, "name": person, "customer": person, "id": code, "order_id": code, "date": date,
+          "code": code, "count": None, "limit": None, "time": clock, "room": number, "user": person, "reference": code,
+          "destination": town, "origin": town, "item": lambda r, v: pick(r, GOODS), "quantity": None, "floor": None,
+          "account_number": code, "station": town, "owner": person, "service": lambda r, v: pick(r, SERVICE_A), "year": None,
+          "building": lambda r, v: pick(r, KINDS), "member_id": code, "badge": code, "days": None, "product": lambda r, v: made_up(r),
+          "title": lambda r, v: made_up(r) + " " + pick(r, GOODS), "email": lambda r, v: f"{made_up(r)}@{made_up(r)}.org", "amount": None}
+RESULTS = {"status": lambda r: pick(r, ("delayed", "ready", "open", "closed", "sold out", "on the way", "lost", "paid", "active")),
+           "value": lambda r: number(r, None), "total": lambda r: number(r, None), "place": lambda r: made_up(r).capitalize(),
+           "code": lambda r: code(r, None), "time": lambda r: clock(r, None), "note": lambda r: sentence(r)[:-1],
+           "temperature": lambda r: digits(r, 2), "price": lambda r: f"{number(r, None)}.{digits(r, 2)}", "owner": lambda r: made_up(r).capitalize(),
+           "level": lambda r: pick(r, ("low", "high", "medium")), "date": lambda r: date(r, None), "reference": lambda r: code(r, None)}
+# {d} what the tool does, {p} the parameters with their values, {n} the tool's name.
+REQUEST = """{D} with {p}.
+Please {d} with {p}.
+Can you {d} with {p}?
+I need you to {d}, {p}.
+Use {n} with {p}.
+{D} for me: {p}.
+Call {n} with {p}.
+Could you {d} for {p}?
+{D}, {p}.
+I want to {d} with {p}.
+Would you {d}? Here is what you need: {p}.
+Run {n}: {p}.
+{D} using {p}.
+Let us {d} with {p}.
+Now {d} with {p}, please.
+Try to {d}; {p}.
+Ask {n} about {p}.
+Go ahead and {d} with {p}.""".split("\n")
+DESCRIBE = ["{D}.", "Tool to {d}.", "Use this to {d}.", "{D} by {p}.", "Lets the assistant {d}.", "{D} in the live system.",
+            "This function can {d}.", "{D} and return the result as JSON.", "Needed to {d}."]
+SHELL = ["bash", "shell", "run_command", "execute", "terminal", "run_shell", "exec_command", "sh", "command_line", "run", "powershell", "run_terminal_cmd"]
+SHELL_PARAM = ["command", "cmd", "command", "command", "line", "script", "cmd", "commandLine"]
+SHELL_SAYS = ["Runs a shell command and returns its output.", "Executes a command in the terminal.", "Execute a given bash command.",
+              "Run a command on the user's machine.", "Runs one command line in a persistent shell session.", "Shell access to the project."]
+CODING = """read write edit glob grep list_files search_files create_file apply_patch web_fetch todo_write todo_read task ask_user
+delete_file move_file git_diff run_tests open_browser notebook_edit find_symbol rename_symbol format_code lint lookup_docs
+question skill plan memory view_image""".split()
+CODING_PARAMS = """path file_path pattern content old_string new_string offset limit url prompt query include recursive todos
+description replace_all format timeout""".split()
+PROGRAMS = """ls -la {f}|cat {f}|grep -n {w} {f}|python3 {f}|git status|git log -n {n}|cargo test {w}|make {w}|npm run {w}|wc -l {f}
+head -n {n} {f}|find . -name "{f}"|echo {w}|echo "{w} {n}"|mkdir -p {w}/{w2}|rm {f}|cp {f} {w}.bak|docker ps|pytest -k {w}
+cat {f} \\| sort \\| uniq -c|sed -n {n}p {f}|curl localhost:{n}/{w}|go build ./{w}|tail -n {n} {f}|pwd|whoami|date|df -h|echo $HOME
+echo {w} > {f}|test -f {f} && echo {w}|ps aux \\| grep {w}|printf '{w}'|touch {f}|diff {f} {w}.txt|ls|ls {w}|which {w}|uname -a""".replace("\n", "|")
+OUTPUT = """{n}|{w}|{n} {f}|error: {w} not found|{n} passed in {n}s|{f}: {w} {n}|total {n}|{w}.{n}|/home/{w}/{w2}|On branch {w}|{w} {w2} {n}|No such file: {f}|ok {w} {n}ms|line {n}: {w}|done|{n} files changed|PID {n} {w}|{w}={n}|warning: {w} is unused""".split("|")
+OUTPUT += ["{f}\n{w}.txt", "{w}\n{w2}\n{n}"]
+RUN = ["Run: {c}", "Run: {c}", "Run: {c}", "Run the command: {c}", "Run `{c}`", "Execute: {c}", "Please run: {c}", "Run this: {c}", "$ {c}", "Please run `{c}`"]
+
+
+def declare(name, description, properties, required):
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": {
+        "type": "object", "properties": properties, "required": required}}}
+
+
+def style(r):
+    """One way to write names: snake_case, camelCase or kebab-case."""
+    def camel(n):
+        first, *rest = n.split("_")
+        return first + "".join(x.capitalize() for x in rest)
+    return pick(r, (str, str, str, camel, lambda n: n.replace("_", "-")))
+
+
+class Tool:
+    """A tool that can be declared, asked for and called."""
+
+    def __init__(self, r, held, written):
+        self.verb, self.noun = pick(r, split(VERBS, held)), pick(r, split(NOUNS, held))
+        if r.random() < .2:
+            self.noun = made_up(r) + pick(r, ("", "_code", "_list", "_data"))
+        self.does = f"{self.verb} the {self.noun}".replace("_", " ")
+        self.name = written(f"{self.verb}_{self.noun}")
+        self.params = r.sample(split(sorted(PARAMS), held), 1 + int(r.random() * 2.6))
+        self.described = r.random() < .6
+        self.text = pick(r, DESCRIBE).format(d=self.does, D=self.does.capitalize(), p=" and ".join(self.params).replace("_", " "))
+
+    def declaration(self, r):
+        props = {}
+        for p in self.params:
+            props[p] = {"type": "integer" if PARAMS[p] is None else "string"}
+            if self.described:
+                props[p]["description"] = f"The {p.replace('_', ' ')}" + pick(r, (".", " to use.", f" of the {self.noun.replace('_', ' ')}."))
+        return declare(self.name, self.text, props, list(self.params))
+
+    def request(self, r, v, held):
+        args = {p: (1 + int(r.random() * 99) if PARAMS[p] is None else PARAMS[p](r, v)) for p in self.params}
+        link = pick(r, ("{p} {v}", "{p} {v}", "{p} = {v}", "{p}: {v}", "the {p} {v}"))
+        said = " and ".join(link.format(p=p.replace("_", " "), v=a) for p, a in args.items())
+        text = pick(r, split(REQUEST, held)).format(d=self.does, D=self.does.capitalize(), n=self.name, p=said)
+        return text, {"name": self.name, "arguments": args}
+
+
+def answered(r):
+    """A tool's result, the field that answers, and the words that ask for it."""
+    fields = r.sample(sorted(RESULTS), 1 + int(r.random() * 3))
+    result = {f: RESULTS[f](r) for f in fields}
+    return json.dumps(result), fields[0], result[fields[0]]
+
+
+def use(r, tool, v, held):
+    """Ask, call, result, answer: two turns."""
+    text, call = tool.request(r, v, held)
+    if r.random() < .25:
+        result = RESULTS[pick(r, sorted(RESULTS))](r)
+        value = result
+    else:
+        result, field, value = answered(r)
+        text = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=text, f=field)
+    return [{"user": wrap(r, text, held), "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
+
+
+def tool_task(r, budget, count, held):
+    """A few declared tools beside a short document; some questions need a tool, some the document, some neither."""
+    written = style(r)
+    tools = {}
+    for _ in range(1 + int(r.random() * 5)):
+        t = Tool(r, held, written)
+        tools[t.name] = t
+    tools = list(tools.values())
+    declared = [t.declaration(r) for t in tools]
+    w, text = None, pick(r, ("You are a helpful assistant.", "Use the tools when needed.", "You are clerk. Call a tool when only it can know."))
+    room = budget - 120 * len(tools) - 500
+    if room > 120 and r.random() < .7:
+        w, text = document(r, room, count, r.random() < .5, held)
+    turns = []
+    for _ in range(1 + int(r.random() * 3)):
+        k = r.random()
+        if k < .6 or not w or not w.facts:
+            turns += use(r, pick(r, tools), VOCAB[held], held)
+        elif k < .85:
+            s, a, v = pick(r, w.facts)
+            turns.append(say(ask(r, s, a, held), v + "."))
+        elif k < .93:
+            pair = w.absent()
+            if pair:
+                turns.append(say(ask(r, *pair, held), NOT_STATED))
+        else:
+            texts, answer = pick(r, TALK)
+            turns.append(say(pick(r, texts), answer))
+    turns = turns or use(r, pick(r, tools), VOCAB[held], held)
+    if not any("call" in t["expect"] for t in turns):
+        turns += use(r, pick(r, tools), VOCAB[held], held)
+    return {"messages": [] if w is None and r.random() < .3 else [{"role": "system", "content": text}], "tools": declared, "turns": turns}
+
+
+def filled(r, form):
+    return form.format(f=f"{made_up(r)}.{pick(r, ('py', 'rs', 'txt', 'md', 'toml', 'json'))}", w=made_up(r), w2=made_up(r), n=number(r, None))
+
+
+def command(r):
+    if r.random() < .12:
+        return f"{made_up(r)} --{made_up(r)} {code(r, None)}"
+    return filled(r, pick(r, COMMANDS))
+
+
+COMMANDS = [c.replace("\0", "|") for c in PROGRAMS.replace("\\|", "\0").split("|")]
+
+
+def guidance(r, n):
+    """Rules of an agent's system prompt: headings, bullets and ordinary sentences."""
+    out, used = [], 0
+    while used < n:
+        k = r.random()
+        if k < .3:
+            out.append(f"# {pick(r, ('Tone', 'Rules', 'Tasks', 'Code style', 'Tools', 'Safety', 'Workflow', 'Git', 'Testing', 'Output'))}")
+        elif k < .7:
+            out += ["- " + pick(r, ("Never ", "Always ", "Do not ", "You should ", "Prefer to ", "Try to ")) + pick(r, ADVICE) for _ in range(1 + int(r.random() * 5))]
+        else:
+            out.append(" ".join(sentence(r) for _ in range(1 + int(r.random() * 4))))
+        used = sum(len(x) for x in out) // 4
+    return "\n".join(out)
+
+
+ADVICE = """commit changes unless the user asks you to.|write tests before you say that you are done.
+explain a command that changes the system.|guess a URL.|keep answers short.|use the search tool before you read whole files.
+follow the style of the code around you.|add comments unless they are needed.|check which libraries the project uses.
+run several commands at once when they do not depend on each other.|print secrets or keys.|use absolute paths.
+read a file before you edit it.|mark a task as done at once.|ask when the request is unclear.|use emojis.
+create new files when an old one can be changed.|stop after the task is finished.|use the terminal to talk to the user.
+quote paths that contain spaces.|push to a remote.|show a plan for large tasks.|fix the cause and not the symptom.
+hide an error.|keep lines under one hundred characters.|update the notes when something important changes.""".replace("\n", "|").split("|")
+
+
+def coding_tools(r, held, written):
+    """The shell tool and up to nine others whose declarations are long."""
+    param = pick(r, SHELL_PARAM)
+    props = {param: {"type": "string", "description": pick(r, ("The command to execute", "Command line to run.", "The shell command."))}}
+    required = [param]
+    extra = r.random()
+    if extra < .25:
+        props["description"] = {"type": "string", "description": "Short description of what this command does"}
+        required.append("description")
+    if extra > .6:
+        props["timeout"] = {"type": "number", "description": "Optional timeout in milliseconds"}
+    shell = declare(pick(r, split(SHELL, held)), pick(r, SHELL_SAYS) + " " + guidance(r, int(r.random() * 120)), props, required)
+    others = []
+    for name in r.sample(CODING, 3 + int(r.random() * 7)):
+        ps = r.sample(CODING_PARAMS, 1 + int(r.random() * 3))
+        others.append(declare(written(name), guidance(r, 20 + int(r.random() ** 2 * 200)), {
+            p: {"type": pick(r, ("string", "string", "number", "boolean")), "description": sentence(r)} for p in ps}, ps[:1]))
+    tools = others[:9]
+    tools.insert(int(r.random() * (len(tools) + 1)), shell)
+    return tools, shell["function"]["name"], param, "description" in required
+
+
+def agent(r, budget, count, held, ten=False):
+    """A coding agent's conversation; the system prompt fills what the declarations leave of `budget`."""
+    tools, shell, param, described = coding_tools(r, held, style(r))
+    while ten and len(tools) < 10:
+        tools, shell, param, described = coding_tools(r, held, style(r))
+    room = budget - count(json.dumps(tools)) - 420
+    text = pick(r, ("You are a coding agent in the user's terminal.", "You are clerk, an interactive tool that helps with software tasks.",
+                    "You are an expert programmer who works through tools.")) + "\n\n" + guidance(r, max(10, int(room * (.25 if r.random() < .6 else .85) * .8)))
+    w = None
+    if room - count(text) > 150:
+        w, more = document(r, room - count(text), count, r.random() < .5, held)
+        text += "\n\n" + more
+    turns = []
+    for _ in range(1 + int(r.random() * 3)):
+        if r.random() < .8 or not w or not w.facts:
+            c = command(r)
+            args = {param: c}
+            if described:
+                args["description"] = "Run the command"
+            output = "\n".join(filled(r, pick(r, OUTPUT)) for _ in range(1 if r.random() < .75 else 2))
+            turns += [{"user": pick(r, RUN).format(c=c), "expect": {"call": {"name": shell, "arguments": args}}, "tool": output},
+                      {"expect": {"text": "Output: " + output}}]
+        else:
+            s, a, v = pick(r, w.facts)
+            turns.append(say(ask(r, s, a, held), v + "."))
+    return {"messages": [{"role": "system", "content": text}], "tools": tools, "turns": turns}

@@ -1,0 +1,138 @@
+"""Train the model on one GPU: `python3 train.py --minutes 24 --out DIR [--resume] [--tasks-seed 99]`.
+
+Writes DIR/log.txt, DIR/state.pt (everything, to resume) and DIR/weights-{0,1}.safetensors (bf16, for export.py) at every
+checkpoint. The longest conversation grows with the share of time that has passed; learning rates fall to zero at the end.
+"""
+import argparse
+import pathlib
+import random
+import time
+
+import torch
+from safetensors.torch import save_file
+
+import score
+from bpe import Codec
+from data import ROW, Rows
+from model import Model, masks_of, positions_of
+from muon import Muon
+
+# (share of time at which it starts, longest conversation in tokens)
+LENGTHS = [(0, 1024), (.16, 2048), (.36, 4096), (.58, 8192), (.8, 16384)]
+ADAM_RATE, WARM_STEPS = 2e-3, 150
+SEED = 11
+
+
+def length_at(share):
+    return [n for start, n in LENGTHS if share >= start][-1]
+
+
+def rate_at(step, share):
+    """Warm up, hold, fall linearly to a fiftieth over the last 60 % of the time."""
+    return min(1, (step + 1) / WARM_STEPS) * max(.02, min(1, (1 - share) / .6))
+
+
+def optimizers(model):
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and not n.startswith("embed")]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or n.startswith("embed")]
+    return Muon(matrices), torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(.9, .95), weight_decay=0, fused=rest[0].is_cuda)
+
+
+def save_weights(model, out):
+    """The weights in two files, each below 16 MiB."""
+    state = {k: v.detach().bfloat16().contiguous().cpu() for k, v in model.state_dict().items()}
+    keys = sorted(state)
+    for i, part in enumerate((keys[:len(keys) // 2], keys[len(keys) // 2:])):
+        save_file({k: state[k] for k in part}, out / f"weights-{i}.safetensors")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--minutes", type=float, default=24)
+    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
+    p.add_argument("--resume", action="store_true")
+    p.add_argument("--row", type=int, default=ROW)
+    p.add_argument("--workers", type=int, default=14)
+    p.add_argument("--checkpoint-minutes", type=float, default=3)
+    p.add_argument("--tasks-seed", type=int, default=99)
+    p.add_argument("--until", type=float, default=1., help="stop at this share of the schedule")
+    a = p.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    log = open(a.out / "log.txt", "a")
+
+    def say(text):
+        print(text, flush=True)
+        print(text, file=log, flush=True)
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(SEED)
+    torch.set_float32_matmul_precision("high")
+    model = Model().to(device)
+    muon, adam = optimizers(model)
+    step, spent = 0, 0.
+    if a.resume:
+        state = torch.load(a.out / "state.pt", map_location=device)
+        model.load_state_dict(state["model"])
+        muon.load_state_dict(state["muon"])
+        adam.load_state_dict(state["adam"])
+        step, spent = state["step"], state["spent"]
+    say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
+    loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
+    codec, tasks = Codec(), score.generate(a.tasks_seed, 25, 16384 if device == "cuda" else 0)
+    length = torch.tensor([LENGTHS[0][1]]).share_memory_()
+    rows = iter(torch.utils.data.DataLoader(Rows(SEED + step, length), batch_size=1, num_workers=a.workers,
+                                            prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))
+    total, start, saved, shown = a.minutes * 60, None, spent, (spent, step)
+    while True:
+        share = spent / total
+        if share >= min(1., a.until):
+            break
+        length[0] = length_at(share)
+        ids, weights, docs = (x[:, :a.row + 1].to(device, non_blocking=True) for x in next(rows))
+        ids, d = ids.long(), docs[:, :-1]
+        coarse = (torch.rand(1, device=device) < .5).view(1, 1, 1, 1).expand(1, 1, a.row, 1)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss, answer = loss_of(ids[:, :-1], ids[:, 1:], weights[:, 1:], masks_of(d), positions_of(d), coarse)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        rate = rate_at(step, share)
+        for g in adam.param_groups:
+            g["lr"] = ADAM_RATE * rate
+        muon.step(rate)
+        adam.step()
+        model.zero_grad(set_to_none=True)
+        step += 1
+        if start is None:
+            # Compilation is not training time.
+            torch.cuda.synchronize() if device == "cuda" else None
+            start = time.time() - spent
+        spent = time.time() - start
+        if step % 100 == 0 or device == "cpu":
+            speed = (step - shown[1]) * a.row / max(1e-9, spent - shown[0]) / 1e6
+            shown = spent, step
+            say(f"step {step} {spent:.0f}s length {length.item()} loss {loss.item():.3f} answers {answer.item():.4f} {speed:.2f} Mtok/s")
+        if spent - saved > a.checkpoint_minutes * 60:
+            saved = spent
+            checkpoint(model, muon, adam, step, spent, a.out)
+            if device == "cuda":
+                t = time.time()
+                keep = [x for x in tasks if x["bucket"] <= 2 * length.item() or x["task"] == "agent"]
+                say("  " + score.report(model, codec, keep, device) + f"  ({time.time() - t:.0f}s)")
+                start += time.time() - t
+    checkpoint(model, muon, adam, step, spent, a.out)
+    if device == "cuda":
+        for coarse in (False, True):
+            say(f"final {'K8 V4' if coarse else '16 bit'}: " + score.report(model, codec, tasks, device, coarse))
+    say("done")
+
+
+def checkpoint(model, muon, adam, step, spent, out):
+    torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "step": step, "spent": spent},
+               out / "state.tmp")
+    (out / "state.tmp").rename(out / "state.pt")
+    save_weights(model, out)
+
+
+if __name__ == "__main__":
+    random.seed(SEED)
+    main()

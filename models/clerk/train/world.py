@@ -1,0 +1,142 @@
+"""Subjects and facts. A `World` hands out subjects and never states two values for one subject and attribute.
+
+A subject is `(bare, the)`: its name alone ("Selby depot") and inside a sentence ("the Selby depot").
+A fact is `(subject, attribute, value)`.
+
+A dense world draws its subjects from products of small pools (20 first x 15 last names and the like), so every part of a
+key is shared by many facts and only the whole key is unique. A wide world draws from everything, made-up names included.
+"""
+from values import ATTRS, QUALIFIERS
+from words import ENVS, GATHERINGS, KINDS, SERVICE_B, VOCAB, made_up, pick
+
+POLICIES = """overtime travel parking catering printing training cleaning transport storage repairs software hardware
+furniture shipping insurance advertising photography translation""".split()
+KIND_WEIGHTS = ["person"] * 10 + ["site"] * 4 + ["item"] * 4 + ["event"] * 3 + ["service"] * 4 + ["policy"] * 2
+
+
+def sample(r, xs, n):
+    return r.sample(xs, min(n, len(xs)))
+
+
+class World:
+    def __init__(self, r, dense, held=False, kinds=None):
+        self.families = kinds or (["person"] if dense and r.random() < .4 else KIND_WEIGHTS)
+        self.r, self.dense, self.held, self.vocab = r, dense, held, VOCAB[held]
+        self.stated = {}
+        self.qualified = r.random() < .15
+        v = self.vocab
+        if dense:
+            self.firsts, self.lasts = sample(r, v.first, 20), sample(r, v.last, 15)
+            if r.random() < .2:
+                self.lasts = [made_up(r).capitalize() for _ in range(15)]
+            self.places, self.kinds = sample(r, v.places, 9), sample(r, KINDS, 9)
+            self.shades, self.goods = sample(r, v.shades, 8), sample(r, v.goods, 9)
+            self.topics, self.gatherings = sample(r, v.topics, 8), sample(r, GATHERINGS, 6)
+            self.service_a, self.service_b = sample(r, v.service_a, 8), sample(r, SERVICE_B, 7)
+
+    def subject(self, kind):
+        r, v, dense = self.r, self.vocab, self.dense
+        if kind == "person":
+            if dense:
+                s = f"{pick(r, self.firsts)} {pick(r, self.lasts)}"
+            else:
+                first = pick(r, v.first) if r.random() < .6 else made_up(r).capitalize()
+                s = f"{first} {pick(r, v.last) if r.random() < .4 else made_up(r).capitalize()}"
+            return s, s
+        if kind == "site":
+            s = (f"{pick(r, self.places)} {pick(r, self.kinds)}" if dense else
+                 f"{pick(r, v.places) if r.random() < .4 else made_up(r).capitalize()} {pick(r, KINDS)}")
+        elif kind == "item":
+            s = (f"{pick(r, self.shades)} {pick(r, self.goods)}" if dense else
+                 f"{pick(r, v.shades)} {pick(r, v.goods)}" if r.random() < .4 else f"{pick(r, v.goods)} {made_up(r)}")
+        elif kind == "event":
+            s = (f"{pick(r, self.topics)} {pick(r, self.gatherings)}" if dense else
+                 f"{pick(r, v.topics) if r.random() < .5 else made_up(r)} {pick(r, GATHERINGS)}")
+        elif kind == "service":
+            s = (f"{pick(r, self.service_a)}-{pick(r, self.service_b)}" if dense else
+                 f"{pick(r, v.service_a) if r.random() < .5 else made_up(r)}-{pick(r, SERVICE_B)}")
+            if r.random() < .3:
+                s += " in " + pick(r, ENVS)
+            return s, s
+        else:
+            s = pick(r, POLICIES)
+            if not dense or r.random() < .6:
+                s = f"{pick(r, QUALIFIERS) if dense or r.random() < .5 else made_up(r)} {s}"
+            return s, s
+        return s, "the " + s
+
+    def subjects(self, kind, n):
+        seen = {}
+        for _ in range(n * 4):
+            s = self.subject(kind)
+            seen[s[0]] = s
+            if len(seen) == n:
+                break
+        return list(seen.values())
+
+    def attribute(self, kind):
+        a = pick(self.r, ATTRS[kind, self.held])
+        if self.qualified and self.r.random() < .4:
+            q = pick(self.r, QUALIFIERS)
+            a = {"key": f"{q} {a['key']}", "names": [f"{q} {n}" for n in a["names"]], "draw": a["draw"], "says": [], "asks": []}
+        return a
+
+    def attributes(self, kind, n):
+        seen = {}
+        for _ in range(n * 4):
+            a = self.attribute(kind)
+            seen[a["key"]] = a
+            if len(seen) == n:
+                break
+        return list(seen.values())
+
+    def state(self, subject, attribute):
+        """A new fact, or None when the pair already has a value."""
+        key = subject[0], attribute["key"]
+        if key in self.stated:
+            return None
+        fact = subject, attribute, attribute["draw"](self.r, self.vocab)
+        self.stated[key] = fact
+        return fact
+
+    def scattered(self, n):
+        """About `n` facts whose subjects and attributes repeat in no order."""
+        kind = pick(self.r, self.families)
+        out = [self.state(self.subject(kind), self.attribute(kind)) for _ in range(n)]
+        return [f for f in out if f]
+
+    def records(self, rows, columns):
+        """A matrix: the attributes, and one list of facts (None where already stated) per subject."""
+        kind = pick(self.r, self.families)
+        attributes = self.attributes(kind, columns)
+        matrix = []
+        for s in self.subjects(kind, rows):
+            row = [self.state(s, a) for a in attributes]
+            if all(row):
+                matrix.append(row)
+            else:
+                for f in row:
+                    if f:
+                        del self.stated[s[0], f[1]["key"]]
+        return kind, attributes, matrix
+
+    def absent(self):
+        """A pair that is not stated: half of the time both of its parts are, in other facts."""
+        facts = list(self.stated.values())
+        for _ in range(40):
+            one, two = pick(self.r, facts), pick(self.r, facts)
+            kinds = [k for (k, h), attrs in ATTRS.items() if h == self.held and one[1] in attrs]
+            if not kinds:
+                continue
+            if self.r.random() < .5:
+                s, a = self.subject(kinds[0]), one[1]
+            else:
+                s, a = two[0], one[1]
+                if two[1] not in ATTRS[kinds[0], self.held]:
+                    continue
+            if all((s[0], k) not in self.stated for k in self.related(a)):
+                return s, a
+        return None
+
+    def related(self, a):
+        return {a["key"]} | {f"{q} {a['key']}" for q in QUALIFIERS}

@@ -1,0 +1,265 @@
+//! The configuration that the rest of the process uses: every value in range, sizes in bytes, all faults named.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{self, File, Overrides};
+use super::size::Size;
+
+/// Checked values. Units are in the names.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Further names of the model.
+    pub names: Vec<String>,
+    /// Keys that requests must carry; none: every request is served.
+    pub api_keys: Vec<String>,
+    /// Largest request body.
+    pub body_limit_bytes: usize,
+    /// Silence in a stream before a comment is sent; `None` sends none.
+    pub keepalive: Option<Duration>,
+    /// What running answers get after SIGTERM.
+    pub drain: Duration,
+    /// Rows computed together.
+    pub max_batch: usize,
+    /// Requests that may wait.
+    pub queue_limit: usize,
+    /// Tokens of a prompt between two decode steps.
+    pub prefill_step_tokens: usize,
+    /// Answer length when a request names none.
+    pub max_tokens: usize,
+    /// What all rows' KV together may grow to.
+    pub live_bytes: u64,
+    /// Reuse stops at a prefill step.
+    pub exact: bool,
+    /// The KV setting as written; the engine checks it against the model.
+    pub kv_bits: String,
+    /// Tokens of a block.
+    pub block_tokens: usize,
+    /// `None`: no cache.
+    pub cache: Option<CacheConfig>,
+    /// Where models come from.
+    pub models: ModelsConfig,
+    /// Log filter.
+    pub log_level: String,
+    /// Log as JSON lines.
+    pub log_json: bool,
+}
+
+/// Where models come from.
+#[derive(Clone, Debug)]
+pub struct ModelsConfig {
+    /// Where the embedded model is unpacked.
+    pub unpack_dir: PathBuf,
+    /// The Hugging Face cache; `None`: its usual place.
+    pub hf_home: Option<PathBuf>,
+    /// Token for gated models.
+    pub hf_token: Option<String>,
+    /// Take models from the Hugging Face cache only.
+    pub hf_offline: bool,
+}
+
+/// The prefix cache's part.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// Budget of the resident tier.
+    pub ram_bytes: u64,
+    /// `None`: nothing is kept on disk.
+    pub disk: Option<DiskConfig>,
+}
+
+/// The disk tier's part.
+#[derive(Clone, Debug)]
+pub struct DiskConfig {
+    /// Where blocks are kept.
+    pub dir: PathBuf,
+    /// Budget in allocated bytes.
+    pub budget_bytes: u64,
+    /// Bytes of the file system that stay free.
+    pub free_floor_bytes: u64,
+    /// Bytes that may wait to be written.
+    pub write_queue_bytes: u64,
+    /// Reader threads.
+    pub readers: usize,
+}
+
+/// All faults of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .faults.join("\n"))]
+pub struct ConfigError {
+    /// One text a fault.
+    pub faults: Vec<String>,
+}
+
+impl ConfigError {
+    pub(super) fn file(path: &Path, error: &dyn Display) -> Self {
+        Self { faults: vec![format!("{}: {error}", path.display())] }
+    }
+
+    pub(super) fn default_file(error: &dyn Display) -> Self {
+        Self::file(Path::new("config/default.toml"), error)
+    }
+}
+
+/// Collects faults, so that all are reported at once.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn at_least(&mut self, key: &str, value: usize, least: usize) -> usize {
+        if value < least {
+            self.0.push(format!("{key} is {value}; expected at least {least}"));
+        }
+        value
+    }
+
+    fn size(&mut self, key: &str, text: &str, whole_bytes: u64) -> u64 {
+        match text.parse::<Size>() {
+            Ok(size) => size.of(whole_bytes),
+            Err(error) => {
+                self.0.push(format!("{key}: {error}"));
+                0
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the configuration that `overrides` ask for.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::check(File::read(overrides)?, overrides)
+    }
+
+    /// Checks what was written. All faults come back together.
+    fn check(file: File, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut faults = Faults::default();
+        let ram_bytes = total_ram_bytes();
+        let File { server, scheduler, kv, cache, log } = file;
+        let block_tokens = faults.at_least("cache.block_tokens", cache.block_tokens, 16);
+        let prefill_step_tokens =
+            faults.at_least("scheduler.prefill_step_size", scheduler.prefill_step_size, 16);
+        if server.api_keys.iter().any(|key| key.trim().is_empty()) {
+            faults
+                .0
+                .push("server.api_keys holds an empty key; expected keys of at least one character".into());
+        }
+        let config = Self {
+            host: server.host,
+            port: server.port,
+            names: server.names,
+            api_keys: server.api_keys,
+            body_limit_bytes: faults.size("server.body_limit", &server.body_limit, ram_bytes) as usize,
+            keepalive: (server.keepalive_s > 0).then(|| Duration::from_secs(server.keepalive_s)),
+            drain: Duration::from_secs(server.drain_s),
+            max_batch: faults.at_least("scheduler.max_batch", scheduler.max_batch, 1),
+            queue_limit: faults.at_least("scheduler.queue_limit", scheduler.queue_limit, 1),
+            prefill_step_tokens,
+            max_tokens: faults.at_least("scheduler.max_tokens", scheduler.max_tokens, 1),
+            live_bytes: faults.size("scheduler.live_budget", &scheduler.live_budget, ram_bytes),
+            exact: scheduler.exact,
+            kv_bits: kv.bits,
+            block_tokens,
+            cache: check_cache(cache, ram_bytes, &mut faults),
+            models: ModelsConfig {
+                unpack_dir: user_dir().unwrap_or_else(|| std::env::temp_dir().join("prefixd")).join("models"),
+                hf_home: overrides.hf_home.clone(),
+                hf_token: overrides.hf_token.clone(),
+                hf_offline: overrides.hf_offline,
+            },
+            log_level: log.level,
+            log_json: log.json,
+        };
+        if faults.0.is_empty() { Ok(config) } else { Err(ConfigError { faults: faults.0 }) }
+    }
+}
+
+fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Option<CacheConfig> {
+    let readers = faults.at_least("cache.readers", cache.readers, 1);
+    let resident_bytes = faults.size("cache.ram_budget", &cache.ram_budget, ram_bytes);
+    let write_queue_bytes = faults.size("cache.write_queue", &cache.write_queue, ram_bytes);
+    let dir = if cache.dir.as_os_str().is_empty() { user_dir().map(|dir| dir.join("prefixes")) } else { Some(cache.dir) };
+    let Some(dir) = dir else {
+        faults.0.push("no home directory to keep the cache in; name one with --cache-dir".into());
+        return None;
+    };
+    let disk_bytes = total_disk_bytes(&dir);
+    let budget_bytes = faults.size("cache.disk_budget", &cache.disk_budget, disk_bytes);
+    let free_floor_bytes = faults.size("cache.disk_free_floor", &cache.disk_free_floor, disk_bytes);
+    let disk = DiskConfig { dir, budget_bytes, free_floor_bytes, write_queue_bytes, readers };
+    cache
+        .enabled
+        .then_some(CacheConfig { ram_bytes: resident_bytes, disk: (budget_bytes > 0).then_some(disk) })
+}
+
+/// The user's cache directory of this program.
+fn user_dir() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "prefixd").map(|dirs| dirs.cache_dir().to_owned())
+}
+
+/// RAM of the machine, or of the control group where that is less. 0 when the system does not tell: then shares of it
+/// are 0 and sizes must be given in bytes.
+fn total_ram_bytes() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else { return 0 };
+    system.refresh_memory();
+    system
+        .cgroup_limits()
+        .map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()))
+}
+
+/// The size of the file system that holds `dir`, or its nearest ancestor that exists.
+fn total_disk_bytes(dir: &Path) -> u64 {
+    dir.ancestors().find_map(|place| fs4::total_space(place).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("prefixd.toml");
+        std::fs::write(&path, text).unwrap();
+        let overrides =
+            Overrides { config: Some(path), cache_dir: Some(dir.path().into()), ..Overrides::default() };
+        Config::load(&overrides)
+    }
+
+    #[test]
+    fn the_default_file_is_complete_and_valid() {
+        let config = written("").unwrap();
+        assert_eq!((config.port, config.block_tokens, config.kv_bits.as_str()), (8000, 256, "k8v4"));
+        assert!(config.cache.unwrap().disk.unwrap().budget_bytes > 0);
+    }
+
+    #[test]
+    fn a_file_wins_over_the_default_and_a_flag_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("prefixd.toml");
+        std::fs::write(&path, "[server]\nport = 1\nhost = \"::1\"\n").unwrap();
+        let overrides =
+            Overrides { config: Some(path), port: Some(2), no_cache: true, ..Overrides::default() };
+        let config = Config::load(&overrides).unwrap();
+        assert_eq!((config.host.as_str(), config.port), ("::1", 2));
+        assert!(config.cache.is_none());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = written("[server]\nprot = 1\n").unwrap_err().to_string();
+        assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let error = written("[scheduler]\nmax_batch = 0\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\n")
+            .unwrap_err();
+        assert_eq!(error.faults.len(), 3, "{error}");
+        for key in ["scheduler.max_batch", "cache.ram_budget", "cache.block_tokens"] {
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Configuration: as written ([`file`]), then checked ([`Config`]).
+//!
+//! 1. Precedence: flag, environment (`PREFIXD_*`), file, `config/default.toml`.
+//! 2. An unknown key is refused, and all faults are reported at once.
+//! 3. Nothing else in the process reads the environment.
+
+mod checked;
+mod file;
+mod size;
+
+pub use checked::{CacheConfig, Config, ConfigError, DiskConfig, ModelsConfig};
+pub use file::Overrides;
+pub use size::Size;

@@ -1,0 +1,101 @@
+//! One token for every row of the batch.
+
+use super::message::{Failure, FinishReason};
+use super::sequence::{Progress, Sequence};
+use super::step::Scheduler;
+use crate::engine::Engine;
+
+impl<E: Engine> Scheduler<E> {
+    /// Feeds each row its last token, chooses the next, and lets rows that ended leave.
+    pub(super) fn decode_step(&mut self) {
+        let tokens: Vec<u32> = self.rows.iter().filter_map(|row| row.tokens.last().copied()).collect();
+        if tokens.is_empty() {
+            return;
+        }
+        let logits = match self.engine.decode(&mut self.batch, &tokens) {
+            Ok(logits) => logits,
+            Err(error) => {
+                // Which row the engine failed on is unknown, and so is what the others' KV holds now.
+                tracing::error!(%error, rows = tokens.len(), "decode failed");
+                return self.fail_rows(&Failure::Engine(error.to_string()));
+            }
+        };
+        self.shared.status.lock().completion_tokens += logits.len() as u64;
+        let mut ended = vec![None; self.rows.len()];
+        let mut rows = std::mem::take(&mut self.rows);
+        for (at, (row, logits)) in rows.iter_mut().zip(logits).enumerate() {
+            let in_kv = row.tokens.len();
+            if let Progress::Ended(reason) = row.choose(logits) {
+                ended[at] = Some(reason);
+            } else if row.kept_tokens + self.options.block_tokens <= in_kv {
+                let batch = std::mem::replace(&mut self.batch, self.engine.empty());
+                self.keep_blocks(row, &batch, at, in_kv);
+                self.batch = batch;
+            }
+        }
+        self.rows = rows;
+        self.leave(&ended);
+    }
+
+    /// Takes the rows with a reason out of the batch and says their end.
+    fn leave(&mut self, ended: &[Option<FinishReason>]) {
+        if ended.iter().all(Option::is_none) {
+            return;
+        }
+        let batch = std::mem::replace(&mut self.batch, self.engine.empty());
+        for (at, (row, reason)) in std::mem::take(&mut self.rows).into_iter().zip(ended).enumerate() {
+            match reason {
+                Some(reason) => self.finish(row, &batch, at, *reason),
+                None => self.rows.push(row),
+            }
+        }
+        self.batch = batch;
+        let keep: Vec<usize> = (0..ended.len()).filter(|at| ended[*at].is_none()).collect();
+        self.filter(&keep);
+    }
+
+    fn filter(&mut self, keep: &[usize]) {
+        if let Err(error) = self.engine.filter(&mut self.batch, keep) {
+            tracing::error!(%error, "rows could not leave the batch");
+            self.fail_rows(&Failure::Engine(error.to_string()));
+        }
+    }
+
+    /// Says the end of a sequence that went well and keeps what it computed. `kv` holds it as `row`.
+    pub(super) fn finish(&mut self, mut sequence: Sequence, kv: &E::Kv, row: usize, reason: FinishReason) {
+        sequence.finish(reason, (self.options.clock)());
+        self.keep_everything(&mut sequence, kv, row);
+        self.release(&mut sequence);
+        self.shared.status.lock().finished += 1;
+    }
+
+    fn fail_rows(&mut self, failure: &Failure) {
+        self.batch = self.engine.empty();
+        for mut row in std::mem::take(&mut self.rows) {
+            row.fail(failure.clone());
+            self.release(&mut row);
+            self.shared.status.lock().failed += 1;
+        }
+    }
+
+    /// Frees rows whose client left; what they computed stays in the cache.
+    pub(super) fn drop_abandoned_rows(&mut self) -> usize {
+        let keep: Vec<usize> = (0..self.rows.len()).filter(|at| !self.rows[*at].is_abandoned()).collect();
+        let dropped = self.rows.len() - keep.len();
+        if dropped == 0 {
+            return 0;
+        }
+        let batch = std::mem::replace(&mut self.batch, self.engine.empty());
+        for (at, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            if row.is_abandoned() && !keep.contains(&at) {
+                self.keep_everything(&mut row, &batch, at);
+                self.release(&mut row);
+            } else {
+                self.rows.push(row);
+            }
+        }
+        self.batch = batch;
+        self.filter(&keep);
+        dropped
+    }
+}

@@ -1,0 +1,168 @@
+//! The scheduler as the rest of the process sees it: submit, watch, drain.
+//!
+//! Handles are cheap to clone and usable from any thread. All of them talk to one bounded inbox.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+use parking_lot::Mutex;
+use prefixd_cache::CacheStats;
+use tokio::sync::mpsc;
+
+use super::message::{Event, Request, Stream, SubmitError};
+use crate::engine::EngineInfo;
+use crate::mlx::{Gate, Job};
+
+/// What the inbox carries.
+pub(super) enum Message {
+    /// A sequence to compute.
+    Submit(Submission),
+    /// Work for the gate.
+    Job(Job),
+    /// Forget every cached block.
+    Clear(Sender<()>),
+    /// Take no more; finish what runs until the deadline; write what is queued; stop.
+    Drain(Instant),
+}
+
+/// A request with its way back.
+pub(super) struct Submission {
+    pub request: Request,
+    pub events: mpsc::Sender<Event>,
+    pub submitted: Instant,
+}
+
+/// How the scheduler is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Serving.
+    Ready,
+    /// Finishing; takes no more requests.
+    Draining,
+    /// Stopped in order.
+    Stopped,
+    /// Died; nothing is served until the process restarts.
+    Failed(String),
+}
+
+/// A snapshot of the scheduler, renewed at every step.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Status {
+    /// How it is.
+    pub condition: Condition,
+    /// Requests that wait for a row.
+    pub waiting: usize,
+    /// Sequences whose prefix is being read or whose prompt is being computed.
+    pub prefilling: usize,
+    /// Sequences in the decode batch.
+    pub decoding: usize,
+    /// Steps since the start.
+    pub steps: u64,
+    /// Sequences that ended well.
+    pub finished: u64,
+    /// Sequences whose client left.
+    pub cancelled: u64,
+    /// Sequences that failed.
+    pub failed: u64,
+    /// Prompt tokens seen.
+    pub prompt_tokens: u64,
+    /// Of these, tokens not computed again.
+    pub cached_tokens: u64,
+    /// Tokens generated.
+    pub completion_tokens: u64,
+    /// The prefix cache.
+    pub cache: CacheStats,
+}
+
+/// What handles and the scheduler thread share.
+pub(super) struct Shared {
+    pub status: Mutex<Status>,
+    /// Requests accepted and not yet given a row.
+    pub waiting: AtomicUsize,
+}
+
+/// Talks to the scheduler thread.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) inbox: Sender<Message>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) info: Arc<EngineInfo>,
+    pub(super) gate: Gate,
+    pub(super) queue_limit: usize,
+}
+
+impl Handle {
+    /// What is loaded.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// The way to MLX.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// How the scheduler is and what it did so far.
+    pub fn status(&self) -> Status {
+        let mut status = self.shared.status.lock().clone();
+        status.waiting = self.shared.waiting.load(Ordering::Relaxed);
+        status
+    }
+
+    /// Hands in a request. Never waits.
+    pub fn submit(&self, mut request: Request) -> Result<Stream, SubmitError> {
+        self.check(&request)?;
+        request.max_tokens = request.max_tokens.clamp(1, self.info.context_tokens - request.prompt.len());
+        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let refused = |error| {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            Err(error)
+        };
+        if waiting >= self.queue_limit {
+            return refused(SubmitError::Busy { waiting, limit: self.queue_limit });
+        }
+        let (events, stream) = Stream::channel(request.max_tokens);
+        match self.inbox.try_send(Message::Submit(Submission { request, events, submitted: Instant::now() }))
+        {
+            Ok(()) => Ok(stream),
+            Err(TrySendError::Full(_)) => refused(SubmitError::Busy { waiting, limit: self.queue_limit }),
+            Err(TrySendError::Disconnected(_)) => refused(SubmitError::Closed),
+        }
+    }
+
+    /// Forgets every cached block, in RAM and on disk. Returns when it is done.
+    pub fn clear_cache(&self) -> Result<(), SubmitError> {
+        let (done, wait) = crossbeam_channel::bounded(1);
+        self.inbox.send(Message::Clear(done)).map_err(|_| SubmitError::Closed)?;
+        wait.recv().map_err(|_| SubmitError::Closed)
+    }
+
+    /// Starts the drain: what runs may finish within `grace`. Returns at once; the thread's end says that it is done.
+    pub fn drain(&self, grace: Duration) {
+        // A scheduler that is gone already has nothing left to drain.
+        self.inbox.send(Message::Drain(Instant::now() + grace)).ok();
+    }
+
+    fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        let (prompt, info) = (&request.prompt, &self.info);
+        if !matches!(self.shared.status.lock().condition, Condition::Ready) {
+            return Err(SubmitError::Closed);
+        }
+        if prompt.is_empty() {
+            return Err(SubmitError::Empty);
+        }
+        if prompt.len() >= info.context_tokens {
+            return Err(SubmitError::TooLong {
+                prompt_tokens: prompt.len(),
+                context_tokens: info.context_tokens,
+            });
+        }
+        if let Some(at) = prompt.iter().position(|token| *token as usize >= info.vocab) {
+            return Err(SubmitError::Vocabulary { token: prompt[at], at, vocab: info.vocab });
+        }
+        Ok(())
+    }
+}

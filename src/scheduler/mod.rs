@@ -1,0 +1,29 @@
+//! The batch scheduler: one thread that owns the engine, the gate, the batch and the prefix cache's tree.
+//!
+//! A request waits, is admitted (its known prefix is looked up and restored), is prefilled in chunks, decodes as a row
+//! of the batch, and ends. [`Scheduler::step`] does one round of everything; the thread repeats it.
+//!
+//! 1. Rows join and leave at every step; between two decode steps at most one chunk of one prompt is computed.
+//! 2. A stream ends by [`Event::Finished`] or [`Event::Failed`], and the batch never waits for its reader.
+//! 3. A sequence's blocks are visible to the next lookup as soon as they are computed.
+//! 4. What the cache cannot do makes a request slower, never wrong and never failed.
+//! 5. Every row, lease and queue place is given back, however its sequence ends.
+//!
+//! The thread does no file I/O (the eviction service does) and never waits for a client.
+
+mod admission;
+mod decode;
+mod handle;
+mod message;
+mod options;
+mod persist;
+mod prefill;
+mod sequence;
+mod step;
+mod thread;
+
+pub use handle::{Condition, Handle, Status};
+pub use message::{Event, Failure, Finish, FinishReason, PromptUsage, Request, Stream, SubmitError};
+pub use options::{Clock, SchedulerOptions};
+pub use step::{Scheduler, StepOutcome};
+pub use thread::{SchedulerThread, StartError};

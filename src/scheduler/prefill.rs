@@ -1,0 +1,91 @@
+//! Computes prompts in chunks, one chunk a step, the prompts taking turns.
+//!
+//! A chunk ends at an absolute multiple of the prefill step (or at the prompt's end), whatever it starts at, so that the
+//! borders of a warm prefill are borders of the cold one.
+
+use super::message::Failure;
+use super::sequence::{Progress, Sequence};
+use super::step::Scheduler;
+use crate::engine::Engine;
+
+/// A sequence whose prompt is being computed, in a batch of its own.
+pub(super) struct Prefilling<Kv> {
+    pub sequence: Sequence,
+    pub kv: Kv,
+    /// Tokens of the prompt that are in KV.
+    pub done_tokens: usize,
+}
+
+/// Where the chunk that starts at `at` ends.
+fn chunk_end(at: usize, prompt_tokens: usize, step_tokens: usize) -> usize {
+    ((at / step_tokens + 1) * step_tokens).min(prompt_tokens)
+}
+
+impl<E: Engine> Scheduler<E> {
+    /// One chunk of the next prompt in turn.
+    pub(super) fn prefill_chunk(&mut self) {
+        let Some(mut current) = self.prefilling.pop_front() else { return };
+        let prompt = &current.sequence.request.prompt;
+        let end = chunk_end(current.done_tokens, prompt.len(), self.options.prefill_step_tokens);
+        match self.engine.prefill(&mut current.kv, &prompt[current.done_tokens..end]) {
+            Ok(logits) => {
+                current.done_tokens = end;
+                self.keep_blocks(&mut current.sequence, &current.kv, 0, end);
+                if end < current.sequence.prompt_tokens() {
+                    self.prefilling.push_back(current);
+                } else {
+                    self.join(current, logits);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "prefill failed");
+                current.sequence.fail(Failure::Engine(error.to_string()));
+                self.release(&mut current.sequence);
+                self.shared.status.lock().failed += 1;
+            }
+        }
+    }
+
+    /// The prompt is computed: the first token, then a row of the batch.
+    fn join(&mut self, current: Prefilling<E::Kv>, logits: Vec<f32>) {
+        let Prefilling { mut sequence, kv, .. } = current;
+        sequence.announce((self.options.clock)());
+        if let Progress::Ended(reason) = sequence.choose(logits) {
+            return self.finish(sequence, &kv, 0, reason);
+        }
+        match self.engine.extend(&mut self.batch, kv) {
+            Ok(()) => self.rows.push(sequence),
+            Err(error) => {
+                sequence.fail(Failure::Engine(error.to_string()));
+                self.release(&mut sequence);
+                self.fail_all(&Failure::Engine(error.to_string()));
+            }
+        }
+    }
+
+    pub(super) fn drop_abandoned_prefills(&mut self) -> usize {
+        let before = self.prefilling.len();
+        for mut prefilling in std::mem::take(&mut self.prefilling) {
+            if prefilling.sequence.is_abandoned() {
+                self.release(&mut prefilling.sequence);
+            } else {
+                self.prefilling.push_back(prefilling);
+            }
+        }
+        before - self.prefilling.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chunk_end;
+
+    #[test]
+    fn chunks_end_at_absolute_multiples_of_the_step_or_at_the_end() {
+        assert_eq!(chunk_end(0, 1000, 256), 256);
+        assert_eq!(chunk_end(300, 1000, 256), 512, "a warm start computes the rest of its chunk");
+        assert_eq!(chunk_end(511, 1000, 256), 512);
+        assert_eq!(chunk_end(512, 1000, 256), 768);
+        assert_eq!(chunk_end(768, 1000, 256), 1000);
+    }
+}

@@ -1,0 +1,137 @@
+//! The scheduler's thread: builds the engine where it will live, runs the steps, and says how it ended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache};
+
+use super::handle::{Condition, Handle, Message, Shared, Status};
+use super::message::Failure;
+use super::options::SchedulerOptions;
+use super::step::Scheduler;
+use crate::engine::{Engine, EngineInfo};
+use crate::mlx::{Gate, GateError, Mlx};
+
+/// Why a scheduler did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine (a model, mostly) could not be loaded.
+    #[error("{0}")]
+    Engine(String),
+    /// The prefix cache could not be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The operating system refused a thread.
+    #[error("the scheduler thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The thread ended before it was ready.
+    #[error("the scheduler thread ended before it was ready")]
+    Died,
+}
+
+/// The running scheduler. Whoever holds it joins it.
+pub struct SchedulerThread {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+type Ready = Result<EngineInfo, StartError>;
+
+impl SchedulerThread {
+    /// Starts the thread, builds the engine on it, opens the cache (`cache` says how, once the engine is known), and
+    /// returns when it is ready to serve.
+    pub fn spawn<E, B, C>(options: SchedulerOptions, build: B, cache: C) -> Result<Self, StartError>
+    where
+        E: Engine + 'static,
+        B: FnOnce(&Mlx) -> Result<E, StartError> + Send + 'static,
+        C: FnOnce(&EngineInfo) -> Option<CacheOptions> + Send + 'static,
+    {
+        // Requests beyond the queue's bound are refused before they get here; the rest is gate jobs, whose callers
+        // wait for them anyway.
+        let (sender, inbox) = crossbeam_channel::bounded(options.queue_limit + 64);
+        let jobs = sender.clone();
+        let gate = Gate::new(move |job| jobs.send(Message::Job(job)).map_err(|_| GateError::Closed));
+        let shared = Arc::new(Shared { status: Mutex::new(starting()), waiting: 0.into() });
+        let (ready, started) = crossbeam_channel::bounded::<Ready>(1);
+        let queue_limit = options.queue_limit;
+        let (thread_gate, thread_shared) = (gate.clone(), shared.clone());
+        let body = move || {
+            let fail = |error| {
+                ready.send(Err(error)).ok();
+            };
+            let Ok(owner) = thread_gate.enter() else { return fail(StartError::Died) };
+            let engine = match build(owner.mlx()) {
+                Ok(engine) => engine,
+                Err(error) => return fail(error),
+            };
+            let info = engine.info().clone();
+            let cache = match cache(&info).map(PrefixCache::open).transpose() {
+                Ok(cache) => cache,
+                Err(error) => return fail(error.into()),
+            };
+            let mut scheduler = Scheduler::new(engine, cache, options, owner, inbox, thread_shared.clone());
+            thread_shared.status.lock().condition = Condition::Ready;
+            // Whoever spawned us may have given up; then the drain comes soon.
+            ready.send(Ok(info)).ok();
+            serve(&mut scheduler, &thread_shared);
+        };
+        let thread = std::thread::Builder::new().name("prefixd-scheduler".into()).spawn(body)?;
+        let info = Arc::new(started.recv().unwrap_or(Err(StartError::Died))?);
+        Ok(Self { handle: Handle { inbox: sender, shared, info, gate, queue_limit }, thread })
+    }
+
+    /// A handle for others.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the thread has ended: drained, or dead. `Err` says what killed it.
+    pub fn join(self) -> Result<(), String> {
+        let Self { handle, thread } = self;
+        let ended = thread.join();
+        match (ended, handle.status().condition) {
+            (Err(_), _) => Err("the scheduler thread panicked".into()),
+            (Ok(()), Condition::Failed(reason)) => Err(reason),
+            (Ok(()), _) => Ok(()),
+        }
+    }
+}
+
+fn serve<E: Engine>(scheduler: &mut Scheduler<E>, shared: &Shared) {
+    let ended = catch_unwind(AssertUnwindSafe(|| scheduler.run()));
+    let condition = match ended {
+        Ok(()) => Condition::Stopped,
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let reason = format!("the scheduler panicked: {text}");
+            tracing::error!(reason);
+            scheduler.fail_all(&Failure::Engine(reason.clone()));
+            Condition::Failed(reason)
+        }
+    };
+    if let Some(cache) = &mut scheduler.cache {
+        cache.flush(Instant::now() + scheduler.options.flush_limit);
+    }
+    shared.status.lock().condition = condition;
+}
+
+fn starting() -> Status {
+    Status {
+        condition: Condition::Draining,
+        waiting: 0,
+        prefilling: 0,
+        decoding: 0,
+        steps: 0,
+        finished: 0,
+        cancelled: 0,
+        failed: 0,
+        prompt_tokens: 0,
+        cached_tokens: 0,
+        completion_tokens: 0,
+        cache: CacheStats::default(),
+    }
+}

@@ -1,0 +1,394 @@
+//! The scheduler's laws, on the engine that digests tokens: every wrong, missing or foreign entry changes the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prefixd::engine::sim::{SimCall, SimEngine};
+use prefixd::engine::{Engine, EngineError, Sampling};
+use prefixd::scheduler::{
+    Condition, Event, FinishReason, PromptUsage, Request, SchedulerOptions, SchedulerThread, Stream,
+    SubmitError,
+};
+use prefixd_cache::{CacheOptions, Tenant};
+use proptest::prelude::*;
+
+const VOCAB: usize = 97;
+const WINDOW: usize = 24;
+const BLOCK: usize = 16;
+const STOP: u32 = 0;
+
+fn engine() -> SimEngine {
+    SimEngine::new(VOCAB, 4096, WINDOW)
+}
+
+fn options() -> SchedulerOptions {
+    SchedulerOptions {
+        max_batch: 4,
+        prefill_step_tokens: 32,
+        block_tokens: BLOCK,
+        ..SchedulerOptions::default()
+    }
+}
+
+fn start_with(engine: SimEngine, options: SchedulerOptions, resident_bytes: u64) -> SchedulerThread {
+    let block_tokens = options.block_tokens;
+    let cache = move |info: &prefixd::engine::EngineInfo| {
+        Some(CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk: None })
+    };
+    SchedulerThread::spawn(options, move |_| Ok(engine), cache).unwrap()
+}
+
+fn start() -> SchedulerThread {
+    start_with(engine(), options(), 1 << 20)
+}
+
+fn stop(scheduler: SchedulerThread) {
+    scheduler.handle().drain(Duration::from_secs(30));
+    scheduler.join().unwrap();
+}
+
+fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
+    Request {
+        prompt,
+        max_tokens,
+        min_tokens: 0,
+        stop_tokens: Arc::from([STOP]),
+        sampling: Sampling::default(),
+        top_logprobs: None,
+        tenant: Tenant::PUBLIC,
+    }
+}
+
+/// A prompt that is the same for the same seed, and shares its first tokens with longer ones of that seed.
+fn prompt(seed: u32, tokens: usize) -> Vec<u32> {
+    (0..tokens as u32)
+        .map(|at| 1 + (at.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) % (VOCAB as u32 - 1))
+        .collect()
+}
+
+/// What the engine alone answers: no scheduler, no batch, no cache.
+fn reference(prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
+    let mut engine = engine();
+    let mut row = engine.start().unwrap();
+    let mut logits = engine.prefill(&mut row, prompt).unwrap();
+    let mut answer = Vec::new();
+    loop {
+        let best = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32;
+        if best == STOP {
+            return (answer, FinishReason::Stop);
+        }
+        answer.push(best);
+        if answer.len() == max_tokens {
+            return (answer, FinishReason::Length);
+        }
+        logits = engine.decode(&mut row, &[best]).unwrap().remove(0);
+    }
+}
+
+struct Outcome {
+    usage: PromptUsage,
+    answer: Vec<u32>,
+    reason: FinishReason,
+}
+
+fn collect(mut stream: Stream) -> Outcome {
+    let Some(Event::Started(usage)) = stream.blocking_next() else { panic!("a stream begins with Started") };
+    let mut answer = Vec::new();
+    loop {
+        match stream.blocking_next() {
+            Some(Event::Token(token)) => answer.push(token.id),
+            Some(Event::Finished(finish)) => {
+                assert_eq!(stream.blocking_next(), None, "nothing follows the end");
+                return Outcome { usage, answer, reason: finish.reason };
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_repeated_prompt_is_answered_alike_and_computed_once() {
+    let scheduler = start();
+    let ask = |tokens| collect(scheduler.handle().submit(request(prompt(1, tokens), 20)).unwrap());
+    let cold = ask(100);
+    let warm = ask(100);
+    assert_eq!((cold.usage.cached_tokens, warm.usage.cached_tokens), (0, 99));
+    assert_eq!(cold.answer, warm.answer);
+    assert_eq!((warm.answer, warm.reason), reference(&prompt(1, 100), 20));
+    stop(scheduler);
+}
+
+#[test]
+fn the_next_turn_finds_prompt_and_answer_of_the_last() {
+    let scheduler = start();
+    let mut conversation = prompt(2, 75);
+    let mut known = 0;
+    for turn in 0..5 {
+        let outcome = collect(scheduler.handle().submit(request(conversation.clone(), 30)).unwrap());
+        assert_eq!((outcome.answer.clone(), outcome.reason), reference(&conversation, 30), "turn {turn}");
+        assert!(
+            outcome.usage.cached_tokens >= known,
+            "turn {turn} found {:?}, expected {known}",
+            outcome.usage
+        );
+        conversation.extend(outcome.answer);
+        // All but the token that was chosen last is in KV; what is shorter than a tail is not kept.
+        known = (conversation.len() - 1) / BLOCK * BLOCK;
+        conversation.extend(prompt(100 + turn, 9));
+    }
+    stop(scheduler);
+}
+
+#[test]
+fn requests_that_share_an_uncached_prefix_compute_it_once() {
+    let computed = Arc::new(AtomicUsize::new(0));
+    let count = computed.clone();
+    let engine = engine().with_hook(move |call| {
+        if let SimCall::Prefill { tokens, .. } = call {
+            count.fetch_add(tokens, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let scheduler = start_with(engine, options(), 1 << 20);
+    let shared = prompt(3, 320);
+    let streams: Vec<Stream> = (0..4)
+        .map(|row| {
+            let own = [shared.clone(), prompt(200 + row, 10)].concat();
+            scheduler.handle().submit(request(own, 5)).unwrap()
+        })
+        .collect();
+    for (row, stream) in streams.into_iter().enumerate() {
+        let own = [shared.clone(), prompt(200 + row as u32, 10)].concat();
+        let outcome = collect(stream);
+        assert_eq!((outcome.answer, outcome.reason), reference(&own, 5));
+    }
+    let computed = computed.load(Ordering::SeqCst);
+    assert!(computed <= 320 + 4 * (10 + BLOCK), "four requests of 330 tokens computed {computed}");
+    stop(scheduler);
+}
+
+#[test]
+fn exact_reuse_stops_at_a_prefill_step() {
+    let scheduler = start_with(engine(), SchedulerOptions { exact: true, ..options() }, 1 << 20);
+    let ask = || collect(scheduler.handle().submit(request(prompt(4, 100), 3)).unwrap());
+    assert_eq!(ask().usage.cached_tokens, 0);
+    assert_eq!(ask().usage.cached_tokens, 96);
+    stop(scheduler);
+}
+
+#[test]
+fn one_tenant_never_hits_another_s_prefix() {
+    let scheduler = start();
+    let ask = |tenant| {
+        collect(scheduler.handle().submit(Request { tenant, ..request(prompt(5, 100), 3) }).unwrap())
+    };
+    assert_eq!(ask(Tenant::derive(b"one")).usage.cached_tokens, 0);
+    assert_eq!(ask(Tenant::derive(b"two")).usage.cached_tokens, 0);
+    assert_eq!(ask(Tenant::derive(b"one")).usage.cached_tokens, 96);
+    stop(scheduler);
+}
+
+#[test]
+fn a_producer_that_pauses_loses_nothing() {
+    let (resume, paused) = crossbeam_channel::bounded::<()>(0);
+    let engine = engine().with_hook(move |call| {
+        if matches!(call, SimCall::Decode { .. }) {
+            paused.recv().ok();
+        }
+        Ok(())
+    });
+    let scheduler = start_with(engine, options(), 1 << 20);
+    let mut stream = scheduler.handle().submit(request(prompt(6, 40), 6)).unwrap();
+    let (expected, reason) = reference(&prompt(6, 40), 6);
+    assert!(matches!(stream.blocking_next(), Some(Event::Started(_))));
+    for (at, token) in expected.iter().enumerate() {
+        let Some(Event::Token(choice)) = stream.blocking_next() else { panic!("the pause ended the stream") };
+        assert_eq!(choice.id, *token);
+        // The engine stands still until the reader has seen this token.
+        if at + 1 < expected.len() || reason == FinishReason::Stop {
+            resume.send(()).unwrap();
+        }
+    }
+    assert!(matches!(stream.blocking_next(), Some(Event::Finished(finish)) if finish.reason == reason));
+    drop(resume);
+    stop(scheduler);
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_row_and_its_blocks_stay() {
+    let scheduler = start_with(engine(), SchedulerOptions { max_batch: 1, ..options() }, 1 << 20);
+    let endless = Request { stop_tokens: Arc::from([]), ..request(prompt(7, 64), 4000) };
+    let mut first = scheduler.handle().submit(endless.clone()).unwrap();
+    for _ in 0..20 {
+        first.blocking_next();
+    }
+    let second = scheduler.handle().submit(request(prompt(7, 64), 3)).unwrap();
+    drop(first);
+    let outcome = collect(second);
+    assert_eq!(outcome.usage.cached_tokens, 63, "what the leaver computed is reused");
+    let handle = scheduler.handle().clone();
+    stop(scheduler);
+    let status = handle.status();
+    assert_eq!((status.cancelled, status.decoding, status.prefilling), (1, 0, 0));
+}
+
+#[test]
+fn a_full_queue_refuses_and_an_answered_one_accepts_again() {
+    let (resume, paused) = crossbeam_channel::bounded::<()>(0);
+    let engine = engine().with_hook(move |_| {
+        paused.recv().ok();
+        Ok(())
+    });
+    let scheduler =
+        start_with(engine, SchedulerOptions { max_batch: 1, queue_limit: 2, ..options() }, 1 << 20);
+    let running = scheduler.handle().submit(request(prompt(8, 8), 1)).unwrap();
+    while scheduler.handle().status().waiting > 0 {
+        std::thread::yield_now();
+    }
+    let waiting: Vec<Stream> =
+        (0..2).map(|i| scheduler.handle().submit(request(prompt(9 + i, 8), 1)).unwrap()).collect();
+    let refused = scheduler.handle().submit(request(prompt(30, 8), 1)).unwrap_err();
+    assert_eq!(refused, SubmitError::Busy { waiting: 2, limit: 2 });
+    drop(resume);
+    collect(running);
+    waiting.into_iter().map(collect).for_each(drop);
+    assert!(scheduler.handle().submit(request(prompt(31, 8), 1)).is_ok());
+    stop(scheduler);
+}
+
+#[test]
+fn bad_requests_are_refused_with_what_was_found() {
+    let scheduler = start();
+    let submit = |prompt| scheduler.handle().submit(request(prompt, 5)).map(|_| ()).unwrap_err();
+    assert_eq!(submit(vec![]), SubmitError::Empty);
+    assert_eq!(submit(vec![1; 4096]), SubmitError::TooLong { prompt_tokens: 4096, context_tokens: 4096 });
+    assert_eq!(submit(vec![1, 97]), SubmitError::Vocabulary { token: 97, at: 1, vocab: VOCAB });
+    stop(scheduler);
+}
+
+#[test]
+fn a_failing_engine_fails_the_sequence_and_the_next_is_served() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let switch = broken.clone();
+    let engine = engine().with_hook(move |call| match call {
+        SimCall::Decode { .. } if switch.load(Ordering::SeqCst) => {
+            Err(EngineError::Backend("planted".into()))
+        }
+        _ => Ok(()),
+    });
+    let scheduler = start_with(engine, options(), 1 << 20);
+    let mut stream = scheduler.handle().submit(request(prompt(10, 40), 6)).unwrap();
+    let events: Vec<Event> = std::iter::from_fn(|| stream.blocking_next()).collect();
+    assert!(matches!(events.last(), Some(Event::Failed(_))), "{events:?}");
+    broken.store(false, Ordering::SeqCst);
+    let outcome = collect(scheduler.handle().submit(request(prompt(10, 40), 6)).unwrap());
+    assert_eq!((outcome.answer, outcome.reason), reference(&prompt(10, 40), 6));
+    stop(scheduler);
+}
+
+#[test]
+fn a_scheduler_that_panics_says_so_to_its_streams_and_to_health() {
+    let engine = engine().with_hook(|call| match call {
+        SimCall::Decode { .. } => panic!("planted panic"),
+        _ => Ok(()),
+    });
+    let scheduler = start_with(engine, options(), 1 << 20);
+    let mut stream = scheduler.handle().submit(request(prompt(11, 40), 6)).unwrap();
+    let events: Vec<Event> = std::iter::from_fn(|| stream.blocking_next()).collect();
+    assert!(matches!(events.last(), Some(Event::Failed(_))), "{events:?}");
+    let handle = scheduler.handle().clone();
+    assert!(scheduler.join().unwrap_err().contains("planted panic"));
+    assert!(
+        matches!(handle.status().condition, Condition::Failed(reason) if reason.contains("planted panic"))
+    );
+    assert_eq!(handle.submit(request(prompt(11, 40), 6)).map(|_| ()).unwrap_err(), SubmitError::Closed);
+}
+
+#[test]
+fn a_drain_finishes_what_runs_and_refuses_what_comes() {
+    let scheduler = start();
+    let running = scheduler.handle().submit(request(prompt(12, 200), 50)).unwrap();
+    scheduler.handle().drain(Duration::from_secs(30));
+    let handle = scheduler.handle().clone();
+    let outcome = collect(running);
+    assert_eq!((outcome.answer, outcome.reason), reference(&prompt(12, 200), 50));
+    scheduler.join().unwrap();
+    assert_eq!(handle.submit(request(prompt(12, 20), 5)).map(|_| ()).unwrap_err(), SubmitError::Closed);
+    assert_eq!(handle.status().condition, Condition::Stopped);
+}
+
+#[test]
+fn gate_jobs_run_between_steps_while_rows_decode() {
+    let scheduler = start();
+    let endless = Request { stop_tokens: Arc::from([]), ..request(prompt(13, 64), 3000) };
+    let stream = scheduler.handle().submit(endless).unwrap();
+    let callers: Vec<_> = (0..8_u64)
+        .map(|caller| {
+            let gate = scheduler.handle().gate().clone();
+            std::thread::spawn(move || {
+                (0..50_u64).map(|job| gate.run(move |_| caller * 1000 + job).unwrap()).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    for (caller, thread) in callers.into_iter().enumerate() {
+        let expected: Vec<u64> = (0..50).map(|job| caller as u64 * 1000 + job).collect();
+        assert_eq!(thread.join().unwrap(), expected);
+    }
+    assert_eq!(collect(stream).answer.len(), 3000);
+    stop(scheduler);
+}
+
+/// One thing that happens in a random history.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A request for `family`'s prompt of `tokens` plus an own ending.
+    Ask { family: u32, tokens: usize, ending: u32, max_tokens: usize },
+    /// The oldest open stream is dropped.
+    Leave,
+    /// The oldest open stream is read to its end.
+    Read,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        5 => (0_u32..3, 1_usize..150, 0_u32..4, 1_usize..40)
+            .prop_map(|(family, tokens, ending, max_tokens)| Act::Ask { family, tokens, ending, max_tokens }),
+        1 => Just(Act::Leave),
+        2 => Just(Act::Read),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Law 1: whatever is asked, cancelled and evicted in whatever order, every answer is the reference's.
+    #[test]
+    fn the_cache_is_transparent(acts in prop::collection::vec(act(), 1..25), resident_blocks in 0_u64..40) {
+        // A budget of a few blocks evicts all the time.
+        let scheduler = start_with(engine(), options(), resident_blocks * 16 * BLOCK as u64);
+        let mut open = std::collections::VecDeque::new();
+        let check = |(asked, max_tokens, stream): (Vec<u32>, usize, Stream)| {
+            let outcome = collect(stream);
+            assert_eq!((outcome.answer, outcome.reason), reference(&asked, max_tokens));
+        };
+        for act in acts {
+            match act {
+                Act::Ask { family, tokens, ending, max_tokens } => {
+                    let asked = [prompt(family, tokens), prompt(50 + ending, 5)].concat();
+                    let stream = scheduler.handle().submit(request(asked.clone(), max_tokens)).unwrap();
+                    open.push_back((asked, max_tokens, stream));
+                }
+                Act::Leave => drop(open.pop_front()),
+                Act::Read => open.pop_front().into_iter().for_each(check),
+            }
+        }
+        open.into_iter().for_each(check);
+        scheduler.handle().drain(Duration::from_secs(30));
+        let handle = scheduler.handle().clone();
+        scheduler.join().unwrap();
+        let status = handle.status();
+        prop_assert_eq!((status.waiting, status.prefilling, status.decoding), (0, 0, 0));
+        prop_assert_eq!(status.cache.pinned_blocks, 0);
+    }
+}
