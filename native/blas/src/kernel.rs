@@ -1,0 +1,108 @@
+//! The inner loops: one tile of a product per call, written once and compiled per instruction set, chosen at run time.
+//!
+//! Invariant 1: every element of a tile is one chain of multiply-adds over k, in ascending order, starting from zero.
+//! Neither the height of a tile, nor its width, nor the element's place in it changes a bit of the element.
+
+use std::sync::OnceLock;
+
+/// Overwrites a tile: `c[h][w]` becomes the sum over k of `a[k][h] * b[k][w]`, for the tile's own height and width.
+///
+/// `a` is packed, rows of `b` lie `b_stride` apart, rows of `c` lie `c_stride` apart.
+pub type Tile = unsafe fn(k: usize, a: *const f32, b: *const f32, b_stride: usize, c: *mut f32, c_stride: usize);
+
+/// Transposes a square as wide as a vector, from rows `from_stride` apart to rows `to_stride` apart.
+pub type Square = unsafe fn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
+/// The tallest tile of any instruction set.
+pub const MAX_HEIGHT: usize = 12;
+/// The widest tile of any instruction set.
+pub const MAX_WIDTH: usize = 128;
+
+/// The kernels of one instruction set.
+pub struct Kernels {
+    /// Elements in a vector.
+    pub lanes: usize,
+    /// From the narrowest to the widest. The first has every height up to the tallest.
+    pub shapes: [Shape; 3],
+    pub transpose: Square,
+}
+
+/// Tiles of one width: the tile of height h is at `tiles[h - 1]`.
+pub struct Shape {
+    pub width: usize,
+    pub tiles: &'static [Tile],
+}
+
+/// The kernels of this processor.
+pub fn kernels() -> &'static Kernels {
+    static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+    CHOSEN.get_or_init(choose)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn choose() -> &'static Kernels {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        &x86::AVX512
+    } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        &x86::AVX2
+    } else {
+        &scalar::SCALAR
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn choose() -> &'static Kernels {
+    &neon::NEON // part of the base architecture
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn choose() -> &'static Kernels {
+    &scalar::SCALAR
+}
+
+/// Writes `tile` over the operations in scope (`zero`, `splat`, `load`, `store`, `multiply_add`, `LANES`). A macro,
+/// since only what is inside a function that enables an instruction set is compiled for it.
+macro_rules! tile {
+    ($(#[$feature:meta])?) => {
+        $(#[$feature])?
+        unsafe fn tile<const HEIGHT: usize, const VECTORS: usize>(
+            k: usize,
+            mut a: *const f32,
+            mut b: *const f32,
+            b_stride: usize,
+            c: *mut f32,
+            c_stride: usize,
+        ) {
+            // SAFETY: the caller has k packed rows of a, k rows of b, and a tile of c to write.
+            unsafe {
+                let mut sums = [[zero(); VECTORS]; HEIGHT];
+                for _ in 0..k {
+                    let mut row = [zero(); VECTORS];
+                    for (v, vector) in row.iter_mut().enumerate() {
+                        *vector = load(b.add(v * LANES));
+                    }
+                    for (h, sums) in sums.iter_mut().enumerate() {
+                        let factor = splat(*a.add(h));
+                        for (sum, vector) in sums.iter_mut().zip(row) {
+                            *sum = multiply_add(factor, vector, *sum);
+                        }
+                    }
+                    a = a.add(HEIGHT);
+                    b = b.wrapping_add(b_stride);
+                }
+                for (h, sums) in sums.iter().enumerate() {
+                    for (v, sum) in sums.iter().enumerate() {
+                        store(c.add(h * c_stride + v * LANES), *sum);
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(not(target_arch = "aarch64"))]
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
