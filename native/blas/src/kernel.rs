@@ -18,6 +18,9 @@ pub const MAX_HEIGHT: usize = 12;
 /// The widest tile of any instruction set.
 pub const MAX_WIDTH: usize = 128;
 
+/// Rows of `b` to ask for ahead of use: the processor foresees no steps of a row's length.
+const AHEAD: usize = 16;
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// Elements in a vector.
@@ -79,6 +82,7 @@ macro_rules! tile {
                 for _ in 0..k {
                     let mut row = [zero(); VECTORS];
                     for (v, vector) in row.iter_mut().enumerate() {
+                        prefetch(b.wrapping_add(AHEAD * b_stride + v * LANES));
                         *vector = load(b.add(v * LANES));
                     }
                     for (h, sums) in sums.iter_mut().enumerate() {

@@ -24,15 +24,29 @@ impl Operand {
         self.data.wrapping_add(row * self.row_stride + column * self.column_stride)
     }
 
-    /// Appends rows `row..row + height` as `[k][height]`.
+    /// Writes rows `row..row + height` as `[k][height]`.
     ///
     /// # Safety
-    /// The matrix has these rows, and k columns.
-    pub unsafe fn pack_rows(&self, row: usize, height: usize, k: usize, into: &mut Vec<f32>) {
-        for p in 0..k {
+    /// The matrix has these rows and k columns; `into` has room for `k * height` elements.
+    pub unsafe fn pack_rows(&self, row: usize, height: usize, k: usize, into: *mut f32) {
+        const SIDE: usize = 4;
+        let (whole_rows, whole_k) = if self.column_stride == 1 { (height / SIDE * SIDE, k / SIDE * SIDE) } else { (0, 0) };
+        // SAFETY: within the matrix and the room.
+        unsafe {
+            for h in (0..whole_rows).step_by(SIDE) {
+                for p in (0..whole_k).step_by(SIDE) {
+                    let rows: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| self.at(row + h + i, p).cast::<[f32; SIDE]>().read_unaligned());
+                    for j in 0..SIDE {
+                        let column = rows.map(|row| row[j]);
+                        into.add((p + j) * height + h).cast::<[f32; SIDE]>().write_unaligned(column);
+                    }
+                }
+            }
             for h in 0..height {
-                // SAFETY: within the matrix.
-                into.push(unsafe { *self.at(row + h, p) });
+                let done = if h < whole_rows { whole_k } else { 0 };
+                for p in done..k {
+                    *into.add(p * height + h) = *self.at(row + h, p);
+                }
             }
         }
     }

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::kernel::{kernels, Kernels, Shape, MAX_HEIGHT, MAX_WIDTH};
 use crate::operand::Operand;
 
-/// Multiply-adds below which waking a second thread costs more than it saves.
-const PARALLEL_FROM: usize = 128 * 1024;
+/// Waking a second thread costs some 5 microseconds: worth it from this many multiply-adds,
+const PARALLEL_FROM_WORK: usize = 768 * 1024;
+/// or from this many elements of `b`, which come from memory.
+const PARALLEL_FROM_ELEMENTS: usize = 192 * 1024;
 /// Jobs per thread that still balance well when one thread is late.
 const JOBS_PER_THREAD: usize = 3;
 
@@ -66,8 +68,9 @@ impl Product {
             unsafe { self.scale() };
             return;
         }
-        let work = self.m.saturating_mul(self.n).saturating_mul(self.k);
-        let threads = if work < PARALLEL_FROM { 1 } else { rayon::current_num_threads() };
+        let elements = self.n.saturating_mul(self.k);
+        let worth = elements >= PARALLEL_FROM_ELEMENTS || elements.saturating_mul(self.m) >= PARALLEL_FROM_WORK;
+        let threads = if worth { rayon::current_num_threads() } else { 1 };
         let mut rows = ROWS.take();
         // SAFETY: the caller's sizes.
         let cut = unsafe { self.cut(threads, &mut rows) };
@@ -111,7 +114,7 @@ impl Product {
             for tile in 0..tiles {
                 let (row, height) = share(self.m, tiles, tile);
                 // SAFETY: within a.
-                unsafe { self.a.pack_rows(row, height, self.k, rows) };
+                unsafe { self.a.pack_rows(row, height, self.k, rows.as_mut_ptr().add(row * self.k)) };
             }
             rows.as_ptr()
         };

@@ -5,7 +5,7 @@ use std::arch::aarch64::{
     vreinterpretq_f64_f32 as doubles, vst1q_f32 as store, vtrn1q_f32, vtrn1q_f64, vtrn2q_f32, vtrn2q_f64,
 };
 
-use super::{Kernels, Shape};
+use super::{Kernels, Shape, AHEAD};
 
 const LANES: usize = 4;
 
@@ -48,6 +48,8 @@ fn splat(x: f32) -> float32x4_t {
 fn multiply_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
     vfmaq_f32(c, a, b)
 }
+
+fn prefetch(_: *const f32) {}
 
 tile!(#[target_feature(enable = "neon")]);
 

@@ -1,6 +1,6 @@
 //! Any processor: one element at a time, for the compiler to make the best of.
 
-use super::{Kernels, Shape};
+use super::{Kernels, Shape, AHEAD};
 
 const LANES: usize = 1;
 
@@ -36,6 +36,8 @@ unsafe fn store(to: *mut f32, x: f32) {
 fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     a * b + c
 }
+
+fn prefetch(_: *const f32) {}
 
 tile!();
 

@@ -1,12 +1,20 @@
 //! AVX-512 (32 registers of 16) and AVX2 with FMA (16 registers of 8).
 
-use super::{Kernels, Shape};
+use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+
+use super::{Kernels, Shape, AHEAD};
 
 pub static AVX512: Kernels = avx512::KERNELS;
 pub static AVX2: Kernels = avx2::KERNELS;
 
+#[inline(always)]
+fn prefetch(from: *const f32) {
+    // SAFETY: a hint, which never faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+}
+
 mod avx512 {
-    use super::{Kernels, Shape};
+    use super::{prefetch, Kernels, Shape, AHEAD};
     use std::arch::x86_64::{
         __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_fmadd_ps as multiply_add, _mm512_loadu_ps as load,
         _mm512_set1_ps as splat, _mm512_setzero_ps as zero, _mm512_shuffle_f32x4 as quarters,
@@ -52,7 +60,10 @@ mod avx512 {
         let low = |a, b| _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
         let high = |a, b| _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
         // SAFETY: the caller has 16 rows of 16 on both sides.
-        let rows: [__m512; LANES] = std::array::from_fn(|i| unsafe { load(from.add(i * from_stride)) });
+        let rows: [__m512; LANES] = std::array::from_fn(|i| {
+            prefetch(from.wrapping_add(i * from_stride + 4 * LANES));
+            unsafe { load(from.add(i * from_stride)) }
+        });
         let mut pairs = rows;
         for i in (0..LANES).step_by(2) {
             pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
@@ -81,7 +92,7 @@ mod avx512 {
 }
 
 mod avx2 {
-    use super::{Kernels, Shape};
+    use super::{prefetch, Kernels, Shape, AHEAD};
     use std::arch::x86_64::{
         __m256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_fmadd_ps as multiply_add, _mm256_loadu_ps as load,
         _mm256_permute2f128_ps as halves, _mm256_set1_ps as splat, _mm256_setzero_ps as zero,
