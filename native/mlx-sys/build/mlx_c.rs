@@ -39,6 +39,8 @@ pub fn compile(source: &Path, mlx: &Mlx) -> Result<(), String> {
         .opt_level(2)
         .debug(false)
         .warnings(false)
+        // Errors name the line that raised them: `mlx/c/ops.cpp`, not where this machine keeps the file.
+        .flag(format!("-fmacro-prefix-map={}/=", source.display()))
         .flag("-include")
         .flag(&shim)
         .include(source)
