@@ -1,42 +1,55 @@
-//! Prints GFLOP/s per shape and weight layout: `cargo run --release -p prefixd-blas --example rates`.
+//! Prints the rate of `cblas_sgemm` per shape, weight layout and number of rows, with weights that stay in the caches and
+//! with weights that come from memory: `cargo run --release -p prefixd-blas --example rates`.
+#![allow(clippy::cast_precision_loss, clippy::many_single_char_names, reason = "figures to print, of a, b, c and m, n, k")]
+
+use std::error::Error;
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prefixd_blas::cblas_sgemm;
 
-fn gemm_crate(m: usize, n: usize, k: usize, a: &[f32], b: &[f32], transposed: bool, c: &mut [f32]) {
-    let (rs, cs) = if transposed { (1, k as isize) } else { (n as isize, 1) };
-    unsafe {
-        gemm::gemm(m, n, k, c.as_mut_ptr(), 1, n as isize, false, a.as_ptr(), 1, k as isize, b.as_ptr(), cs, rs, 0f32, 1f32, false, false, false, gemm::Parallelism::Rayon(0));
-    }
+const ROWS: [i32; 10] = [1, 2, 4, 8, 12, 16, 32, 64, 256, 512];
+const SHAPES: [(i32, i32); 5] = [(384, 1024), (1024, 384), (1024, 1024), (64, 1000), (1000, 64)];
+/// More than any cache holds.
+const MEMORY: usize = 192 << 20;
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..=u8::MAX).map(|i| f32::from(i % 17) - 8.0).cycle().take(count).collect()
 }
-fn time(flop: f64, mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = f64::MAX;
-    let start = Instant::now();
-    while start.elapsed().as_millis() < 120 {
-        let t = Instant::now();
-        f();
-        best = best.min(t.elapsed().as_secs_f64());
-    }
-    flop / best / 1e9
-}
-fn main() {
-    let other = std::env::args().any(|x| x == "gemm");
-    println!("threads {}", rayon::current_num_threads());
-    for (k, n) in [(384, 1024), (1024, 384), (1024, 1024), (64, 1000), (1000, 64)] {
-        for transposed in [false, true] {
-            print!("K={k:5} N={n:5} {} ", if transposed { "[N,K]" } else { "[K,N]" });
-            for m in [1usize, 2, 3, 4, 6, 8, 12, 16, 24, 64, 256, 512] {
-                let a: Vec<f32> = (0..m * k).map(|i| (i % 17) as f32 - 8.0).collect();
-                let b: Vec<f32> = (0..n * k).map(|i| (i % 13) as f32 - 6.0).collect();
-                let mut c = vec![0f32; m * n];
-                let flop = 2.0 * (m * n * k) as f64;
-                let g = time(flop, || if other { gemm_crate(m, n, k, &a, &b, transposed, black_box(&mut c)) } else { unsafe {
-                    cblas_sgemm(101, 111, if transposed { 112 } else { 111 }, m as i32, n as i32, k as i32, 1.0, a.as_ptr(), k as i32, b.as_ptr(), if transposed { k } else { n } as i32, 0.0, black_box(c.as_mut_ptr()), n as i32) } });
-                print!(" {m}:{g:6.1}");
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("GFLOP/s by {} threads, of x [M, K] and weights in the layout shown", rayon::current_num_threads());
+    for from_memory in [false, true] {
+        for (k, n) in SHAPES {
+            let size = usize::try_from(k * n)?;
+            let copies = if from_memory { MEMORY / 4 / size } else { 1 };
+            let weights: Vec<Vec<f32>> = (0..copies).map(|_| numbers(size)).collect();
+            for transposed in [false, true] {
+                let (transpose, ldb, layout) = if transposed { (112, k, "[N, K]") } else { (111, n, "[K, N]") };
+                print!("{} K={k:4} N={n:4} {layout}", if from_memory { "memory" } else { "cached" });
+                for m in ROWS {
+                    let x = numbers(usize::try_from(m * k)?);
+                    let mut y = numbers(usize::try_from(m * n)?);
+                    let mut walk = || {
+                        for w in &weights {
+                            let (x, w, y) = (x.as_ptr(), w.as_ptr(), black_box(y.as_mut_ptr()));
+                            // SAFETY: the buffers have these sizes.
+                            unsafe { cblas_sgemm(101, 111, transpose, m, n, k, 1.0, x, k, w, ldb, 0.0, y, n) };
+                        }
+                    };
+                    walk();
+                    let (start, mut best) = (Instant::now(), Duration::MAX);
+                    while start.elapsed() < Duration::from_millis(60) {
+                        let begun = Instant::now();
+                        walk();
+                        best = best.min(begun.elapsed());
+                    }
+                    let work = 2.0 * f64::from(m) * size as f64 * copies as f64;
+                    print!("  {m}: {:.1}", work / best.as_secs_f64() / 1e9);
+                }
+                println!();
             }
-            println!();
         }
     }
+    Ok(())
 }

@@ -110,3 +110,77 @@ mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+#[cfg(test)]
+mod tests {
+    use super::Kernels;
+
+    /// How an instruction set multiplies and adds one element.
+    type MultiplyAdd = fn(f32, f32, f32) -> f32;
+
+    /// Every instruction set this machine can run.
+    fn available() -> Vec<(&'static Kernels, MultiplyAdd)> {
+        let mut sets: Vec<(&'static Kernels, MultiplyAdd)> = Vec::new();
+        #[cfg(not(target_arch = "aarch64"))]
+        sets.push((&super::scalar::SCALAR, |a, b, c| a * b + c));
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            sets.push((&super::x86::AVX2, f32::mul_add));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            sets.push((&super::x86::AVX512, f32::mul_add));
+        }
+        #[cfg(target_arch = "aarch64")]
+        sets.push((&super::neon::NEON, f32::mul_add));
+        sets
+    }
+
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..=u16::MAX).map(|i| f32::from(i.wrapping_mul(7919)) / 32_768.0 - 1.0).cycle().take(count).collect()
+    }
+
+    #[test]
+    fn every_tile_is_one_chain_per_element_over_ascending_k() {
+        let k = 37;
+        for (kernels, multiply_add) in available() {
+            for shape in &kernels.shapes {
+                assert!(shape.width <= super::MAX_WIDTH && shape.tiles.len() <= super::MAX_HEIGHT);
+                for (height, tile) in (1..).zip(shape.tiles) {
+                    let (width, gap) = (shape.width, 3);
+                    let (a, b) = (numbers(k * height), numbers(k * (width + gap)));
+                    let mut c = vec![f32::NAN; height * (width + gap)];
+                    // SAFETY: the buffers have a tile's sizes.
+                    unsafe { tile(k, a.as_ptr(), b.as_ptr(), width + gap, c.as_mut_ptr(), width + gap) };
+                    for h in 0..height {
+                        for w in 0..width + gap {
+                            let chain = |sum, p| multiply_add(a[p * height + h], b[p * (width + gap) + w], sum);
+                            let found = c[h * (width + gap) + w];
+                            if w < width {
+                                assert_eq!(found.to_bits(), (0..k).fold(0.0, chain).to_bits());
+                            } else {
+                                assert!(found.is_nan(), "a tile wrote beyond its width");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_square_is_transposed() {
+        for (kernels, _) in available() {
+            let (lanes, from_stride, to_stride) = (kernels.lanes, kernels.lanes + 5, kernels.lanes + 2);
+            let from = numbers(lanes * from_stride);
+            let mut to = vec![0.0; lanes * to_stride];
+            // SAFETY: the buffers hold as many rows as a vector has elements.
+            unsafe { (kernels.transpose)(from.as_ptr(), from_stride, to.as_mut_ptr(), to_stride) };
+            for i in 0..lanes {
+                for j in 0..lanes {
+                    assert_eq!(to[j * to_stride + i].to_bits(), from[i * from_stride + j].to_bits());
+                }
+            }
+        }
+    }
+}

@@ -7,6 +7,8 @@
 //! - `kernel`: one tile, per instruction set. - `operand`: what the kernels read. - `product`: tiles and threads.
 //! - `cblas`: the C interface.
 
+#![allow(clippy::many_single_char_names, reason = "a, b, c and m, n, k are the field's names")]
+
 mod cblas;
 mod kernel;
 mod operand;

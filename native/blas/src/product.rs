@@ -166,6 +166,7 @@ impl Cut<'_> {
     }
 
     /// Computes a group's tiles of one panel.
+    #[allow(clippy::float_cmp, reason = "one and zero are exact, and CBLAS gives them a meaning of their own")]
     unsafe fn tiles(&self, group: usize, shape: &Shape, column: usize, count: usize, panel: *const f32, stride: usize) {
         let Product { m, k, alpha, beta, c, c_stride, .. } = *self.product;
         let (first, tiles) = share(self.tiles, self.groups, group);

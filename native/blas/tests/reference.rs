@@ -1,4 +1,5 @@
 //! `cblas_sgemm` against the definition, in double precision, for every argument CBLAS knows.
+#![allow(clippy::unwrap_used, clippy::many_single_char_names, reason = "a test of a, b, c and m, n, k")]
 
 use prefixd_blas::cblas_sgemm;
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! The law that lets a server compare cached with uncached and batched with solo runs bit for bit: a row of a product
 //! does not depend on the other rows, nor on the number of threads.
+#![allow(clippy::unwrap_used, clippy::many_single_char_names, reason = "a test of a, b, c and m, n, k")]
 
 use prefixd_blas::cblas_sgemm;
 

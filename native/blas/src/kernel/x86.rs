@@ -7,7 +7,7 @@ use super::{Kernels, Shape, AHEAD};
 pub static AVX512: Kernels = avx512::KERNELS;
 pub static AVX2: Kernels = avx2::KERNELS;
 
-#[inline(always)]
+#[inline]
 fn prefetch(from: *const f32) {
     // SAFETY: a hint, which never faults.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
@@ -59,9 +59,9 @@ mod avx512 {
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         let low = |a, b| _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
         let high = |a, b| _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
-        // SAFETY: the caller has 16 rows of 16 on both sides.
         let rows: [__m512; LANES] = std::array::from_fn(|i| {
             prefetch(from.wrapping_add(i * from_stride + 4 * LANES));
+            // SAFETY: the caller has 16 rows of 16 on both sides.
             unsafe { load(from.add(i * from_stride)) }
         });
         let mut pairs = rows;
