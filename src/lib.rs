@@ -6,4 +6,5 @@
 pub mod config;
 pub mod engine;
 pub mod mlx;
+pub mod prompt;
 pub mod scheduler;

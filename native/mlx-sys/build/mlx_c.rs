@@ -1,5 +1,6 @@
 //! Compiles mlx-c, the C interface that mlx-rs calls, out of the source that the published mlx-sys crate carries.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +33,10 @@ pub fn source() -> Result<PathBuf, String> {
 pub fn compile(source: &Path, mlx: &Mlx) -> Result<(), String> {
     let files = files_ending(source, "cpp")?;
     let shim = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("include/format.h");
+    // macOS: std::format is in the C++ library from 13.3, and the wheels from 14. cc's default is older than both.
+    if env::var_os("MACOSX_DEPLOYMENT_TARGET").is_none() {
+        env::set_var("MACOSX_DEPLOYMENT_TARGET", "14.0");
+    }
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -39,6 +44,8 @@ pub fn compile(source: &Path, mlx: &Mlx) -> Result<(), String> {
         .opt_level(2)
         .debug(false)
         .warnings(false)
+        // Errors name the line that raised them: `mlx/c/ops.cpp`, not where this machine keeps the file.
+        .flag(format!("-fmacro-prefix-map={}/=", source.display()))
         .flag("-include")
         .flag(&shim)
         .include(source)

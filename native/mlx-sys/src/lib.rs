@@ -7,6 +7,10 @@
 mod clock;
 mod half;
 
+// Linked for the symbol it exports, which libmlx looks up at run time.
+#[cfg(target_os = "linux")]
+use prefixd_blas as _;
+
 pub use bindings::*;
 pub use half::*;
 

@@ -1,0 +1,217 @@
+//! Everything about a model that concerns text, read from its directory: tokenizer, template, stop tokens, defaults.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::template::{ChatTemplate, TemplateError};
+use super::tokenizer::{TokenText, Tokenizer, TokenizerConfig, TokenizerError};
+
+/// How a model's maker wants it sampled (`generation_config.json`). `None`: nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SamplingDefaults {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: Option<f32>,
+    /// Nucleus.
+    pub top_p: Option<f32>,
+    /// Most probable tokens kept.
+    pub top_k: Option<usize>,
+    /// Relative probability kept.
+    pub min_p: Option<f32>,
+    /// Penalty of repetition.
+    pub repetition_penalty: Option<f32>,
+}
+
+/// Why a model's text files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelTextError {
+    /// A file that must be there is not, or cannot be read.
+    #[error("{path}: {reason}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// A file is not the JSON it should be.
+    #[error("{path}: {reason}")]
+    Json {
+        /// Which.
+        path: PathBuf,
+        /// The parser's words.
+        reason: serde_json::Error,
+    },
+    /// The tokenizer is broken.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template is broken (a missing one is not an error here).
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+/// A model's text side. Cheap to share.
+#[derive(Debug)]
+pub struct ModelText {
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// The chat template; `None` when the model brings none, so that only plain completions work.
+    pub template: Option<ChatTemplate>,
+    /// Tokens that end an answer, from every file that names one.
+    pub stop_tokens: Arc<[u32]>,
+    /// The maker's sampling defaults.
+    pub sampling: SamplingDefaults,
+    digest: blake3::Hash,
+}
+
+impl ModelText {
+    /// Reads `tokenizer.json` and, where they are, `tokenizer_config.json`, `chat_template.jinja`,
+    /// `generation_config.json` and `config.json`.
+    pub fn open(dir: &Path) -> Result<Self, ModelTextError> {
+        let path = dir.join("tokenizer.json");
+        let tokenizer_json = std::fs::read(&path).map_err(|reason| ModelTextError::Read { path, reason })?;
+        let config = dir.join("tokenizer_config.json");
+        let config: TokenizerConfig = match read(&config)? {
+            Some(bytes) => parse(&bytes, &config)?,
+            None => TokenizerConfig::default(),
+        };
+        let jinja =
+            read(&dir.join("chat_template.jinja"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let json = |name: &str| -> Result<Value, ModelTextError> {
+            let path = dir.join(name);
+            read(&path)?.map_or(Ok(Value::Null), |bytes| parse(&bytes, &path))
+        };
+        let (generation, model) = (json("generation_config.json")?, json("config.json")?);
+        Self::new(&tokenizer_json, &config, jinja, &generation, &model)
+    }
+
+    /// From the files' contents. `jinja` goes before the template in `config`.
+    pub fn new(
+        tokenizer_json: &[u8],
+        config: &TokenizerConfig,
+        jinja: Option<String>,
+        generation: &Value,
+        model: &Value,
+    ) -> Result<Self, ModelTextError> {
+        let tokenizer = Tokenizer::from_bytes(tokenizer_json, config)?;
+        let token = |token: &Option<TokenText>| token.as_ref().map_or("", TokenText::as_str).to_owned();
+        let (bos, eos) = (token(&config.bos_token), token(&config.eos_token));
+        let template = match ChatTemplate::new(
+            &jinja.map_or_else(|| config.chat_template.clone(), Value::from),
+            &bos,
+            &eos,
+        ) {
+            Ok(template) => Some(template),
+            Err(TemplateError::Missing) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut stops: Vec<u32> =
+            [&generation["eos_token_id"], &model["eos_token_id"], &model["text_config"]["eos_token_id"]]
+                .into_iter()
+                .flat_map(ids)
+                .chain(tokenizer.token_id(&eos))
+                .collect();
+        stops.sort_unstable();
+        stops.dedup();
+        let mut digest = blake3::Hasher::new();
+        digest.update(blake3::hash(tokenizer_json).as_bytes());
+        for text in [bos.as_str(), eos.as_str(), template.as_ref().map_or("", ChatTemplate::source)] {
+            digest.update(blake3::hash(text.as_bytes()).as_bytes());
+        }
+        Ok(Self {
+            tokenizer,
+            template,
+            stop_tokens: stops.into(),
+            sampling: sampling(generation),
+            digest: digest.finalize(),
+        })
+    }
+
+    /// Identity of tokenizer and template, for the fingerprint.
+    pub fn digest(&self) -> [u8; 32] {
+        *self.digest.as_bytes()
+    }
+}
+
+/// One id or a list of ids.
+fn ids(value: &Value) -> Vec<u32> {
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    list.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()).collect()
+}
+
+/// `do_sample: false` says greedy, whatever the temperature beside it. Files of other shapes say nothing.
+fn sampling(generation: &Value) -> SamplingDefaults {
+    let mut defaults: SamplingDefaults = serde_json::from_value(generation.clone()).unwrap_or_default();
+    if generation["do_sample"] == false {
+        defaults.temperature = Some(0.0);
+    }
+    defaults
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelTextError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => Err(ModelTextError::Read { path: path.into(), reason }),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, ModelTextError> {
+    serde_json::from_slice(bytes).map_err(|reason| ModelTextError::Json { path: path.into(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokenizer::tests::byte_level;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn stop_tokens_come_from_every_file_that_names_one() {
+        let config: TokenizerConfig =
+            serde_json::from_value(json!({"eos_token": {"content": "<|end|>"}, "bos_token": null})).unwrap();
+        let text = ModelText::new(
+            &byte_level(),
+            &config,
+            None,
+            &json!({"eos_token_id": [7, 9]}),
+            &json!({"eos_token_id": 7}),
+        )
+        .unwrap();
+        let end = text.tokenizer.token_id("<|end|>").unwrap();
+        assert_eq!(*text.stop_tokens, [7, 9, end]);
+        assert!(text.template.is_none());
+    }
+
+    #[test]
+    fn a_directory_is_read_and_its_jinja_file_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        assert!(ModelText::open(dir.path()).unwrap_err().to_string().contains("tokenizer.json"));
+        std::fs::write(dir.path().join("tokenizer.json"), byte_level()).unwrap();
+        write("tokenizer_config.json", r#"{"chat_template": "old", "eos_token": "<|end|>"}"#);
+        write("generation_config.json", r#"{"temperature": 0.7, "top_k": 20, "eos_token_id": 3}"#);
+        let old = ModelText::open(dir.path()).unwrap();
+        write("chat_template.jinja", "new");
+        let new = ModelText::open(dir.path()).unwrap();
+        assert_eq!(
+            (old.template.as_ref().unwrap().source(), new.template.as_ref().unwrap().source()),
+            ("old", "new")
+        );
+        assert_ne!(old.digest(), new.digest());
+        assert_eq!(
+            new.sampling,
+            SamplingDefaults { temperature: Some(0.7), top_k: Some(20), ..SamplingDefaults::default() }
+        );
+        write("config.json", "{");
+        assert!(ModelText::open(dir.path()).unwrap_err().to_string().contains("config.json"));
+    }
+
+    #[test]
+    fn do_sample_false_is_greedy() {
+        assert_eq!(sampling(&json!({"do_sample": false, "temperature": 0.6})).temperature, Some(0.0));
+        assert_eq!(sampling(&Value::Null), SamplingDefaults::default());
+    }
+}

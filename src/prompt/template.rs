@@ -1,0 +1,251 @@
+//! The model's chat template: messages and tools in, the prompt's text out.
+//!
+//! 1. Templates are run as Hugging Face runs them: block trimming on, no escaping, Python's JSON and printing, loop
+//!    controls, `raise_exception`, `strftime_now`.
+//! 2. What a template cannot show is not dropped in silence: tools need a template that reads them.
+
+use std::collections::HashSet;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
+use serde_json::{Map, Value as Json, json};
+
+use super::json::{JsonLayout, dumps, python_str};
+use super::message::Message;
+
+const DEFAULT: &str = "default";
+const TOOL_USE: &str = "tool_use";
+
+/// Why a chat template cannot be used, or refuses a conversation.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The model brings none.
+    #[error(
+        "the model has no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json; \
+         /v1/completions works without one"
+    )]
+    Missing,
+    /// It does not parse.
+    #[error("the chat template {name:?} does not parse: {reason}")]
+    Syntax {
+        /// Its name among several.
+        name: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// `chat_template` is neither a text nor a list of named texts.
+    #[error("chat_template is {found}; expected a string or a list of {{\"name\", \"template\"}}")]
+    Shape {
+        /// What it is.
+        found: String,
+    },
+    /// The template itself refused the conversation.
+    #[error("the model's chat template refuses this conversation: {0}")]
+    Refused(String),
+    /// The template failed on the conversation.
+    #[error("the model's chat template fails on this conversation: {0}")]
+    Render(String),
+    /// Tools were given to a template that never looks at them.
+    #[error("this model's chat template has no place for tools")]
+    NoTools,
+}
+
+/// What a prompt is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// In order, oldest first.
+    pub messages: Vec<Message>,
+    /// Declared tools, as the client wrote them.
+    pub tools: Vec<Json>,
+    /// Variables the client sets for the template (`chat_template_kwargs`).
+    pub variables: Map<String, Json>,
+    /// Ends the prompt where the assistant's answer begins.
+    pub add_generation_prompt: bool,
+}
+
+/// A parsed chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    names: HashSet<String>,
+    tools_known: bool,
+    wants_parts: bool,
+    bos: String,
+    eos: String,
+    source: String,
+}
+
+impl ChatTemplate {
+    /// Parses a template: a text, or the list of named texts some models have. `bos` and `eos` are token texts.
+    pub fn new(template: &Json, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let mut environment = environment();
+        let (mut names, mut tools_known, mut whole) = (HashSet::new(), false, String::new());
+        for (name, source) in named(template)? {
+            let source = without_generation_tags(&source);
+            whole.push_str(&source);
+            environment
+                .add_template_owned(name.clone(), source)
+                .map_err(|error| TemplateError::Syntax { name: name.clone(), reason: describe(&error) })?;
+            let known = environment.get_template(&name).map(|parsed| parsed.undeclared_variables(false));
+            tools_known |= known.is_ok_and(|variables| variables.contains("tools"));
+            names.insert(name);
+        }
+        if names.is_empty() {
+            return Err(TemplateError::Missing);
+        }
+        let (bos, eos) = (bos.to_owned(), eos.to_owned());
+        let mut parsed =
+            Self { environment, names, tools_known, wants_parts: false, bos, eos, source: whole };
+        parsed.wants_parts = parsed.probe_parts();
+        Ok(parsed)
+    }
+
+    /// The text as parsed; part of the model's identity.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The prompt's text.
+    pub fn render(&self, conversation: &Conversation) -> Result<String, TemplateError> {
+        if !conversation.tools.is_empty() && !self.tools_known {
+            return Err(TemplateError::NoTools);
+        }
+        let messages =
+            conversation.messages.iter().map(|message| message.for_template(self.wants_parts)).collect();
+        self.run(messages, conversation)
+    }
+
+    fn run(&self, messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {
+        let mut context = conversation.variables.clone();
+        context.insert("messages".into(), Json::Array(messages));
+        context.insert("add_generation_prompt".into(), conversation.add_generation_prompt.into());
+        context.insert("bos_token".into(), self.bos.as_str().into());
+        context.insert("eos_token".into(), self.eos.as_str().into());
+        let mut name = DEFAULT;
+        if !conversation.tools.is_empty() {
+            context.insert("tools".into(), Json::Array(conversation.tools.clone()));
+            if self.names.contains(TOOL_USE) {
+                name = TOOL_USE;
+            }
+        }
+        if !self.names.contains(name) {
+            name = self.names.iter().min().map_or(DEFAULT, String::as_str);
+        }
+        let template = self.environment.get_template(name).map_err(failed)?;
+        template.render(Value::from(Serde(Json::Object(context)))).map_err(failed)
+    }
+
+    /// Some templates only read content as a list of parts. One that shows a text given as a string gets strings.
+    fn probe_parts(&self) -> bool {
+        const PROBE: &str = "prefixd-probe";
+        let shows = |content: Json| {
+            let conversation = Conversation { add_generation_prompt: true, ..Conversation::default() };
+            self.run(vec![json!({"role": "user", "content": content})], &conversation).is_ok_and(|text| {
+                text.contains(PROBE) && !text.contains("'type'") && !text.contains("\"type\"")
+            })
+        };
+        !shows(PROBE.into()) && shows(json!([{"type": "text", "text": PROBE}]))
+    }
+}
+
+/// The templates with their names.
+fn named(template: &Json) -> Result<Vec<(String, String)>, TemplateError> {
+    let wrong = || {
+        let mut found = template.to_string();
+        found.truncate(found.floor_char_boundary(80));
+        TemplateError::Shape { found }
+    };
+    match template {
+        Json::Null => Err(TemplateError::Missing),
+        Json::String(text) => Ok(vec![(DEFAULT.into(), text.clone())]),
+        Json::Array(list) => list
+            .iter()
+            .map(|entry| match (entry["name"].as_str(), entry["template"].as_str()) {
+                (Some(name), Some(text)) => Ok((name.into(), text.into())),
+                _ => Err(wrong()),
+            })
+            .collect(),
+        _ => Err(wrong()),
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_formatter(|out, state, value| match python_str(value) {
+        Some(text) => out.write_str(&text).map_err(Error::from),
+        None => escape_formatter(out, state, value),
+    });
+    environment.add_filter("tojson", tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, String::new()).with_source(Raised(message)))
+    });
+    environment.add_function("strftime_now", |format: String| -> Result<String, Error> {
+        jiff::fmt::strtime::format(format, &jiff::Zoned::now())
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+    });
+    environment
+}
+
+/// What a template says with `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    let _as_it_is: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let separators =
+        separators.and_then(|pair| <[String; 2]>::try_from(pair).ok()).map(|[item, key]| (item, key));
+    dumps(value, &JsonLayout { indent, separators, sort_keys: sort_keys.unwrap_or(false) })
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))
+}
+
+/// `{% generation %}` marks the assistant's text for training; here it is a block without effect.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(end) = rest[start..].find("%}").map(|at| start + at) else { break };
+        let tag = &rest[start + 2..end];
+        out.push_str(&rest[..start + 2]);
+        match tag.trim_matches(['-', '+']).trim() {
+            "generation" => out.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            _ => out.push_str(tag),
+        }
+        out.push_str("%}");
+        rest = &rest[end + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn failed(error: Error) -> TemplateError {
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(Raised(message)) = cause.downcast_ref() {
+            return TemplateError::Refused(message.clone());
+        }
+        source = cause.source();
+    }
+    TemplateError::Render(describe(&error))
+}
+
+fn describe(error: &Error) -> String {
+    let detail = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+    error.line().map_or_else(|| detail.clone(), |line| format!("{detail} (line {line})"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The model's tokenizer: text to tokens, tokens to text, and the check that nothing is lost on the way.
+//!
+//! 1. A text that writes the bos token itself gets no second one.
+//! 2. A tokenizer that loses spaces is refused at start-up ([`Tokenizer::check`]): a model fed such text answers
+//!    nonsense that looks like a bad model.
+//! 3. A prompt is never truncated or padded, whatever `tokenizer.json` says.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::detokenizer::Detokenizer;
+use super::pieces::{Entry, Pieces};
+
+/// Tokens that tool calls and reasoning are written with: shown, even where the model declares them special.
+const MARKUP: [&str; 6] =
+    ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"];
+
+/// Texts that must come back with every space.
+const PROBES: [(&str, &str); 9] = [
+    ("words", "The quick brown fox, isn't it? Yes."),
+    ("runs of spaces", "one  two   three    four"),
+    ("lines", "first\nsecond\n\nthird\r\nfourth"),
+    ("tabs", "a\tb\t\tc \t d"),
+    ("code", "fn main() {\n    if x == 1 {\n        return vec![0; 4];\n    }\n}\n"),
+    ("numbers", "3.14 1,000,000 0x1F 12:30 2024-01-02"),
+    ("CJK", "你好，世界 こんにちは 안녕"),
+    ("emoji", "ok 👍 family 👨‍👩‍👧 flag 🇺🇳"),
+    // No precomposed form exists, so that Unicode normalization leaves it alone.
+    ("combining characters", "x\u{302} q\u{323} z"),
+];
+
+/// Why a tokenizer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// `tokenizer.json` does not load.
+    #[error("tokenizer.json: {0}")]
+    Load(String),
+    /// Its decoder is of a kind that cannot be streamed exactly.
+    #[error("tokenizer.json: {0}")]
+    Decoder(String),
+    /// A text did not encode.
+    #[error("the tokenizer cannot encode this text: {0}")]
+    Encode(String),
+    /// Encoding and decoding lost or moved white space.
+    #[error(
+        "the tokenizer does not keep spaces ({probe}): {sent:?} comes back as {back:?}; \
+         its space marker (SentencePiece writes a space as \u{2581}) is dropped, so the model would read run-together words"
+    )]
+    SpacesLost {
+        /// Which check.
+        probe: &'static str,
+        /// What was encoded.
+        sent: String,
+        /// What was decoded.
+        back: String,
+    },
+}
+
+/// The result of the round-trip check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// Kinds of text whose characters (not spaces) this vocabulary cannot write, each with what came back.
+    pub lossy: Vec<(&'static str, String)>,
+}
+
+/// What `tokenizer_config.json` says that concerns tokens.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TokenizerConfig {
+    /// The token that begins a text.
+    pub bos_token: Option<TokenText>,
+    /// The token that ends one.
+    pub eos_token: Option<TokenText>,
+    /// The chat template, when it is here.
+    pub chat_template: Value,
+}
+
+/// A token, written plainly or with its properties.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TokenText {
+    /// `"<s>"`
+    Plain(String),
+    /// `{"content": "<s>", ...}`
+    Described {
+        /// The text.
+        content: String,
+    },
+}
+
+impl TokenText {
+    /// The token's text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Plain(text) | Self::Described { content: text } => text,
+        }
+    }
+}
+
+/// A loaded tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pieces: Arc<Pieces>,
+    bos: Option<(String, Option<u32>)>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`.
+    pub fn from_bytes(json: &[u8], config: &TokenizerConfig) -> Result<Self, TokenizerError> {
+        let load = |error: tokenizers::Error| TokenizerError::Load(error.to_string());
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(load)?;
+        inner.with_truncation(None).map_err(load)?.with_padding(None);
+        let decoder =
+            serde_json::to_value(inner.get_decoder()).map_err(|e| TokenizerError::Load(e.to_string()))?;
+        let added = inner.get_added_tokens_decoder();
+        let last = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let entries = (0..=last).map(|id| {
+            let added = added.get(&id);
+            let hidden =
+                added.is_some_and(|token| token.special && !MARKUP.contains(&token.content.as_str()));
+            Entry { token: inner.id_to_token(id), added: added.is_some(), hidden }
+        });
+        let pieces = Arc::new(Pieces::new(&decoder, entries).map_err(TokenizerError::Decoder)?);
+        let bos =
+            config.bos_token.as_ref().map(|bos| (bos.as_str().to_owned(), inner.token_to_id(bos.as_str())));
+        Ok(Self { inner, pieces, bos })
+    }
+
+    /// Tokens of a rendered chat prompt: the template wrote every special token already.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.encode(text, false)
+    }
+
+    /// Tokens of a plain text, begun as the model expects it: with bos where the tokenizer adds one.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let begun =
+            self.bos.as_ref().is_some_and(|(bos, _)| !bos.is_empty() && text.starts_with(bos.as_str()));
+        self.encode(text, !begun)
+    }
+
+    fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, add_special_tokens);
+        encoding
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| TokenizerError::Encode(error.to_string()))
+    }
+
+    /// The whole text of tokens that begin a text; special tokens are not shown.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        decode_with(Detokenizer::of_text(self.pieces.clone()), ids)
+    }
+
+    /// Streams the answer to a chat: its first word begins a text.
+    pub fn detokenizer(&self) -> Detokenizer {
+        Detokenizer::of_text(self.pieces.clone())
+    }
+
+    /// Streams the continuation of a text: a leading space belongs to it.
+    pub fn continuation(&self) -> Detokenizer {
+        Detokenizer::of_continuation(self.pieces.clone())
+    }
+
+    /// The bytes one token adds to a text; they need not be whole characters.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.of(id)
+    }
+
+    /// A token as the vocabulary names it; for tokens that are not shown as text.
+    pub fn token_name(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token by its text.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The bos token's id.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos.as_ref().and_then(|(_, id)| *id)
+    }
+
+    /// Encodes and decodes texts of every kind. Lost spaces are an error; lost characters are reported.
+    pub fn check(&self) -> Result<RoundTrip, TokenizerError> {
+        let mut result = RoundTrip::default();
+        for (probe, sent) in PROBES {
+            let back = self.decode(&self.encode_rendered(sent)?);
+            if back == sent {
+                continue;
+            }
+            if !spaces(&back).eq(spaces(sent)) {
+                return Err(TokenizerError::SpacesLost { probe, sent: sent.into(), back });
+            }
+            result.lossy.push((probe, back));
+        }
+        Ok(result)
+    }
+}
+
+fn spaces(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| c.is_whitespace())
+}
+
+fn decode_with(mut detokenizer: Detokenizer, ids: &[u32]) -> String {
+    let mut text: String = ids.iter().map(|id| detokenizer.push(*id)).collect();
+    text.push_str(&detokenizer.finish());
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests;
