@@ -1,6 +1,6 @@
 //! Rates of a model on this machine: prefill by chunk size, decode by batch size.
 //!
-//! `cargo run --release --example rates -- MODEL_DIR [KV_SETTING] [PROMPT_TOKENS]`
+//! `cargo run --release --example rates -- MODEL_DIR [KV_SETTING] [PROMPT_TOKENS] [ROWS]`
 
 use std::path::Path;
 use std::time::Instant;
@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
 
     let mut last: Option<Vec<f32>> = None;
-    for chunk in [length, 2048, 512, 512, 256, 128] {
+    let chunks = if arguments.len() > 3 { vec![] } else { vec![length, 2048, 512, 512, 256, 128] };
+    for chunk in chunks {
         let (mut row, begin, mut logits) = (engine.start()?, Instant::now(), Vec::new());
         for tokens in prompt.chunks(chunk) {
             logits = engine.prefill(&mut row, tokens)?;
@@ -36,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for tokens in prompt.chunks(512) {
         engine.prefill(&mut row, tokens)?;
     }
-    for rows in [1, 2, 4, 8] {
+    let only: Option<usize> = arguments.get(3).map(|n| n.parse()).transpose()?;
+    for rows in only.map_or(vec![1, 2, 4, 8], |rows| vec![rows; 8]) {
         let mut batch = engine.empty();
         for _ in 0..rows {
             let copy = engine.extract(&row, 0)?;

@@ -73,19 +73,37 @@ pub(super) fn from_bytes(_: &Mlx, data: &[u8], shape: &[i32], dtype: Dtype) -> R
     Ok(unsafe { Array::from_raw_data(data.as_ptr().cast::<c_void>(), shape, dtype) })
 }
 
-/// The bytes of an evaluated array, row-major.
-pub(super) fn bytes_of(mx: &Mlx, array: &Array) -> Result<Vec<u8>> {
-    fn raw<T>(data: &[T]) -> Vec<u8> {
-        // SAFETY: only called with plain numbers, which have no padding.
-        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data)) };
-        bytes.to_vec()
+/// The memory of an array of a stored plane, as bytes; evaluated first. The array must be row-contiguous.
+pub(super) fn bytes<'a>(mx: &Mlx, array: &'a Array) -> Result<&'a [u8]> {
+    fn raw<T>(data: &[T]) -> &[u8] {
+        // SAFETY: only called with plain numbers, which have no padding; a byte needs no alignment.
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), size_of_val(data)) }
     }
     match array.dtype() {
         Dtype::Uint32 => host::<u32>(mx, array).map(raw),
         Dtype::Float16 => host::<half::f16>(mx, array).map(raw),
         Dtype::Float32 => host::<f32>(mx, array).map(raw),
-        other => Err(EngineError::Backend(format!("an array of {other:?} has no place in a block"))),
+        other => Err(EngineError::Backend(format!("an array of {other:?} has no place in a KV cache"))),
     }
+}
+
+/// Overwrites part of an array's memory, from byte `at` on.
+///
+/// # Safety
+/// No other handle shares the array's memory: no clone, no view, no operation that is yet to be evaluated.
+pub(super) unsafe fn overwrite(mx: &Mlx, array: &mut Array, at: usize, data: &[u8]) -> Result<()> {
+    let size = bytes(mx, array)?.len();
+    if at.checked_add(data.len()).is_none_or(|end| end > size) {
+        let count = data.len();
+        return Err(EngineError::Backend(format!("{count} bytes at {at} of an array of {size}")));
+    }
+    // SAFETY: `bytes` has shown the memory to be there and contiguous; the range lies inside; nobody else looks at it,
+    // by the caller's promise and because the handle is borrowed mutably.
+    unsafe {
+        let memory = mlx_sys::mlx_array_data_uint8(array.as_ptr()).cast_mut();
+        std::ptr::copy_nonoverlapping(data.as_ptr(), memory.add(at), data.len());
+    }
+    Ok(())
 }
 
 /// Bytes of one element.

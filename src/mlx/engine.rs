@@ -164,8 +164,7 @@ impl MlxEngine {
 fn holding(backend: Backend, config: &ModelConfig, dense_budget_bytes: u64) -> Holding {
     let matrices = config.hidden * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
         + 3 * config.hidden * config.intermediate;
-    let tables = if config.head == super::config::Head::Separate { 2 } else { 1 };
-    let weights = config.masks.len() * matrices + tables * config.vocab * config.hidden;
+    let weights = config.masks.len() * matrices + 2 * config.vocab * config.hidden;
     let dense = backend == Backend::Cpu && weights as u64 * 4 <= dense_budget_bytes;
     if dense { Holding::Dense } else { Holding::Packed }
 }

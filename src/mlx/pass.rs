@@ -1,8 +1,9 @@
 //! One forward pass: the step's rows, and attention over what they have stored.
 
 use mlx_rs::Array;
+use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
 
-use super::array::{Result, dims};
+use super::array::{Result, dims, settle};
 use super::attention::{self, Queries};
 use super::backend::Kernels;
 use super::gate::Mlx;
@@ -48,11 +49,19 @@ impl<'a> Pass<'a> {
         let by_head = |x: &Array| x.transpose_axes(&[0, 2, 1, 3]);
         let mut encoded = spec.setting.keys.encode(mx, &by_head(key)?)?;
         encoded.extend(spec.setting.values.encode(mx, &by_head(value)?)?);
+        if self.kernels == Kernels::Host {
+            encoded = encoded.iter().map(Array::contiguous).collect::<std::result::Result<_, _>>()?;
+            settle(mx, &encoded)?;
+        }
         for (number, (row, &start)) in self.rows.iter_mut().zip(self.step.starts()).enumerate() {
             let state = &mut row.layers[layer];
             state.reserve(mx, spec, start, tokens)?;
+            if self.kernels == Kernels::Host {
+                state.write_host(mx, spec, start, tokens, &encoded, number)?;
+                continue;
+            }
             let own = encoded.iter().zip(spec.planes()).map(|(array, plane)| {
-                let row = mlx_rs::ops::indexing::TryIndexOp::try_index(array, number as i32)?;
+                let row = array.try_index(number as i32)?;
                 Ok(row.reshape(&dims([spec.kv_heads, tokens, plane.width]))?)
             });
             let own = own.collect::<Result<Vec<_>>>()?;
@@ -68,6 +77,6 @@ impl<'a> Pass<'a> {
             return Ok(x.clone());
         }
         let ends: Vec<i32> = (1..=rows).map(|row| row * tokens - 1).collect();
-        Ok(mlx_rs::ops::indexing::take_axis(x, Array::from_slice(&ends, &[rows]), 0)?)
+        Ok(take_axis(x, Array::from_slice(&ends, &[rows]), 0)?)
     }
 }

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 
 use super::Queries;
 use crate::engine::EngineError;
-use crate::mlx::array::{Result, dims, from_f32, host as memory, settle};
+use crate::mlx::array::{Result, bytes, dims, from_f32, host as memory, settle};
 use crate::mlx::cpu::attention::{Row, Shape, attend};
 use crate::mlx::cpu::store::{Affine, Store};
 use crate::mlx::gate::Mlx;
@@ -58,8 +58,6 @@ fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>>
 
 fn affine<'a>(mx: &Mlx, codes: &'a Array, scales: &'a Array, biases: &'a Array) -> Result<Affine<'a>> {
     const { assert!(cfg!(target_endian = "little"), "codes are read as bytes of little-endian words") };
-    let words = memory::<u32>(mx, codes)?;
-    // SAFETY: a u32 is four readable bytes, and a byte needs no alignment.
-    let codes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) };
+    let codes = bytes(mx, codes)?;
     Ok(Affine { codes, scales: memory(mx, scales)?, biases: memory(mx, biases)? })
 }

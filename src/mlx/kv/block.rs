@@ -15,7 +15,7 @@ use super::format::Plane;
 use super::layer::LayerKv;
 use super::spec::{KvSpec, Side};
 use crate::engine::{EngineError, ImportBlock};
-use crate::mlx::array::{Result, bytes_of, dims, from_bytes, host_contiguous, item_bytes, settle};
+use crate::mlx::array::{Result, bytes, dims, from_bytes, host_contiguous, item_bytes, settle};
 use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
 
@@ -58,7 +58,7 @@ impl BatchKv {
                     part: part(layer.mask()),
                     dtype: plane.block_dtype,
                     shape: vec![self.spec().kv_heads, range.len(), plane.width],
-                    data: bytes_of(mx, &host_contiguous(mx, array)?)?,
+                    data: bytes(mx, &host_contiguous(mx, array)?)?.to_vec(),
                 });
             }
         }

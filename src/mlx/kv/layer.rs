@@ -4,14 +4,14 @@
 //! 2. Tokens are encoded once, when they enter; from then on only whole planes move.
 //! 3. A full layer grows by half; a window layer drops what no query and no export can ask for, and only when it runs
 //!    out of room, so that dropping costs a copy once in many steps.
-//! 4. Nobody else holds a plane's handle while it is written, so that MLX writes in place.
+//! 4. Nobody else holds a plane's handle, or a view of it, while it is written: so MLX writes in place, and so may we.
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 
 use super::spec::KvSpec;
 use crate::engine::EngineError;
-use crate::mlx::array::{Result, dims, settle, zeros_of};
+use crate::mlx::array::{Result, bytes, dims, item_bytes, overwrite, settle, zeros_of};
 use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
 
@@ -98,6 +98,35 @@ impl LayerKv {
         let slot = position - self.origin;
         for (plane, new) in self.planes.iter_mut().zip(encoded) {
             plane.try_index_mut((.., slot as i32..(slot + tokens) as i32, ..), new)?;
+        }
+        Ok(())
+    }
+
+    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of `rows` rows, `[rows, kv heads, tokens,
+    /// width]`, of which `row` is this one. On the host, where a dozen lazy operations a row would cost more than the
+    /// copy.
+    pub fn write_host(
+        &mut self,
+        mx: &Mlx,
+        spec: &KvSpec,
+        position: usize,
+        tokens: usize,
+        encoded: &[Array],
+        row: usize,
+    ) -> Result<()> {
+        let slot = position - self.origin;
+        for ((plane, new), shape) in self.planes.iter_mut().zip(encoded).zip(spec.planes()) {
+            let vector = shape.width * item_bytes(shape.dtype);
+            let new = bytes(mx, new)?;
+            for head in 0..spec.kv_heads {
+                let source = (row * spec.kv_heads + head) * tokens * vector;
+                let source = new.get(source..source + tokens * vector).ok_or_else(|| {
+                    EngineError::Backend(format!("row {row} of encoded planes of {} bytes", new.len()))
+                })?;
+                // SAFETY: the planes' memory is this layer's alone (invariant 4): they are made here or by an import or
+                // copy, never cloned, and the views that `read` gives are evaluated and gone before the next write.
+                unsafe { overwrite(mx, plane, (head * self.capacity + slot) * vector, source)? };
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{BatchKv, KvSetting, KvSpec};
 use crate::engine::{EngineError, ImportBlock};
-use crate::mlx::array::{bytes_of, dims, from_f32, host_contiguous, item_bytes};
+use crate::mlx::array::{bytes, dims, from_f32, host_contiguous, item_bytes};
 use crate::mlx::gate::{Gate, GateError, Mlx, Owner};
 use crate::mlx::mask::Mask;
 
@@ -44,7 +44,8 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
             encoded.extend(format.encode(mx, &array).unwrap());
         }
         for (array, plane) in encoded.iter().zip(spec.planes()) {
-            let bytes = bytes_of(mx, &host_contiguous(mx, array).unwrap()).unwrap();
+            let array = host_contiguous(mx, array).unwrap();
+            let bytes = bytes(mx, &array).unwrap();
             let vector = plane.width * item_bytes(plane.dtype);
             for head in 0..HEADS {
                 for (t, token) in tokens.iter_mut().enumerate() {
@@ -54,7 +55,13 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
         }
         let state = &mut batch.rows_mut()[row].layers[layer];
         state.reserve(mx, &spec, start, count).unwrap();
-        state.write(mx, start, count, &encoded).unwrap();
+        // Both ways to write: the device's and the host's.
+        if seed.is_multiple_of(2) {
+            state.write(mx, start, count, &encoded).unwrap();
+        } else {
+            let encoded: Vec<_> = encoded.iter().map(|plane| host_contiguous(mx, plane).unwrap()).collect();
+            state.write_host(mx, &spec, start, count, &encoded, 0).unwrap();
+        }
     }
     batch.rows_mut()[row].length += count;
     batch.settle(mx).unwrap();

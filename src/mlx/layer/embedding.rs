@@ -10,36 +10,24 @@ use crate::mlx::config::Head;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
-/// A table `[vocab, hidden]`.
+/// A table `[vocab, hidden]`, as stored: only the rows of a step's tokens are ever decoded.
 #[derive(Debug)]
 pub struct Embedding {
-    table: Table,
-}
-
-#[derive(Debug)]
-enum Table {
-    Dense(Array),
-    Packed { codes: Array, scales: Array, biases: Array, group: i32, bits: i32 },
+    table: Stored,
 }
 
 impl Embedding {
     /// Module `path`.
     pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
         let (vocab, hidden) = (source.config.vocab, source.config.hidden);
-        let table = match source.matrix(mx, path, vocab, hidden)? {
-            Stored::Dense(table) => Table::Dense(table),
-            Stored::Packed { codes, scales, biases, group, bits } => {
-                Table::Packed { codes, scales, biases, group, bits }
-            }
-        };
-        Ok(Self { table })
+        Ok(Self { table: source.matrix(mx, path, vocab, hidden)? })
     }
 
     /// `[n]` tokens to `[n, hidden]`.
     pub fn forward(&self, _: &Mlx, tokens: &Array) -> Result<Array> {
         Ok(match &self.table {
-            Table::Dense(table) => take_axis(table, tokens, 0)?,
-            Table::Packed { codes, scales, biases, group, bits } => mlx_rs::ops::dequantize(
+            Stored::Dense(table) => take_axis(table, tokens, 0)?,
+            Stored::Packed { codes, scales, biases, group, bits } => mlx_rs::ops::dequantize(
                 take_axis(codes, tokens, 0)?,
                 take_axis(scales, tokens, 0)?,
                 &take_axis(biases, tokens, 0)?,
@@ -52,26 +40,9 @@ impl Embedding {
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
         match &self.table {
-            Table::Dense(table) => vec![table],
-            Table::Packed { codes, scales, biases, .. } => vec![codes, scales, biases],
+            Stored::Dense(table) => vec![table],
+            Stored::Packed { codes, scales, biases, .. } => vec![codes, scales, biases],
         }
-    }
-
-    /// The same table as a product (it shares the memory).
-    fn transposed(&self, mx: &Mlx) -> Result<Weight> {
-        Weight::new(
-            mx,
-            match &self.table {
-                Table::Dense(table) => Stored::Dense(table.clone()),
-                Table::Packed { codes, scales, biases, group, bits } => Stored::Packed {
-                    codes: codes.clone(),
-                    scales: scales.clone(),
-                    biases: biases.clone(),
-                    group: *group,
-                    bits: *bits,
-                },
-            },
-        )
     }
 }
 
@@ -104,7 +75,7 @@ impl Unembedding {
                 let name = source.name(&format!("lm_head.{part}"));
                 source.weights.discard(&name);
             }
-            UnembeddingWeight::Tied(embedding.transposed(mx)?)
+            UnembeddingWeight::Tied(source.weight(mx, embedding.table.clone())?)
         } else {
             let shape = [source.config.vocab, source.config.hidden];
             UnembeddingWeight::Own(Linear::load(mx, source, "lm_head", shape, false)?)

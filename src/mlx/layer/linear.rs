@@ -2,8 +2,8 @@
 
 use mlx_rs::Array;
 
-use super::source::{Source, Stored};
-use crate::mlx::array::{Result, settle};
+use super::source::Source;
+use crate::mlx::array::Result;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
@@ -30,20 +30,6 @@ pub(super) enum Weight {
 }
 
 impl Weight {
-    pub(super) fn new(mx: &Mlx, stored: Stored) -> Result<Self> {
-        Ok(match stored {
-            Stored::Dense(weight) => {
-                // A view: the product takes either order, and a copy would only double the peak.
-                let transposed = weight.swap_axes(-1, -2)?;
-                settle(mx, [&transposed])?;
-                Self::Dense(transposed)
-            }
-            Stored::Packed { codes, scales, biases, group, bits } => {
-                Self::Packed { codes, scales, biases, group, bits }
-            }
-        })
-    }
-
     /// `[n, in]` to `[n, out]`.
     pub(super) fn product(&self, _: &Mlx, x: &Array) -> Result<Array> {
         Ok(match self {
@@ -72,7 +58,7 @@ impl Linear {
         bias: bool,
     ) -> std::result::Result<Self, LoadError> {
         let stored = source.matrix(mx, path, out, inner)?;
-        let weight = Weight::new(mx, stored)?;
+        let weight = source.weight(mx, stored)?;
         let bias = if bias { Some(source.tensor(mx, &format!("{path}.bias"), &[out])?) } else { None };
         Ok(Self { weight, bias })
     }
