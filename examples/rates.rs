@@ -30,7 +30,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let seconds = begin.elapsed().as_secs_f64();
         let same = last.as_ref().is_none_or(|last| *last == logits);
-        println!("prefill {length} in chunks of {chunk}: {seconds:.3} s, {:.0} tok/s, same bits: {same}", length as f64 / seconds);
+        println!(
+            "prefill {length} in chunks of {chunk}: {seconds:.3} s, {:.0} tok/s, same bits: {same}",
+            length as f64 / seconds
+        );
         last = Some(logits);
     }
     let mut row = engine.start()?;
@@ -49,7 +52,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             engine.decode(&mut batch, &vec![prompt[step]; rows])?;
         }
         let seconds = begin.elapsed().as_secs_f64() / steps as f64;
-        println!("decode of {rows} rows at {length}: {:.2} ms a step, {:.0} tok/s", seconds * 1e3, rows as f64 / seconds);
+        println!(
+            "decode of {rows} rows at {length}: {:.2} ms a step, {:.0} tok/s",
+            seconds * 1e3,
+            rows as f64 / seconds
+        );
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Laws of the MLX engine, on tiny models of every family and on the embedded model.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use prefixd::engine::{Engine, ImportBlock};
-use prefixd::mlx::{Arithmetic, Gate, GateError, Kernels, KvSetting, LoadOptions, MlxEngine, Owner, self_check};
+use prefixd::mlx::{
+    Arithmetic, Gate, GateError, Kernels, KvSetting, LoadOptions, MlxEngine, Owner, self_check,
+};
 
 const GOLDEN: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
 
@@ -38,7 +42,8 @@ fn every_array_is_materialized_after_loading() {
     let owner = owner();
     for case in GOLDEN {
         for dense_budget_bytes in [0, u64::MAX] {
-            let options = LoadOptions { kv: KvSetting::REFERENCE, dense_budget_bytes, ..LoadOptions::default() };
+            let options =
+                LoadOptions { kv: KvSetting::REFERENCE, dense_budget_bytes, ..LoadOptions::default() };
             let engine = MlxEngine::load(owner.mlx(), &golden(case), options, &mut |_| ()).unwrap();
             let (arrays, there) = engine.materialized();
             assert!(arrays > 20, "{case}: {arrays} arrays walked");
@@ -83,7 +88,7 @@ fn chunks_and_neighbours_do_not_change_one_bit() {
             if step == 5 {
                 engine.filter(&mut batch, &[2, 0]).unwrap();
             }
-            let mine = if step >= 5 { 1 } else { 0 };
+            let mine = usize::from(step >= 5);
             let mut next = vec![3; batch.len()];
             next[mine] = step * 17;
             let logits = engine.decode(&mut batch, &next).unwrap();
@@ -149,7 +154,8 @@ fn the_device_path_computes_the_same_model() {
         let dir = golden(case);
         let mut host = load(&owner, &dir, kv, 16);
         let arithmetic = Some(Arithmetic { kernels: Kernels::Device, ..host.arithmetic() });
-        let options = LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, dense_budget_bytes: 0, arithmetic };
+        let options =
+            LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, dense_budget_bytes: 0, arithmetic };
         let mut device = MlxEngine::load(owner.mlx(), &dir, options, &mut |_| ()).unwrap();
         let tokens = prompt(72, host.info().vocab);
         let run = |engine: &mut MlxEngine| {

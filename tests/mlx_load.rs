@@ -1,5 +1,7 @@
 //! Loading: what is refused, with which words, and what identifies a model.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use prefixd::engine::Engine;
@@ -152,7 +154,9 @@ fn the_fingerprint_is_the_content_and_nothing_else() {
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
     assert_ne!(print(moved.path(), "16"), original, "one bit, same length, same time");
 
-    for (name, text) in [("tokenizer.json", "{}"), ("chat_template.jinja", "{{ x }}"), ("tokenizer_config.json", "{}")] {
+    for (name, text) in
+        [("tokenizer.json", "{}"), ("chat_template.jinja", "{{ x }}"), ("tokenizer_config.json", "{}")]
+    {
         let dir = copy("llama3");
         std::fs::write(dir.path().join(name), text).unwrap();
         assert_ne!(print(dir.path(), "16"), original, "{name}");
@@ -166,7 +170,8 @@ fn progress_ends_at_the_total_of_each_stage() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
     let options = LoadOptions { kv: "16".parse().unwrap(), ..LoadOptions::default() };
     let mut seen = Vec::new();
-    MlxEngine::load(owner.mlx(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step)).unwrap();
+    MlxEngine::load(owner.mlx(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step))
+        .unwrap();
     for stage in [LoadStage::Digest, LoadStage::Weights] {
         let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();
         assert!(steps.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes), "{stage:?}");

@@ -2,6 +2,8 @@
 //!
 //! `tests/golden/README.md` says how the vectors were made and what they notice.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use prefixd::engine::Engine;

@@ -57,7 +57,8 @@ pub(super) fn host_contiguous(mx: &Mlx, array: &Array) -> Result<Array> {
 /// An array that holds a copy of `data`.
 pub(super) fn from_f32(mx: &Mlx, data: &[f32], shape: &[i32]) -> Result<Array> {
     // SAFETY: f32 has no padding, so its memory is readable as bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data)) };
+    let bytes =
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data)) };
     from_bytes(mx, bytes, shape, Dtype::Float32)
 }
 
@@ -67,7 +68,9 @@ pub(super) fn from_bytes(_: &Mlx, data: &[u8], shape: &[i32], dtype: Dtype) -> R
     let expected = count.and_then(|count| count.checked_mul(item_bytes(dtype)));
     if expected != Some(data.len()) {
         let found = data.len();
-        return Err(EngineError::Backend(format!("{found} bytes do not make an array {shape:?} of {dtype:?}")));
+        return Err(EngineError::Backend(format!(
+            "{found} bytes do not make an array {shape:?} of {dtype:?}"
+        )));
     }
     // SAFETY: `data` holds exactly the bytes of that shape and type, and MLX copies them before it returns.
     Ok(unsafe { Array::from_raw_data(data.as_ptr().cast::<c_void>(), shape, dtype) })

@@ -131,7 +131,9 @@ impl ModelConfig {
             )));
         }
         if self.masks.is_empty() || self.masks.iter().any(|mask| mask.window() == Some(0)) {
-            return Err(LoadError::Config("expected at least one layer, and windows of at least one token".into()));
+            return Err(LoadError::Config(
+                "expected at least one layer, and windows of at least one token".into(),
+            ));
         }
         Ok(self)
     }
@@ -162,14 +164,17 @@ fn qwen3(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
     config.attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
     let layers = fields.need("num_hidden_layers")?;
     config.masks = vec![Mask::Causal; layers];
-    let base = fields.number("rope_theta")?.unwrap_or(1_000_000.0);
+    let nested = fields.0.pointer("/rope_parameters/rope_theta").and_then(Value::as_f64);
+    let base = fields.number("rope_theta")?.or(nested);
+    let base = base.ok_or_else(|| LoadError::Config("rope_theta is missing".into()))?;
     config.rope = rope(fields, config.head_dim, base, None)?;
     config.window_rope = config.rope.clone();
     Ok(config)
 }
 
 fn gemma3(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, LoadError> {
-    let defaults = Defaults { hidden: Some(1152), layers: Some(26), heads: 8, kv_heads: 4, head_dim: Some(256) };
+    let defaults =
+        Defaults { hidden: Some(1152), layers: Some(26), heads: 8, kv_heads: 4, head_dim: Some(256) };
     let defaults = if vocab.is_some() { defaults } else { Defaults { heads: 4, kv_heads: 1, ..defaults } };
     let mut config = common_or(fields, Family::Gemma3, "gelu_pytorch_tanh", &defaults, vocab)?;
     fields.refuse_set("attn_logit_softcapping")?;
@@ -177,7 +182,8 @@ fn gemma3(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, LoadE
     fields.refuse_true("use_bidirectional_attention", "false")?;
     let scalar = fields.number("query_pre_attn_scalar")?.unwrap_or(256.0);
     config.attention_scale = scalar.powf(-0.5) as f32;
-    let pattern = fields.count("sliding_window_pattern")?.or(fields.count("_sliding_window_pattern")?).unwrap_or(6);
+    let pattern =
+        fields.count("sliding_window_pattern")?.or(fields.count("_sliding_window_pattern")?).unwrap_or(6);
     config.masks = masks(fields, Some(pattern))?;
     let global = fields.number("rope_theta")?.unwrap_or(1_000_000.0);
     let local = fields.number("rope_local_base_freq")?.unwrap_or(10_000.0);
@@ -293,10 +299,9 @@ fn rope(fields: Fields<'_>, dims: usize, base: f64, kind: Option<&str>) -> Resul
     let parameters = parameters.and_then(|value| kind.and_then(|kind| value.get(kind)).or(Some(value)));
     let scaling = fields.0.get("rope_scaling").filter(|value| value.is_object()).or(parameters);
     let mut rope = RopeConfig::plain(dims, base);
+    let nested = parameters.map(|parameters| Fields(parameters).number("rope_theta")).transpose()?.flatten();
     if fields.0.get("rope_theta").is_none() {
-        if let Some(base) = parameters.map(|parameters| Fields(parameters).number("rope_theta")).transpose()?.flatten() {
-            rope.base = base;
-        }
+        rope.base = nested.unwrap_or(base);
     }
     if let Some(scaling) = scaling {
         rope.scaling = parse_scaling(Fields(scaling))?;
@@ -342,7 +347,12 @@ impl<'a> Fields<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    fn typed<T>(self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, LoadError> {
+    fn typed<T>(
+        self,
+        key: &str,
+        kind: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, LoadError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| LoadError::Config(format!("{key} is {value}, expected {kind}")))
     }
@@ -361,7 +371,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn count(self, key: &str) -> Result<Option<usize>, LoadError> {
         // i32 is what MLX counts in.
-        let read = |value: &Value| value.as_u64().filter(|n| *n <= i32::MAX as u64).map(|n| n as usize);
+        let read = |value: &Value| value.as_u64().and_then(|n| i32::try_from(n).ok()).map(|n| n as usize);
         self.typed(key, "a whole number below 2^31", read)
     }
 

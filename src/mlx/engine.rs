@@ -79,7 +79,8 @@ impl MlxEngine {
         let backend = Backend::detect(mx)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
         let masks = config.masks.clone();
-        let spec = KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
+        let spec =
+            KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
         let fingerprint = fingerprint(dir, &config, &spec, arithmetic, progress)?;
         let mut source = Source {
             weights: Weights::open(mx, dir)?,
@@ -137,7 +138,13 @@ impl MlxEngine {
     }
 
     /// `tokens` new tokens for each row, row by row.
-    fn step(&mut self, batch: &mut BatchKv, ids: &[u32], tokens: usize, wanted: Wanted) -> Result<Vec<Vec<f32>>> {
+    fn step(
+        &mut self,
+        batch: &mut BatchKv,
+        ids: &[u32],
+        tokens: usize,
+        wanted: Wanted,
+    ) -> Result<Vec<Vec<f32>>> {
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.info.vocab) {
             let vocab = self.info.vocab;
             return Err(EngineError::Backend(format!("token {id} is outside the vocabulary of {vocab}")));

@@ -10,9 +10,9 @@ use std::path::Path;
 use prefixd_cache::Fingerprint;
 
 use super::backend::Arithmetic;
+use super::config::ModelConfig;
 use super::error::LoadError;
 use super::kv::KvSpec;
-use super::config::ModelConfig;
 use super::weights::{LoadProgress, LoadStage, read_if_there, weight_files};
 
 /// Raised whenever the same inputs lead to other bytes: another encoding, another kernel's rounding.
@@ -60,7 +60,8 @@ impl Parts {
 fn digests(dir: &Path, progress: &mut dyn FnMut(LoadProgress)) -> Result<Vec<(String, [u8; 32])>, LoadError> {
     let mut files = Vec::new();
     for path in weight_files(dir)? {
-        let bytes = std::fs::metadata(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?.len();
+        let bytes =
+            std::fs::metadata(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?.len();
         files.push((path, bytes));
     }
     let total_bytes = files.iter().map(|(_, bytes)| bytes).sum();

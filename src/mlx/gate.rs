@@ -36,6 +36,7 @@ pub struct Mlx {
 
 impl Mlx {
     /// Another token for what lives on this thread.
+    #[allow(clippy::unused_self, reason = "only who has a token gets another")]
     pub(crate) fn token(&self) -> Self {
         Self { _thread_bound: PhantomData }
     }

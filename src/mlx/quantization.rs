@@ -27,7 +27,8 @@ impl Quantization {
     /// Reads `quantization` of a configuration. `None` when the weights are not quantized.
     pub fn parse(config: &Value) -> Result<Option<Self>, LoadError> {
         let Some(Value::Object(object)) = config.get("quantization") else {
-            let foreign = config.get("quantization_config").or(config.pointer("/text_config/quantization_config"));
+            let foreign =
+                config.get("quantization_config").or(config.pointer("/text_config/quantization_config"));
             return match foreign.filter(|value| !value.is_null()) {
                 None => Ok(None),
                 Some(foreign) => Err(LoadError::Unsupported {
@@ -63,7 +64,8 @@ fn affine(fields: Fields<'_>, default: Option<Affine>) -> Result<Affine, LoadErr
     }
     let missing = |key| LoadError::Config(format!("quantization without {key}"));
     let bits = fields.count("bits")?.or(default.map(|d| d.bits)).ok_or_else(|| missing("bits"))?;
-    let group = fields.count("group_size")?.or(default.map(|d| d.group)).ok_or_else(|| missing("group_size"))?;
+    let group =
+        fields.count("group_size")?.or(default.map(|d| d.group)).ok_or_else(|| missing("group_size"))?;
     if !matches!(bits, 2 | 3 | 4 | 5 | 6 | 8) || !matches!(group, 32 | 64 | 128) {
         return Err(LoadError::Unsupported {
             key: "quantization",

@@ -64,7 +64,8 @@ pub fn self_check(engine: &mut MlxEngine, prompt_limit: usize) -> Result<SelfChe
         (info.vocab, info.context_tokens, info.window_tokens)
     };
     let block = engine.block_tokens();
-    let length = window.map_or(96, |window| window + 72).min(prompt_limit).min(context.saturating_sub(2)).max(2);
+    let length =
+        window.map_or(96, |window| window + 72).min(prompt_limit).min(context.saturating_sub(2)).max(2);
     let tokens: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
     let tolerance = if engine.backend() == Backend::Cpu { 0.0 } else { TOLERANCE };
     let mut worst = 0.0_f32;

@@ -14,7 +14,8 @@ use crate::engine::{Engine, ImportBlock};
 
 #[test]
 fn a_lazy_array_of_one_thread_cannot_be_evaluated_on_another() {
-    let lazy = std::thread::spawn(|| Array::from_slice(&[1.0_f32, 2.0], &[2]).add(Array::from_f32(1.0)).unwrap());
+    let lazy =
+        std::thread::spawn(|| Array::from_slice(&[1.0_f32, 2.0], &[2]).add(Array::from_f32(1.0)).unwrap());
     let error = lazy.join().unwrap().eval().unwrap_err();
     assert!(error.what().contains("There is no Stream"), "{}", error.what());
 }
@@ -27,7 +28,8 @@ fn through_the_gate_the_same_work_is_right_from_any_thread() {
             let gate = gate.clone();
             move || {
                 let sum = gate.run(move |_| {
-                    let lazy = Array::from_slice(&[f32::from(i), 2.0], &[2]).add(Array::from_f32(1.0)).unwrap();
+                    let lazy =
+                        Array::from_slice(&[f32::from(i), 2.0], &[2]).add(Array::from_f32(1.0)).unwrap();
                     lazy.sum(None).unwrap().try_item_exact::<f32>().unwrap()
                 });
                 sum.unwrap()
@@ -74,7 +76,11 @@ fn eight_threads_of_blocks_leave_a_decoding_owner_s_output_alone() {
 
     let bytes = |seed: usize, count: usize| (0..count).map(|i| ((i * 37 + seed * 101) % 251) as u8).collect();
     let payload = |seed: usize| {
-        let shapes = [("packed", 16, 4, prefixd_cache::Dtype::U32), ("scales", 1, 2, prefixd_cache::Dtype::F16), ("biases", 1, 2, prefixd_cache::Dtype::F16)];
+        let shapes = [
+            ("packed", 16, 4, prefixd_cache::Dtype::U32),
+            ("scales", 1, 2, prefixd_cache::Dtype::F16),
+            ("biases", 1, 2, prefixd_cache::Dtype::F16),
+        ];
         let mut payload = Payload::default();
         for name in ["000.k", "000.v", "001.k", "001.v"] {
             for (plane, width, item, dtype) in shapes {

@@ -15,7 +15,8 @@ use super::error::LoadError;
 use super::gate::Mlx;
 
 /// Beginnings of names that a text model has no use for.
-const FOREIGN: [&str; 4] = ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."];
+const FOREIGN: [&str; 4] =
+    ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."];
 
 /// How far loading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +43,17 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let index = dir.join("model.safetensors.index.json");
     if let Some(text) = read_if_there(&index)? {
         let malformed = |reason: String| LoadError::Malformed { path: index.clone(), reason };
-        let json: Value = serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON: {error}")))?;
+        let json: Value =
+            serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON: {error}")))?;
         let map = json.get("weight_map").and_then(Value::as_object);
         let map = map.ok_or_else(|| malformed("expected an object weight_map".into()))?;
         let mut names = BTreeSet::new();
         for (tensor, file) in map {
             let plain = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
             let name = file.as_str().filter(plain);
-            names.insert(name.ok_or_else(|| malformed(format!("{tensor} is in {file}, expected a file name")))?);
+            names.insert(
+                name.ok_or_else(|| malformed(format!("{tensor} is in {file}, expected a file name")))?,
+            );
         }
         return Ok(names.into_iter().map(|name| dir.join(name)).collect());
     }
@@ -105,7 +109,8 @@ impl Weights {
 
     /// Takes a tensor of numbers, as `float` when it is a float.
     pub fn take(&mut self, mx: &Mlx, name: &str, shape: &[usize], float: Dtype) -> Result<Array, LoadError> {
-        let array = self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))?;
+        let array =
+            self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))?;
         if array.shape().iter().map(|&dim| dim as usize).ne(shape.iter().copied()) {
             let found = array.shape();
             return Err(LoadError::Weights(format!("{name} has shape {found:?}, expected {shape:?}")));

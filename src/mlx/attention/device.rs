@@ -45,12 +45,10 @@ pub fn device<'a>(
             RowMask::Additive(mask) => sdpa(Some((&mask).into()))?,
         });
     }
-    let all = if let [one] = attended.as_slice() {
-        one.clone()
-    } else {
-        mlx_rs::ops::concatenate(&attended, 0)?
-    };
+    let all =
+        if let [one] = attended.as_slice() { one.clone() } else { mlx_rs::ops::concatenate(&attended, 0)? };
     let (rows, heads) = (attended.len(), queries.array.dim(2) as usize);
-    let flat = all.transpose_axes(&[0, 2, 1, 3])?.reshape(&dims([rows * queries.tokens, heads * spec.head_dim]))?;
+    let flat =
+        all.transpose_axes(&[0, 2, 1, 3])?.reshape(&dims([rows * queries.tokens, heads * spec.head_dim]))?;
     Ok(flat.as_dtype(dtype)?)
 }

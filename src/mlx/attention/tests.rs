@@ -58,10 +58,17 @@ fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> 
     let (keys, values) = planes.split_at(spec.key_planes());
     // The kernels read codes as exact numbers; MLX decodes to f16. So decode here, from codes and scales.
     let decode = |format: Format, planes: &[Array]| -> Vec<f32> {
-        let wide: Vec<Array> = planes
-            .iter()
-            .map(|plane| if plane.dtype() == Dtype::Uint32 { plane.clone() } else { plane.as_type::<f32>().unwrap() })
-            .collect();
+        let wide: Vec<Array> =
+            planes
+                .iter()
+                .map(|plane| {
+                    if plane.dtype() == Dtype::Uint32 {
+                        plane.clone()
+                    } else {
+                        plane.as_type::<f32>().unwrap()
+                    }
+                })
+                .collect();
         let array = host_contiguous(mx, &format.decode(mx, &wide).unwrap()).unwrap();
         memory::<f32>(mx, &array).unwrap().to_vec()
     };
@@ -73,7 +80,8 @@ fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> 
         let at = |p: usize| (kv_head * held + p - origin) * HEAD_DIM;
         let seen: Vec<usize> = (row.layer.mask().visible_from(position)..=position).collect();
         let dot = |p: usize| -> f64 {
-            let products = query.iter().zip(&keys[at(p)..][..HEAD_DIM]).map(|(q, k)| f64::from(*q) * f64::from(*k));
+            let products =
+                query.iter().zip(&keys[at(p)..][..HEAD_DIM]).map(|(q, k)| f64::from(*q) * f64::from(*k));
             products.sum::<f64>() * f64::from(SCALE)
         };
         let scores: Vec<f64> = seen.iter().map(|&p| dot(p)).collect();
@@ -90,14 +98,7 @@ fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> 
 
 type Implementation = fn(&Mlx, &KvSpec, &Queries<'_>, &[(&LayerKv, usize)]) -> Array;
 
-fn run(
-    mx: &Mlx,
-    spec: &KvSpec,
-    rows: &[&Row],
-    tokens: usize,
-    heads: usize,
-    on: Implementation,
-) -> Vec<f32> {
+fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], tokens: usize, heads: usize, on: Implementation) -> Vec<f32> {
     let queries: Vec<f32> = rows.iter().flat_map(|row| row.queries.clone()).collect();
     let array = from_f32(mx, &queries, &dims([rows.len(), tokens, heads, HEAD_DIM])).unwrap();
     let layers: Vec<_> = rows.iter().map(|row| (&row.layer, row.position)).collect();
@@ -137,7 +138,8 @@ fn both_implementations_follow_the_definition() {
                 {
                     let found = run(mx, &spec, &[&row], tokens, heads, on);
                     let worst = found.iter().zip(&exact).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs()));
-                    let case = format!("{name}, {setting}, {mask:?}, {tokens} of {length} tokens, {heads} heads");
+                    let case =
+                        format!("{name}, {setting}, {mask:?}, {tokens} of {length} tokens, {heads} heads");
                     assert!(worst < tolerance, "{case}: {worst:e}");
                 }
             }

@@ -45,7 +45,7 @@ fn silu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]
 #[inline(always)]
 fn gelu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     // (1 + tanh(u)) / 2 is sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
-    const DOUBLE: f32 = 1.595_769_1;
+    const DOUBLE: f32 = 1.595_769;
     for ((out, x), up) in out.iter_mut().zip(gate).zip(up) {
         let inner = F::fma(0.044_715 * x * x, *x, *x);
         *out = x * sigmoid::<F>(DOUBLE * inner) * up;

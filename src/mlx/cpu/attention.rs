@@ -142,7 +142,8 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
 
     let first_position = row.position + unit.first;
     let end = first_position + unit.queries;
-    let visible_from = |position: usize| shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
+    let visible_from =
+        |position: usize| shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
     for tile in visible_from(first_position) / KEYS..end.div_ceil(KEYS) {
         let start = tile * KEYS;
         for j in 0..KEYS {
@@ -171,13 +172,12 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         );
         for (i, weights) in scores.chunks_exact_mut(KEYS).enumerate() {
             let position = first_position + i / repeats;
-            let (from, to) = (visible_from(position).saturating_sub(start), (position + 1).saturating_sub(start));
+            let (from, to) =
+                (visible_from(position).saturating_sub(start), (position + 1).saturating_sub(start));
             let (from, to) = (from.min(KEYS), to.min(KEYS));
             let grown = weigh::<F>(weights, from, to, &mut seen[i]);
-            if grown != 1.0 {
-                for sum in &mut sums[i * padded..][..padded] {
-                    *sum *= grown;
-                }
+            for sum in &mut sums[i * padded..][..padded] {
+                *sum *= grown;
             }
         }
         let left = Matrix { data: &scores, stride: KEYS };

@@ -6,6 +6,8 @@
 //! 2. No kernel knows MLX: they take and fill slices.
 //! 3. The instruction set is chosen at run time; on one machine it never changes.
 
+#![allow(clippy::inline_always, reason = "only inlining carries an instruction set into what a kernel calls")]
+
 pub mod activation;
 pub mod attention;
 mod gemm;

@@ -85,7 +85,8 @@ mod tests {
             assert_eq!(alone, all[i * width..][..width], "row {i}");
             let mean = row.iter().map(|x| f64::from(x * x)).sum::<f64>() / width as f64;
             for (j, value) in alone.iter().enumerate() {
-                let exact = f64::from(row[j]) / (mean + 1e-5).sqrt() * f64::from(weight[j]) + f64::from(row[j]);
+                let exact =
+                    f64::from(row[j]) / (mean + 1e-5).sqrt() * f64::from(weight[j]) + f64::from(row[j]);
                 assert!((f64::from(*value) - exact).abs() < 1e-5, "row {i} element {j}");
             }
         }

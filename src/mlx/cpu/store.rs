@@ -56,7 +56,7 @@ impl Store<'_> {
                 let groups = width / GROUP;
                 for g in 0..groups {
                     let (scale, bias) = affine.group(index * groups + g);
-                    let codes = &affine.codes[(index * width + g * GROUP) / 2..][..GROUP / 2];
+                    let codes = &affine.codes[index * (width / 2) + g * (GROUP / 2)..][..GROUP / 2];
                     for (pair, code) in out[g * GROUP..][..GROUP].chunks_exact_mut(2).zip(codes) {
                         pair[0] = F::fma(f32::from(code & 15), scale, bias);
                         pair[1] = F::fma(f32::from(code >> 4), scale, bias);

@@ -97,7 +97,9 @@ impl BatchKv {
             sorted.windows(2).all(|pair| pair[0] != pair[1])
         };
         if !distinct {
-            return Err(EngineError::Backend(format!("rows {keep:?} of a batch of {count}: each may be named once")));
+            return Err(EngineError::Backend(format!(
+                "rows {keep:?} of a batch of {count}: each may be named once"
+            )));
         }
         for (slot, row) in rows.iter_mut().zip(self.rows.drain(..)) {
             *slot = Some(row);
@@ -110,7 +112,9 @@ impl BatchKv {
     /// Moves the rows of `other` behind these.
     pub fn extend(&mut self, mx: &Mlx, other: Self) -> Result<()> {
         if !Rc::ptr_eq(&self.spec, &other.spec) {
-            return Err(EngineError::Backend("rows of another model or KV setting cannot join the batch".into()));
+            return Err(EngineError::Backend(
+                "rows of another model or KV setting cannot join the batch".into(),
+            ));
         }
         self.rows.extend(other.rows);
         self.settle(mx)

@@ -132,9 +132,10 @@ impl Chain<'_> {
         let wished = self.length.saturating_sub(retained);
         let mut origin = self.length;
         for (block, &start) in self.blocks.iter().zip(self.starts).rev() {
-            let carried = self.spec.sides().all(|(side, plane)| {
-                block.payload.tensor(&tensor_name(self.number, side, plane)).is_some()
-            });
+            let carried = self
+                .spec
+                .sides()
+                .all(|(side, plane)| block.payload.tensor(&tensor_name(self.number, side, plane)).is_some());
             if start + block.used_tokens <= needed && (!carried || start + block.used_tokens <= wished) {
                 break;
             }
@@ -172,10 +173,9 @@ impl Chain<'_> {
         plane: &Plane,
     ) -> Result<&'b TensorBytes> {
         let name = tensor_name(self.number, side, plane);
-        let tensor = block
-            .payload
-            .tensor(&name)
-            .ok_or_else(|| EngineError::Block(format!("block {index} lacks the tensor {name}, which is needed")))?;
+        let tensor = block.payload.tensor(&name).ok_or_else(|| {
+            EngineError::Block(format!("block {index} lacks the tensor {name}, which is needed"))
+        })?;
         let shape = [self.spec.kv_heads, block.block_tokens, plane.width];
         let bytes = shape.iter().product::<usize>() * item_bytes(plane.dtype);
         if tensor.dtype != plane.block_dtype || tensor.shape != shape || tensor.data.len() != bytes {

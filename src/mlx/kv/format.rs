@@ -118,10 +118,16 @@ impl Format {
 
     /// The planes of vectors of `head_dim` elements.
     pub fn planes(self, head_dim: usize) -> Vec<Plane> {
-        let half = |suffix, width| Plane { suffix, dtype: Dtype::Float16, block_dtype: BlockDtype::F16, width };
+        let half =
+            |suffix, width| Plane { suffix, dtype: Dtype::Float16, block_dtype: BlockDtype::F16, width };
         match self {
             Self::F32 => {
-                vec![Plane { suffix: "", dtype: Dtype::Float32, block_dtype: BlockDtype::F32, width: head_dim }]
+                vec![Plane {
+                    suffix: "",
+                    dtype: Dtype::Float32,
+                    block_dtype: BlockDtype::F32,
+                    width: head_dim,
+                }]
             }
             Self::F16 => vec![half("", head_dim)],
             Self::Affine8 | Self::Affine4 => vec![
@@ -139,7 +145,10 @@ impl Format {
 
     /// Bytes of one vector, all planes together.
     pub fn vector_bytes(self, head_dim: usize) -> usize {
-        self.planes(head_dim).iter().map(|plane| plane.width * crate::mlx::array::item_bytes(plane.dtype)).sum()
+        self.planes(head_dim)
+            .iter()
+            .map(|plane| plane.width * crate::mlx::array::item_bytes(plane.dtype))
+            .sum()
     }
 
     /// Turns `[…, head_dim]` into planes `[…, width]`. What enters a cache passes here once and never again.

@@ -8,8 +8,8 @@ mod spec;
 
 pub use batch::BatchKv;
 pub(super) use batch::RowKv;
-pub use format::{Format, KvSetting, KvSettingError};
 pub(super) use format::GROUP;
+pub use format::{Format, KvSetting, KvSettingError};
 pub(super) use layer::LayerKv;
 pub use spec::KvSpec;
 

@@ -79,7 +79,8 @@ impl KvSpec {
     /// Bytes that a token costs in the layers that keep all tokens.
     pub fn bytes_per_token(&self) -> u64 {
         let full = self.masks.iter().filter(|mask| mask.reach().is_none()).count();
-        let vector = self.setting.keys.vector_bytes(self.head_dim) + self.setting.values.vector_bytes(self.head_dim);
+        let vector =
+            self.setting.keys.vector_bytes(self.head_dim) + self.setting.values.vector_bytes(self.head_dim);
         (full * self.kv_heads * vector) as u64
     }
 }

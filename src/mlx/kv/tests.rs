@@ -222,7 +222,9 @@ fn window_parts_are_needed_only_where_the_window_reaches() {
     let full = five_blocks(mx, &spec);
     // 80 tokens, window 40: positions 41.. are seen, so blocks 2, 3 and 4 count.
     let strip = |from: usize| -> Vec<Payload> {
-        let stripped = |(i, payload)| if i < from { without(payload, |t| t.part == Part::Full) } else { payload.clone() };
+        let stripped = |(i, payload)| {
+            if i < from { without(payload, |t| t.part == Part::Full) } else { payload.clone() }
+        };
         full.iter().enumerate().map(stripped).collect()
     };
     let payloads = strip(2);
@@ -230,7 +232,10 @@ fn window_parts_are_needed_only_where_the_window_reaches() {
     assert_eq!(row.lengths().collect::<Vec<_>>(), [80]);
     let payloads = strip(3);
     let error = BatchKv::import(mx, &spec, &chain(&payloads, 80, 0)).unwrap_err();
-    assert!(matches!(&error, EngineError::Block(text) if text.contains("block 2") && text.contains("000.k")), "{error}");
+    assert!(
+        matches!(&error, EngineError::Block(text) if text.contains("block 2") && text.contains("000.k")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -245,8 +250,18 @@ fn a_block_of_another_shape_is_refused_and_named() {
         assert!(matches!(&error, EngineError::Block(_)), "{error}");
         error.to_string()
     };
-    assert!(refused(&|p| { p.tensors.remove(6); }).contains("001.k.packed"));
-    assert!(refused(&|p| { p.tensors[0].data.pop(); }).contains("000.k.packed"));
+    assert!(
+        refused(&|p| {
+            p.tensors.remove(6);
+        })
+        .contains("001.k.packed")
+    );
+    assert!(
+        refused(&|p| {
+            p.tensors[0].data.pop();
+        })
+        .contains("000.k.packed")
+    );
     assert!(refused(&|p| p.tensors[0].shape.swap(0, 1)).contains("000.k.packed"));
     assert!(refused(&|p| p.tensors[1].dtype = prefixd_cache::Dtype::U32).contains("000.k.scales"));
     // Codes of another setting have other names or widths.

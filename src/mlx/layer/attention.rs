@@ -36,7 +36,8 @@ impl SelfAttention {
         norms: Option<Offset>,
     ) -> std::result::Result<Self, LoadError> {
         let config = source.config;
-        let (hidden, heads, kv_heads, head_dim) = (config.hidden, config.heads, config.kv_heads, config.head_dim);
+        let (hidden, heads, kv_heads, head_dim) =
+            (config.hidden, config.heads, config.kv_heads, config.head_dim);
         let bias = config.attention_bias;
         Ok(Self {
             query: Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?,
@@ -59,9 +60,16 @@ impl SelfAttention {
     }
 
     /// `[rows * tokens, hidden]` to the same, appending to layer `layer` of every row.
-    pub fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {
+    pub fn forward(
+        &self,
+        mx: &Mlx,
+        x: &Array,
+        rope: &RopeAt<'_>,
+        pass: &mut Pass<'_>,
+        layer: usize,
+    ) -> Result<Array> {
         let (rows, tokens) = (pass.step().rows(), pass.step().tokens());
-        let split = |x: Array, heads| Ok::<_, mlx_rs::error::Exception>(x.reshape(&dims([rows, tokens, heads, self.head_dim]))?);
+        let split = |x: Array, heads| x.reshape(&dims([rows, tokens, heads, self.head_dim]));
         let mut query = split(self.query.forward(mx, x)?, self.heads)?;
         let mut key = split(self.key.forward(mx, x)?, self.kv_heads)?;
         let value = split(self.value.forward(mx, x)?, self.kv_heads)?;

@@ -20,13 +20,7 @@ pub(super) enum Weight {
     /// `[in, out]`.
     Dense(Array),
     /// `[out, in]` as codes.
-    Packed {
-        codes: Array,
-        scales: Array,
-        biases: Array,
-        group: i32,
-        bits: i32,
-    },
+    Packed { codes: Array, scales: Array, biases: Array, group: i32, bits: i32 },
 }
 
 impl Weight {

@@ -23,7 +23,8 @@ pub struct Mlp {
 impl Mlp {
     /// Module `path`.
     pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
-        let (hidden, inner, bias) = (source.config.hidden, source.config.intermediate, source.config.mlp_bias);
+        let (hidden, inner, bias) =
+            (source.config.hidden, source.config.intermediate, source.config.mlp_bias);
         Ok(Self {
             gate: Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?,
             up: Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?,

@@ -83,12 +83,17 @@ impl Source<'_> {
             return Ok(Stored::Dense(self.tensor(mx, &format!("{path}.weight"), &[out, inner])?));
         }
         let name = self.name(path);
-        let Some(affine) = self.config.quantization.as_ref().map(|quantization| quantization.of(&name)) else {
-            return Err(LoadError::Weights(format!("{name} is quantized, but config.json names no quantization")));
+        let Some(affine) = self.config.quantization.as_ref().map(|quantization| quantization.of(&name))
+        else {
+            return Err(LoadError::Weights(format!(
+                "{name} is quantized, but config.json names no quantization"
+            )));
         };
         if !inner.is_multiple_of(affine.group) || !(inner * affine.bits).is_multiple_of(32) {
             let (bits, group) = (affine.bits, affine.group);
-            return Err(LoadError::Weights(format!("{name}: rows of {inner} in groups of {group}, {bits} bits")));
+            return Err(LoadError::Weights(format!(
+                "{name}: rows of {inner} in groups of {group}, {bits} bits"
+            )));
         }
         let groups = [out, inner / affine.group];
         let codes = self.tensor(mx, &format!("{path}.weight"), &[out, inner * affine.bits / 32])?;

@@ -84,7 +84,12 @@ impl Model for Gemma3 {
 }
 
 impl Layer {
-    fn load(mx: &Mlx, source: &mut Source<'_>, path: &str, mask: Mask) -> std::result::Result<Self, LoadError> {
+    fn load(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        mask: Mask,
+    ) -> std::result::Result<Self, LoadError> {
         let hidden = source.config.hidden;
         let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), Some(Offset::One))?;
         let mlp = Mlp::load(mx, source, &format!("{path}.mlp"))?;
@@ -100,7 +105,14 @@ impl Layer {
         })
     }
 
-    fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {
+    fn forward(
+        &self,
+        mx: &Mlx,
+        x: &Array,
+        rope: &RopeAt<'_>,
+        pass: &mut Pass<'_>,
+        layer: usize,
+    ) -> Result<Array> {
         let attended = self.attention.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass, layer)?;
         let x = self.attention_norm.forward_add(mx, &attended, x)?;
         let fed = self.mlp.forward(mx, &self.mlp_input_norm.forward(mx, &x)?)?;

@@ -70,11 +70,24 @@ impl Layer {
             attention: SelfAttention::load(mx, source, &format!("{path}.self_attn"), None)?,
             mlp: Mlp::load(mx, source, &format!("{path}.mlp"))?,
             input_norm: RmsNorm::load(mx, source, &format!("{path}.input_layernorm"), hidden, Offset::Zero)?,
-            mlp_norm: RmsNorm::load(mx, source, &format!("{path}.post_attention_layernorm"), hidden, Offset::Zero)?,
+            mlp_norm: RmsNorm::load(
+                mx,
+                source,
+                &format!("{path}.post_attention_layernorm"),
+                hidden,
+                Offset::Zero,
+            )?,
         })
     }
 
-    fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {
+    fn forward(
+        &self,
+        mx: &Mlx,
+        x: &Array,
+        rope: &RopeAt<'_>,
+        pass: &mut Pass<'_>,
+        layer: usize,
+    ) -> Result<Array> {
         let x = x.add(self.attention.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass, layer)?)?;
         Ok(x.add(self.mlp.forward(mx, &self.mlp_norm.forward(mx, &x)?)?)?)
     }
