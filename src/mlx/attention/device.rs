@@ -48,7 +48,7 @@ pub fn device<'a>(
     let all = if let [one] = attended.as_slice() {
         one.clone()
     } else {
-        mlx_rs::ops::concatenate_axis(&attended, 0)?
+        mlx_rs::ops::concatenate(&attended, 0)?
     };
     let (rows, heads) = (attended.len(), queries.array.dim(2) as usize);
     let flat = all.transpose_axes(&[0, 2, 1, 3])?.reshape(&dims([rows * queries.tokens, heads * spec.head_dim]))?;

@@ -65,16 +65,6 @@ impl Store<'_> {
             }
         }
     }
-
-    /// Vectors held, when they are `width` wide.
-    pub fn vectors(&self, width: usize) -> usize {
-        match self {
-            Self::F32(data) => data.len() / width,
-            Self::F16(data) => data.len() / width,
-            Self::Affine8(affine) => affine.codes.len() / width,
-            Self::Affine4(affine) => affine.codes.len() * 2 / width,
-        }
-    }
 }
 
 impl Affine<'_> {

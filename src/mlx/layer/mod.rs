@@ -9,7 +9,6 @@ mod source;
 
 pub use attention::SelfAttention;
 pub use embedding::{Embedding, Unembedding};
-pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
 pub use source::{Holding, Source};
