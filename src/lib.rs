@@ -3,6 +3,7 @@
 //! Modules in data-flow order: a request enters through `api`, becomes tokens in `prompt`, is scheduled, computed by
 //! an `engine` (on `mlx`), and its prefix is kept by the `prefixd-cache` crate.
 
+pub mod api;
 pub mod config;
 pub mod engine;
 pub mod mlx;
