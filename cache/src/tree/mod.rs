@@ -11,6 +11,8 @@
 
 mod matching;
 mod node;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
