@@ -1,5 +1,8 @@
 //! A process that is killed while it writes: what it was told is durable is there, and nothing wrong is.
 
+// Everything here is a test or its helper.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

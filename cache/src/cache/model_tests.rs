@@ -175,20 +175,26 @@ proptest! {
     fn with_room_everything_ever_computed_is_found_across_restarts(steps in steps()) {
         let dir = memory_dir();
         let mut trial = Trial::new(roomy(dir.path()), true);
-        steps.into_iter().for_each(|step| trial.take(step));
+        for step in steps {
+            trial.take(step);
+        }
     }
 
     #[test]
     fn without_room_what_is_found_is_right_and_what_is_leased_is_found(steps in steps()) {
         let dir = memory_dir();
         let mut trial = Trial::new(tight(dir.path()), false);
-        steps.into_iter().for_each(|step| trial.take(step));
+        for step in steps {
+            trial.take(step);
+        }
     }
 
     #[test]
     fn in_ram_alone_everything_is_found_until_the_end_of_the_process(steps in steps()) {
         let dir = memory_dir();
         let mut trial = Trial::new(CacheOptions { disk: None, ..roomy(dir.path()) }, true);
-        steps.into_iter().for_each(|step| trial.take(step));
+        for step in steps {
+            trial.take(step);
+        }
     }
 }
