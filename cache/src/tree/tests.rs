@@ -40,6 +40,7 @@ impl PrefixTree {
                     "a pinned last copy may go"
                 );
             }
+            assert_eq!((node.resident_rank, node.disk_rank), node.places(*key), "invariant 5");
             resident_ranks.extend(node.resident_rank);
             disk_ranks.extend(node.disk_rank);
         }
