@@ -13,6 +13,7 @@
 
 mod block;
 mod cache;
+mod disk;
 mod error;
 mod ghosts;
 mod key;

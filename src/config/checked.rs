@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{self, File};
+use super::file::{self, File, Overrides};
 use super::size::Size;
 
 /// Checked values. Units are in the names.
@@ -42,10 +42,25 @@ pub struct Config {
     pub block_tokens: usize,
     /// `None`: no cache.
     pub cache: Option<CacheConfig>,
+    /// Where models come from.
+    pub models: ModelsConfig,
     /// Log filter.
     pub log_level: String,
     /// Log as JSON lines.
     pub log_json: bool,
+}
+
+/// Where models come from.
+#[derive(Clone, Debug)]
+pub struct ModelsConfig {
+    /// Where the embedded model is unpacked.
+    pub unpack_dir: PathBuf,
+    /// The Hugging Face cache; `None`: its usual place.
+    pub hf_home: Option<PathBuf>,
+    /// Token for gated models.
+    pub hf_token: Option<String>,
+    /// Take models from the Hugging Face cache only.
+    pub hf_offline: bool,
 }
 
 /// The prefix cache's part.
@@ -114,8 +129,13 @@ impl Faults {
 }
 
 impl Config {
+    /// Reads and checks the configuration that `overrides` ask for.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::check(File::read(overrides)?, overrides)
+    }
+
     /// Checks what was written. All faults come back together.
-    pub fn check(file: File) -> Result<Self, ConfigError> {
+    fn check(file: File, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut faults = Faults::default();
         let ram_bytes = total_ram_bytes();
         let File { server, scheduler, kv, cache, log } = file;
@@ -144,6 +164,12 @@ impl Config {
             kv_bits: kv.bits,
             block_tokens,
             cache: check_cache(cache, ram_bytes, &mut faults),
+            models: ModelsConfig {
+                unpack_dir: user_dir().unwrap_or_else(|| std::env::temp_dir().join("prefixd")).join("models"),
+                hf_home: overrides.hf_home.clone(),
+                hf_token: overrides.hf_token.clone(),
+                hf_offline: overrides.hf_offline,
+            },
             log_level: log.level,
             log_json: log.json,
         };
@@ -155,7 +181,11 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     let readers = faults.at_least("cache.readers", cache.readers, 1);
     let resident_bytes = faults.size("cache.ram_budget", &cache.ram_budget, ram_bytes);
     let write_queue_bytes = faults.size("cache.write_queue", &cache.write_queue, ram_bytes);
-    let dir = if cache.dir.as_os_str().is_empty() { default_cache_dir(faults)? } else { cache.dir };
+    let dir = if cache.dir.as_os_str().is_empty() { user_dir().map(|dir| dir.join("prefixes")) } else { Some(cache.dir) };
+    let Some(dir) = dir else {
+        faults.0.push("no home directory to keep the cache in; name one with --cache-dir".into());
+        return None;
+    };
     let disk_bytes = total_disk_bytes(&dir);
     let budget_bytes = faults.size("cache.disk_budget", &cache.disk_budget, disk_bytes);
     let free_floor_bytes = faults.size("cache.disk_free_floor", &cache.disk_free_floor, disk_bytes);
@@ -165,12 +195,9 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
         .then_some(CacheConfig { ram_bytes: resident_bytes, disk: (budget_bytes > 0).then_some(disk) })
 }
 
-fn default_cache_dir(faults: &mut Faults) -> Option<PathBuf> {
-    let found = directories::ProjectDirs::from("", "", "prefixd").map(|dirs| dirs.cache_dir().to_owned());
-    if found.is_none() {
-        faults.0.push("no home directory to keep the cache in; name one with --cache-dir".into());
-    }
-    found
+/// The user's cache directory of this program.
+fn user_dir() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "prefixd").map(|dirs| dirs.cache_dir().to_owned())
 }
 
 /// RAM of the machine, or of the control group where that is less. 0 when the system does not tell: then shares of it
@@ -190,7 +217,6 @@ fn total_disk_bytes(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Overrides;
     use super::*;
 
     fn written(text: &str) -> Result<Config, ConfigError> {
@@ -199,7 +225,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let overrides =
             Overrides { config: Some(path), cache_dir: Some(dir.path().into()), ..Overrides::default() };
-        Config::check(File::read(&overrides)?)
+        Config::load(&overrides)
     }
 
     #[test]
@@ -216,7 +242,7 @@ mod tests {
         std::fs::write(&path, "[server]\nport = 1\nhost = \"::1\"\n").unwrap();
         let overrides =
             Overrides { config: Some(path), port: Some(2), no_cache: true, ..Overrides::default() };
-        let config = Config::check(File::read(&overrides).unwrap()).unwrap();
+        let config = Config::load(&overrides).unwrap();
         assert_eq!((config.host.as_str(), config.port), ("::1", 2));
         assert!(config.cache.is_none());
     }

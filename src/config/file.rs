@@ -46,10 +46,10 @@ pub struct Overrides {
     #[arg(long, env = "PREFIXD_MAX_TOKENS", value_name = "TOKENS")]
     pub max_tokens: Option<usize>,
     /// Warm prefills compute the same chunks as cold ones; reuse stops at a multiple of the prefill step
-    #[arg(long, env = "PREFIXD_EXACT")]
+    #[arg(long, env = "PREFIXD_EXACT", value_parser = clap::builder::FalseyValueParser::new())]
     pub exact: bool,
     /// Reuse nothing and keep nothing
-    #[arg(long, env = "PREFIXD_NO_CACHE")]
+    #[arg(long, env = "PREFIXD_NO_CACHE", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_cache: bool,
     /// error, warn, info, debug, trace, or a filter
     #[arg(long, env = "PREFIXD_LOG_LEVEL", value_name = "LEVEL")]
@@ -57,6 +57,15 @@ pub struct Overrides {
     /// A configuration file
     #[arg(long, env = "PREFIXD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where the Hugging Face cache is
+    #[arg(long, env = "HF_HOME", value_name = "DIR", hide = true)]
+    pub hf_home: Option<PathBuf>,
+    /// Token for gated models
+    #[arg(long, env = "HF_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
+    pub hf_token: Option<String>,
+    /// Take models from the Hugging Face cache only
+    #[arg(long = "offline", env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub hf_offline: bool,
 }
 
 /// The file's tables. Field names are the file's keys; `config/default.toml` documents them.

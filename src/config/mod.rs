@@ -8,6 +8,6 @@ mod checked;
 mod file;
 mod size;
 
-pub use checked::{CacheConfig, Config, ConfigError, DiskConfig};
-pub use file::{File, Overrides};
+pub use checked::{CacheConfig, Config, ConfigError, DiskConfig, ModelsConfig};
+pub use file::Overrides;
 pub use size::Size;

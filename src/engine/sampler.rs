@@ -60,6 +60,10 @@ pub struct SamplingError {
 }
 
 impl Sampling {
+    fn penalizes_repetition(&self) -> bool {
+        (self.repetition_penalty - 1.0).abs() > f32::EPSILON
+    }
+
     /// Refuses parameters out of range.
     pub fn check(&self) -> Result<(), SamplingError> {
         let rules: [(&'static str, f32, bool, &'static str); 6] = [
@@ -121,15 +125,10 @@ impl Sampler {
     /// A sampler for one sequence that continues `prompt`.
     pub fn new(sampling: Sampling, prompt: &[u32], top_logprobs: Option<usize>) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(sampling.seed.unwrap_or_else(|| rand::rng().random()));
-        let prompt = if sampling.repetition_penalty == 1.0 {
-            Vec::new()
-        } else {
-            let mut seen = prompt.to_vec();
-            seen.sort_unstable();
-            seen.dedup();
-            seen
-        };
-        Self { sampling, rng, generated: HashMap::new(), prompt, top_logprobs }
+        let mut seen = if sampling.penalizes_repetition() { prompt.to_vec() } else { Vec::new() };
+        seen.sort_unstable();
+        seen.dedup();
+        Self { sampling, rng, generated: HashMap::new(), prompt: seen, top_logprobs }
     }
 
     /// Chooses from `logits` `[vocab]`, which it changes; tokens in `banned` are not chosen.
@@ -149,7 +148,7 @@ impl Sampler {
 
     fn adjust(&self, logits: &mut [f32], banned: &[u32]) {
         let s = &self.sampling;
-        if s.repetition_penalty != 1.0 {
+        if s.penalizes_repetition() {
             let answered = self.generated.keys().filter(|id| self.prompt.binary_search(id).is_err());
             for id in self.prompt.iter().chain(answered) {
                 if let Some(logit) = logits.get_mut(*id as usize) {

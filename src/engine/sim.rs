@@ -167,7 +167,9 @@ impl Engine for SimEngine {
             return Err(EngineError::Backend(format!("prefill works on one row, found {}", row.len())));
         };
         self.announce(SimCall::Prefill { row_tokens: only.full.len(), tokens: tokens.len() })?;
-        tokens.iter().for_each(|token| only.push(*token));
+        for token in tokens {
+            only.push(*token);
+        }
         Ok(self.logits(only))
     }
 

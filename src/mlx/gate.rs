@@ -34,6 +34,13 @@ pub struct Mlx {
     _thread_bound: PhantomData<*const ()>,
 }
 
+impl Mlx {
+    /// Another token for what lives on this thread.
+    pub(crate) fn token(&self) -> Self {
+        Self { _thread_bound: PhantomData }
+    }
+}
+
 /// Work for the gate's thread.
 pub type Job = Box<dyn FnOnce(&Mlx) + Send>;
 

@@ -1,5 +1,35 @@
 //! The only module that names `mlx_rs`: the gate, weights, models, quantized KV caches and the engine over them.
+//!
+//! In data-flow order: [`gate`] (who may touch MLX), `backend` (what it runs on), `config` and `weights` (what a model
+//! directory holds), `layer` and `model` (what it computes), `step`, `pass` and `attention` (one forward pass), [`kv`] (what it
+//! leaves behind), `engine` (all of it behind the [`Engine`](crate::engine::Engine) seam).
 
+mod array;
+mod attention;
+mod backend;
+pub mod config;
+mod cpu;
+mod engine;
+mod error;
+mod fingerprint;
 pub mod gate;
+pub mod kv;
+mod layer;
+mod mask;
+mod model;
+mod pass;
+mod quantization;
+mod rope;
+mod selfcheck;
+mod step;
+mod weights;
 
+pub use array::zeros;
+pub use backend::{Arithmetic, Backend, Kernels};
+pub use engine::{LoadOptions, MlxEngine};
+pub use error::LoadError;
 pub use gate::{Gate, GateError, Host, Job, Mlx, Owner};
+pub use kv::{BatchKv, KvSetting, KvSettingError};
+pub use mask::Mask;
+pub use selfcheck::{SelfCheck, SelfCheckError, self_check};
+pub use weights::{LoadProgress, LoadStage};

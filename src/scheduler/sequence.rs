@@ -26,8 +26,6 @@ pub(super) struct Sequence {
     pub kept_tokens: usize,
     pub usage: PromptUsage,
     pub submitted: Instant,
-    /// When the sequence left the queue.
-    pub admitted: Instant,
     /// When prefill began.
     pub prefill_began: Instant,
     /// When the first token was chosen.
@@ -55,7 +53,6 @@ impl Sequence {
             kept_tokens: 0,
             usage,
             submitted,
-            admitted: now,
             prefill_began: now,
             first_token: now,
             sampler: Sampler::new(request.sampling.clone(), &request.prompt, request.top_logprobs),
@@ -81,7 +78,7 @@ impl Sequence {
 
     /// Notes what the cache knew of the prompt.
     pub fn note_lookup(&mut self, lookup: &Lookup) {
-        self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then(|| lookup.miss.clone());
+        self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then(|| lookup.miss);
     }
 
     /// Says that the prompt is computed.

@@ -31,6 +31,9 @@ pub enum StepOutcome {
     Stopped,
 }
 
+/// What a restore brought, under its ticket.
+pub(super) type Arrival = (u64, Restored);
+
 /// Everything the scheduler thread owns.
 pub struct Scheduler<E: Engine> {
     pub(super) engine: E,
@@ -42,7 +45,7 @@ pub struct Scheduler<E: Engine> {
     pub(super) shared: Arc<Shared>,
     /// Restores that came back, by ticket. Unbounded, since the bound is elsewhere: one message a restore, and a row
     /// restores once; a bound here could block a reader behind sequences that were abandoned meanwhile.
-    pub(super) restored: (Sender<(u64, Restored)>, Receiver<(u64, Restored)>),
+    pub(super) restored: (Sender<Arrival>, Receiver<Arrival>),
     pub(super) tickets: u64,
     pub(super) waiting: VecDeque<Submission>,
     pub(super) restoring: Vec<Restoring>,
@@ -131,7 +134,7 @@ impl<E: Engine> Scheduler<E> {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Submit(submission) if self.draining.is_some() => {
-                self.refuse(submission, &Failure::ShuttingDown)
+                self.refuse(&submission, &Failure::ShuttingDown);
             }
             Message::Submit(submission) => self.waiting.push_back(submission),
             Message::Job(job) => self.owner.execute(job),
@@ -149,7 +152,7 @@ impl<E: Engine> Scheduler<E> {
         }
     }
 
-    fn refuse(&self, submission: Submission, failure: &Failure) {
+    fn refuse(&self, submission: &Submission, failure: &Failure) {
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         // A client that left needs no answer.
         submission.events.try_send(Event::Failed(failure.clone())).ok();
@@ -175,7 +178,7 @@ impl<E: Engine> Scheduler<E> {
     /// Ends every sequence badly, waiting ones included, and gives everything back.
     pub(super) fn fail_all(&mut self, failure: &Failure) {
         for submission in std::mem::take(&mut self.waiting) {
-            self.refuse(submission, failure);
+            self.refuse(&submission, failure);
         }
         let mut sequences: Vec<Sequence> =
             self.restoring.drain(..).map(|restoring| restoring.sequence).collect();

@@ -54,10 +54,13 @@ def angles(positions, base):
     return a.cos(), a.sin()
 
 
+fused = torch.compile(flex_attention, dynamic=False)
+
+
 def attend(q, k, v, mask):
     """Flex attention on a GPU; on a CPU, where it has no gradient, plain attention with a boolean mask."""
     if isinstance(mask, BlockMask):
-        return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+        return fused(q, k, v, block_mask=mask, enable_gqa=True)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 

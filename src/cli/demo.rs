@@ -1,0 +1,103 @@
+//! `prefixd demo`: one long prompt cold, warm, and after a restart of the process, side by side.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::child::{Server, ServerCommand};
+use super::client::Answer;
+use super::conversation::Conversation;
+
+/// A handbook of about 4,000 tokens and a question about it, made by the embedded model's task generator.
+const CONVERSATION: &str = include_str!("../../models/clerk/demo.json");
+
+/// What `demo` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the demo. False when the three answers differ or a warm row reused nothing.
+pub fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    let conversation = Conversation::read_all(CONVERSATION)?.into_iter().next().context("the demo's prompt is missing")?;
+    let turn = conversation.turns.first().context("the demo's question is missing")?;
+    let question = turn.user.clone().unwrap_or_default();
+    let mut messages = conversation.messages.clone();
+    messages.push(json!({"role": "user", "content": question}));
+    let body = json!({"messages": messages, "temperature": 0, "max_tokens": 64});
+
+    let dir = tempfile::tempdir().context("no directory for the demo's cache")?;
+    let command = ServerCommand { model: None, cache_dir: dir.path().into(), kv_bits: None, max_batch: None };
+    let progress = ProgressBar::new_spinner();
+    progress.enable_steady_tick(Duration::from_millis(100));
+    let say = |text: &'static str| progress.set_message(text);
+
+    say("starting the server");
+    let server = Server::start(&command)?;
+    say("sending the prompt for the first time");
+    let cold = server.client().chat(body.clone())?;
+    say("sending it again");
+    let warm = server.client().chat(body.clone())?;
+    say("stopping the server: its blocks go to disk");
+    server.stop()?;
+    say("starting a new process over the same blocks");
+    let server = Server::start(&command)?;
+    say("sending the prompt once more");
+    let restored = server.client().chat(body)?;
+    server.stop()?;
+    progress.finish_and_clear();
+
+    let rows = [("cold", &cold), ("warm", &warm), ("after restart", &restored)];
+    if args.json {
+        print_json(&question, &rows);
+    } else {
+        print_table(&question, &rows);
+    }
+    let same = cold.text == warm.text && cold.text == restored.text;
+    Ok(same && warm.cached_tokens > 0 && restored.cached_tokens > 0)
+}
+
+fn print_json(question: &str, rows: &[(&str, &Answer)]) {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(name, answer)| {
+            json!({
+                "run": name,
+                "ttft_ms": answer.ttft.as_secs_f64() * 1e3,
+                "prompt_tokens": answer.prompt_tokens,
+                "cached_tokens": answer.cached_tokens,
+                "answer": answer.text,
+            })
+        })
+        .collect();
+    println!("{}", json!({"question": question, "runs": rows}));
+}
+
+fn print_table(question: &str, rows: &[(&str, &Answer)]) {
+    let cold = rows.first().map_or(0.0, |(_, answer)| answer.ttft.as_secs_f64());
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["run", "prompt tokens", "cached tokens", "TTFT", "against cold", "answer"]);
+    for (name, answer) in rows {
+        let ttft = answer.ttft.as_secs_f64();
+        table.add_row([
+            (*name).to_owned(),
+            answer.prompt_tokens.to_string(),
+            answer.cached_tokens.to_string(),
+            format!("{:.0} ms", ttft * 1e3),
+            format!("{:.1}x", cold / ttft),
+            answer.text.trim().to_owned(),
+        ]);
+    }
+    for column in 1..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{question}\n{table}");
+}

@@ -1,0 +1,211 @@
+//! `prefixd eval`: plays scripted conversations through the server over HTTP and counts right answers.
+//!
+//! Each KV setting gets a server of its own on an empty cache, and plays everything in up to three phases: cold,
+//! warm (the same again), and restored (again, by a new process over the same blocks). What the phases answer must not
+//! depend on the cache, so `changed` counts answers that differ from the cold phase's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::child::{Server, ServerCommand};
+use super::conversation::{Conversation, Played};
+
+/// The embedded model's small task file, always at hand.
+const SMALL: &str = include_str!("../../models/clerk/tasks-small.jsonl");
+
+/// What `eval` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EvalArgs {
+    /// Model directory or Hugging Face id; without it the embedded model
+    #[arg(long)]
+    model: Option<String>,
+    /// Conversations, one JSON object a line; without it a small set that comes with the program
+    #[arg(long, value_name = "FILE")]
+    tasks: Option<PathBuf>,
+    /// KV settings to compare
+    #[arg(long, value_delimiter = ',', default_value = "k8v4")]
+    kv_bits: Vec<String>,
+    /// Phases to play, in order
+    #[arg(long, value_delimiter = ',', default_value = "cold,warm,restored")]
+    phases: Vec<Phase>,
+    /// Conversations played at the same time
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Print JSON lines instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the cache holds while a phase plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Phase {
+    /// Nothing, at first.
+    Cold,
+    /// What the phase before computed.
+    Warm,
+    /// What the phase before wrote, read by a new process.
+    Restored,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Score {
+    turns: usize,
+    right: usize,
+    ended: usize,
+    changed: usize,
+    prompt_tokens: u64,
+    cached_tokens: u64,
+    ttft_ms: f64,
+}
+
+/// KV setting, phase, task, bucket.
+type Class = (String, Phase, String, u64);
+
+/// Plays everything. False when a phase changed an answer.
+pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
+    let text = match &args.tasks {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?,
+        None => SMALL.to_owned(),
+    };
+    let conversations = Conversation::read_all(&text)?;
+    let plays = (conversations.len() * args.phases.len() * args.kv_bits.len()) as u64;
+    let progress = ProgressBar::new(plays);
+    progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")?);
+    progress.enable_steady_tick(Duration::from_millis(200));
+    let mut scores = BTreeMap::<Class, Score>::new();
+    for kv_bits in &args.kv_bits {
+        play_setting(args, kv_bits, &conversations, &progress, &mut scores)?;
+    }
+    progress.finish_and_clear();
+    report(args.json, &scores)?;
+    Ok(scores.values().all(|score| score.changed == 0))
+}
+
+fn play_setting(
+    args: &EvalArgs,
+    kv_bits: &str,
+    conversations: &[Conversation],
+    progress: &ProgressBar,
+    scores: &mut BTreeMap<Class, Score>,
+) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir().context("no directory for the cache")?;
+    let command = ServerCommand {
+        model: args.model.clone(),
+        cache_dir: dir.path().into(),
+        kv_bits: Some(kv_bits.to_owned()),
+        max_batch: Some(args.batch.max(1)),
+    };
+    let mut server = Server::start(&command)?;
+    let mut first: Option<Vec<Vec<Played>>> = None;
+    for phase in &args.phases {
+        if *phase == Phase::Restored {
+            server.stop()?;
+            server = Server::start(&command)?;
+        }
+        progress.set_message(format!("{kv_bits} {phase:?}"));
+        let played = play_all(&server, conversations, args.batch.max(1), progress)?;
+        for (at, (conversation, turns)) in conversations.iter().zip(&played).enumerate() {
+            let class = (kv_bits.to_owned(), *phase, conversation.task.clone(), conversation.bucket);
+            let score = scores.entry(class).or_default();
+            for (turn, played) in turns.iter().enumerate() {
+                score.add(played, first.as_ref().map(|first| &first[at][turn]));
+            }
+        }
+        first.get_or_insert(played);
+    }
+    server.stop()
+}
+
+/// Plays every conversation, `batch` at a time. Results in the conversations' order.
+fn play_all(
+    server: &Server,
+    conversations: &[Conversation],
+    batch: usize,
+    progress: &ProgressBar,
+) -> anyhow::Result<Vec<Vec<Played>>> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![Vec::new(); conversations.len()]);
+    let work = || -> anyhow::Result<()> {
+        let client = server.client();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(conversation) = conversations.get(at) else { return Ok(()) };
+            let played = conversation.play(&client).with_context(|| conversation.id.clone())?;
+            results.lock()[at] = played;
+            progress.inc(1);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..batch).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(outcome) => outcome,
+            Err(_) => anyhow::bail!("a worker panicked"),
+        })
+    })?;
+    Ok(results.into_inner())
+}
+
+impl Score {
+    fn add(&mut self, played: &Played, first: Option<&Played>) {
+        let answer = &played.answer;
+        self.turns += 1;
+        self.right += usize::from(played.right);
+        self.ended += usize::from(played.ended);
+        let differs = |first: &Played| (&first.answer.text, &first.answer.tool_calls.len()) != (&answer.text, &answer.tool_calls.len());
+        self.changed += usize::from(first.is_some_and(differs));
+        self.prompt_tokens += answer.prompt_tokens;
+        self.cached_tokens += answer.cached_tokens;
+        self.ttft_ms += answer.ttft.as_secs_f64() * 1e3;
+    }
+}
+
+fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
+    if json {
+        for ((kv, phase, task, bucket), score) in scores {
+            let mut line = serde_json::to_value(score)?;
+            line["kv"] = kv.as_str().into();
+            line["phase"] = serde_json::to_value(phase)?;
+            line["task"] = task.as_str().into();
+            line["bucket"] = (*bucket).into();
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["KV", "phase", "task", "up to tokens", "turns", "right", "ended", "changed", "cached", "mean TTFT"]);
+    for ((kv, phase, task, bucket), score) in scores {
+        let share = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole.max(1.0));
+        let turns = score.turns as f64;
+        table.add_row([
+            kv.clone(),
+            format!("{phase:?}").to_lowercase(),
+            task.clone(),
+            bucket.to_string(),
+            score.turns.to_string(),
+            share(score.right as f64, turns),
+            share(score.ended as f64, turns),
+            score.changed.to_string(),
+            share(score.cached_tokens as f64, score.prompt_tokens as f64),
+            format!("{:.0} ms", score.ttft_ms / turns.max(1.0)),
+        ]);
+    }
+    for column in 3..10 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Attention on the host: our kernel over the planes' memory.
+
+use mlx_rs::Array;
+
+use super::Queries;
+use crate::engine::EngineError;
+use crate::mlx::array::{Result, dims, from_f32, host as memory, settle};
+use crate::mlx::cpu::attention::{Row, Shape, attend};
+use crate::mlx::cpu::store::{Affine, Store};
+use crate::mlx::gate::Mlx;
+use crate::mlx::kv::{Format, KvSpec, LayerKv};
+
+/// Rows are layers with the position of their first query. Result: `[rows * tokens, heads * head_dim]`, f32.
+pub fn host<'a>(
+    mx: &Mlx,
+    spec: &KvSpec,
+    queries: &Queries<'_>,
+    rows: impl Iterator<Item = (&'a LayerKv, usize)>,
+) -> Result<Array> {
+    let rows: Vec<_> = rows.collect();
+    settle(mx, rows.iter().flat_map(|(layer, _)| layer.planes()).chain([queries.array]))?;
+    let heads = queries.array.dim(2) as usize;
+    let mask = rows.first().map(|(layer, _)| layer.mask());
+    let shape = Shape {
+        heads,
+        kv_heads: spec.kv_heads,
+        head_dim: spec.head_dim,
+        tokens: queries.tokens,
+        window: mask.and_then(super::super::mask::Mask::window),
+        scale: queries.scale,
+    };
+    let stores = rows.iter().map(|(layer, position)| {
+        let (keys, values) = layer.planes().split_at(spec.key_planes());
+        Ok(Row {
+            keys: store(mx, spec.setting.keys, keys)?,
+            values: store(mx, spec.setting.values, values)?,
+            capacity: layer.capacity(),
+            origin: layer.origin(),
+            position: *position,
+        })
+    });
+    let stores = stores.collect::<Result<Vec<_>>>()?;
+    let vectors = memory::<f32>(mx, queries.array)?;
+    let mut out = vec![0.0; vectors.len()];
+    attend(shape, &stores, vectors, &mut out);
+    from_f32(mx, &out, &dims([rows.len() * queries.tokens, heads * spec.head_dim]))
+}
+
+fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>> {
+    match (format, planes) {
+        (Format::F32, [vectors]) => Ok(Store::F32(memory(mx, vectors)?)),
+        (Format::F16, [vectors]) => Ok(Store::F16(memory(mx, vectors)?)),
+        (Format::Affine8, [codes, scales, biases]) => Ok(Store::Affine8(affine(mx, codes, scales, biases)?)),
+        (Format::Affine4, [codes, scales, biases]) => Ok(Store::Affine4(affine(mx, codes, scales, biases)?)),
+        _ => Err(EngineError::Backend(format!("{} planes for {format:?}", planes.len()))),
+    }
+}
+
+fn affine<'a>(mx: &Mlx, codes: &'a Array, scales: &'a Array, biases: &'a Array) -> Result<Affine<'a>> {
+    const { assert!(cfg!(target_endian = "little"), "codes are read as bytes of little-endian words") };
+    let words = memory::<u32>(mx, codes)?;
+    // SAFETY: a u32 is four readable bytes, and a byte needs no alignment.
+    let codes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) };
+    Ok(Affine { codes, scales: memory(mx, scales)?, biases: memory(mx, biases)? })
+}

@@ -1,0 +1,25 @@
+//! Attention over stored keys and values: one meaning, two ways to compute it.
+//!
+//! [`host`] reads the packed planes in memory ([`super::cpu::attention`]); [`device`] hands decoded planes to MLX's fused
+//! operation. Quantized products over KV shapes are not used: MLX's CUDA backend has none for most lengths.
+
+mod device;
+mod host;
+#[cfg(test)]
+mod tests;
+
+pub use device::device;
+pub use host::host;
+
+use mlx_rs::Array;
+
+/// Queries `[rows, tokens, heads, head_dim]`, rotated, and what scores are multiplied by.
+#[derive(Clone, Copy)]
+pub struct Queries<'a> {
+    /// The vectors.
+    pub array: &'a Array,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Tokens of each row.
+    pub tokens: usize,
+}

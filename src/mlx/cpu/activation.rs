@@ -1,0 +1,87 @@
+//! Gated activations: `act(gate) * up`, element by element.
+
+use rayon::prelude::*;
+
+use super::norm::PARALLEL_ELEMENTS;
+use super::simd::{Arith, exp, per_isa};
+
+/// The nonlinearity of a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+}
+
+/// `out = act(gate) * up`.
+pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    const PIECE: usize = 8192;
+    assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and result differ in length");
+    let work = |i: usize, out: &mut [f32]| {
+        let (gate, up) = (&gate[i * PIECE..][..out.len()], &up[i * PIECE..][..out.len()]);
+        match activation {
+            Activation::Silu => silu(gate, up, out),
+            Activation::GeluTanh => gelu(gate, up, out),
+        }
+    };
+    if out.len() < PARALLEL_ELEMENTS {
+        out.chunks_mut(PIECE).enumerate().for_each(|(i, out)| work(i, out));
+    } else {
+        out.par_chunks_mut(PIECE).enumerate().for_each(|(i, out)| work(i, out));
+    }
+}
+
+per_isa! { fn silu(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_body }
+per_isa! { fn gelu(gate: &[f32], up: &[f32], out: &mut [f32]) = gelu_body }
+
+#[inline(always)]
+fn silu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, x), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = x * sigmoid::<F>(*x) * up;
+    }
+}
+
+#[inline(always)]
+fn gelu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    // (1 + tanh(u)) / 2 is sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+    const DOUBLE: f32 = 1.595_769_1;
+    for ((out, x), up) in out.iter_mut().zip(gate).zip(up) {
+        let inner = F::fma(0.044_715 * x * x, *x, *x);
+        *out = x * sigmoid::<F>(DOUBLE * inner) * up;
+    }
+}
+
+#[inline(always)]
+fn sigmoid<F: Arith>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<F>(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_match_their_formulas_and_ignore_position() {
+        let gate: Vec<f32> = (0..40_000).map(|i| (i as f32 - 20_000.0) / 1500.0).collect();
+        let up = vec![2.0_f32; gate.len()];
+        for activation in [Activation::Silu, Activation::GeluTanh] {
+            let mut all = vec![0.0; gate.len()];
+            gated(activation, &gate, &up, &mut all);
+            for (i, x) in gate.iter().enumerate() {
+                let mut alone = [0.0];
+                gated(activation, &[*x], &[2.0], &mut alone);
+                assert_eq!(alone[0].to_bits(), all[i].to_bits(), "{activation:?} at {x}");
+                let x = f64::from(*x);
+                let exact = match activation {
+                    Activation::Silu => x / (1.0 + (-x).exp()),
+                    Activation::GeluTanh => {
+                        let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                        0.5 * x * (1.0 + u.tanh())
+                    }
+                };
+                assert!((f64::from(all[i]) - 2.0 * exact).abs() < 4e-6, "{activation:?} at {x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Rotary position embedding of head vectors.
+//!
+//! Su et al., "RoFormer" (2021): pairs of elements turn by `position * frequency`.
+
+use rayon::prelude::*;
+
+use super::norm::PARALLEL_ELEMENTS;
+
+/// Which elements of a vector form a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// `i` and `i + n / 2`.
+    Halves,
+    /// `2 i` and `2 i + 1`.
+    Neighbours,
+}
+
+/// Cosine and sine of every position of a step: `[positions, half]` each.
+#[derive(Debug)]
+pub struct Turns {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Turns {
+    /// Angles `position * scale * frequency`, in f32 as MLX computes them, for each position and frequency.
+    pub fn new(positions: impl Iterator<Item = usize>, frequencies: &[f32], scale: f32) -> Self {
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in positions {
+            let position = position as f32 * scale;
+            for frequency in frequencies {
+                let (s, c) = (position * frequency).sin_cos();
+                cos.push(c);
+                sin.push(s);
+            }
+        }
+        Self { half: frequencies.len(), cos, sin }
+    }
+}
+
+/// Turns `x`, `[positions, heads, head_dim]`, into `out`. `head_dim` is twice the number of frequencies.
+pub fn rotate(turns: &Turns, pairs: Pairs, heads: usize, x: &[f32], out: &mut [f32]) {
+    let half = turns.half;
+    let width = heads * half * 2;
+    assert!(width > 0 && x.len() == out.len() && x.len() == turns.cos.len() / half * width, "shape of x");
+    let work = |(i, out): (usize, &mut [f32])| {
+        let (cos, sin) = (&turns.cos[i * half..][..half], &turns.sin[i * half..][..half]);
+        let vectors = x[i * width..][..width].chunks_exact(half * 2);
+        for (x, out) in vectors.zip(out.chunks_exact_mut(half * 2)) {
+            match pairs {
+                Pairs::Halves => {
+                    let ((a, b), (p, q)) = (x.split_at(half), out.split_at_mut(half));
+                    for j in 0..half {
+                        p[j] = a[j] * cos[j] - b[j] * sin[j];
+                        q[j] = a[j] * sin[j] + b[j] * cos[j];
+                    }
+                }
+                Pairs::Neighbours => {
+                    for (j, (x, out)) in x.chunks_exact(2).zip(out.chunks_exact_mut(2)).enumerate() {
+                        out[0] = x[0] * cos[j] - x[1] * sin[j];
+                        out[1] = x[0] * sin[j] + x[1] * cos[j];
+                    }
+                }
+            }
+        }
+    };
+    if x.len() < PARALLEL_ELEMENTS {
+        out.chunks_mut(width).enumerate().for_each(work);
+    } else {
+        out.par_chunks_mut(width).enumerate().with_min_len(8).for_each(work);
+    }
+}

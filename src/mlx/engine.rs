@@ -1,0 +1,229 @@
+//! The engine over MLX: a loaded model and the steps it takes.
+//!
+//! 1. It lives, works and is dropped on the gate's thread: it holds the token, which stays there.
+//! 2. Every method returns with its work done. A method that fails leaves rows at their old length.
+//! 3. After loading, every array is materialized, private ones included.
+
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+
+use mlx_rs::Array;
+use prefixd_cache::Payload;
+
+use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
+use super::backend::{Arithmetic, Backend};
+use super::config::ModelConfig;
+use super::error::LoadError;
+use super::fingerprint::fingerprint;
+use super::gate::Mlx;
+use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv};
+use super::layer::{Holding, Source};
+use super::model::{self, Model};
+use super::pass::Pass;
+use super::step::Step;
+use super::weights::{LoadProgress, Weights};
+use crate::engine::{Engine, EngineError, EngineInfo, ImportBlock};
+
+/// How a model is to be served.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadOptions {
+    /// Formats of stored keys and values.
+    pub kv: KvSetting,
+    /// Tokens of a block.
+    pub block_tokens: usize,
+    /// On the CPU, quantized weights are held as f32 while they take at most this many bytes, else as codes.
+    pub dense_budget_bytes: u64,
+    /// Instead of what suits the backend.
+    pub arithmetic: Option<Arithmetic>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { kv: KvSetting::DEFAULT, block_tokens: 256, dense_budget_bytes: 8 << 30, arithmetic: None }
+    }
+}
+
+/// A model on MLX.
+pub struct MlxEngine {
+    mx: Mlx,
+    info: EngineInfo,
+    model: Box<dyn Model>,
+    spec: Rc<KvSpec>,
+    arithmetic: Arithmetic,
+    backend: Backend,
+}
+
+/// Which logits a step is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Those of each row's last token.
+    Last,
+    /// Those of every token.
+    All,
+}
+
+impl MlxEngine {
+    /// Loads the model in `dir`.
+    ///
+    /// # Errors
+    /// What is missing, malformed or unsupported, by name.
+    pub fn load(
+        mx: &Mlx,
+        dir: &Path,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> std::result::Result<Self, LoadError> {
+        let config = ModelConfig::read(dir)?;
+        options.kv.check(config.head_dim)?;
+        let backend = Backend::detect(mx)?;
+        let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
+        let masks = config.masks.clone();
+        let spec = KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
+        let fingerprint = fingerprint(dir, &config, &spec, arithmetic, progress)?;
+        let mut source = Source {
+            weights: Weights::open(mx, dir)?,
+            config: &config,
+            arithmetic,
+            holding: holding(backend, &config, options.dense_budget_bytes),
+            progress,
+        };
+        let model = model::load(mx, &mut source)?;
+        source.weights.finish()?;
+        let arrays = model.arrays();
+        settle(mx, arrays)?;
+        let info = EngineInfo {
+            fingerprint,
+            vocab: config.vocab,
+            context_tokens: config.context_tokens,
+            window_tokens: config.window_tokens(),
+            kv_bytes_per_token: spec.bytes_per_token(),
+            backend: backend.name().to_owned(),
+            kv_format: spec.setting.to_string(),
+        };
+        Ok(Self { mx: mx.token(), info, model, spec: Rc::new(spec), arithmetic, backend })
+    }
+
+    /// What computes.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Tokens of a block.
+    pub fn block_tokens(&self) -> usize {
+        self.spec.block_tokens
+    }
+
+    /// Number of the model's arrays, and how many of them are materialized.
+    pub fn materialized(&self) -> (usize, usize) {
+        let arrays = self.model.arrays();
+        (arrays.len(), arrays.iter().filter(|array| is_settled(&self.mx, array)).count())
+    }
+
+    /// Appends `tokens` to the only row. Returns the logits of every one of them.
+    pub fn score(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        only_row(row)?;
+        self.step(row, tokens, tokens.len(), Wanted::All)
+    }
+
+    /// Forgets the tokens of a row from `length` on.
+    pub fn trim(&mut self, batch: &mut BatchKv, row: usize, length: usize) -> Result<()> {
+        batch.trim(&self.mx, row, length)
+    }
+
+    /// `tokens` new tokens for each row, row by row.
+    fn step(&mut self, batch: &mut BatchKv, ids: &[u32], tokens: usize, wanted: Wanted) -> Result<Vec<Vec<f32>>> {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.info.vocab) {
+            let vocab = self.info.vocab;
+            return Err(EngineError::Backend(format!("token {id} is outside the vocabulary of {vocab}")));
+        }
+        let mx = &self.mx;
+        let spec = self.spec.clone();
+        let step = Step::new(mx, tokens, batch.lengths().collect());
+        let ids = Array::from_slice(ids, &dims([ids.len()]));
+        let mut pass = Pass::new(&step, &spec, batch, self.arithmetic.kernels);
+        let hidden = self.model.forward(mx, &ids, &mut pass)?;
+        let hidden = if wanted == Wanted::Last { pass.last(mx, &hidden)? } else { hidden };
+        let logits = self.model.logits(mx, &hidden)?.as_type::<f32>()?;
+        let planes = batch.rows().iter().flat_map(|row| &row.layers).flat_map(LayerKv::planes);
+        settle(mx, planes.chain([&logits]))?;
+        for row in batch.rows_mut() {
+            row.length += tokens;
+        }
+        let logits = host_contiguous(mx, &logits)?;
+        Ok(host::<f32>(mx, &logits)?.chunks_exact(self.info.vocab).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// Packed weights stay packed where MLX multiplies them well, and where numbers would not fit.
+fn holding(backend: Backend, config: &ModelConfig, dense_budget_bytes: u64) -> Holding {
+    let matrices = config.hidden * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
+        + 3 * config.hidden * config.intermediate;
+    let tables = if config.head == super::config::Head::Separate { 2 } else { 1 };
+    let weights = config.masks.len() * matrices + tables * config.vocab * config.hidden;
+    let dense = backend == Backend::Cpu && weights as u64 * 4 <= dense_budget_bytes;
+    if dense { Holding::Dense } else { Holding::Packed }
+}
+
+fn only_row(row: &BatchKv) -> Result<()> {
+    match row.len() {
+        1 => Ok(()),
+        count => Err(EngineError::Backend(format!("a prefill works on one row, found {count}"))),
+    }
+}
+
+impl Engine for MlxEngine {
+    type Kv = BatchKv;
+
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn empty(&self) -> BatchKv {
+        BatchKv::new(self.spec.clone())
+    }
+
+    fn start(&mut self) -> Result<BatchKv> {
+        Ok(BatchKv::start(self.spec.clone()))
+    }
+
+    fn import(&mut self, blocks: &[ImportBlock<'_>]) -> Result<BatchKv> {
+        BatchKv::import(&self.mx, &self.spec, blocks)
+    }
+
+    fn prefill(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<f32>> {
+        only_row(row)?;
+        if tokens.is_empty() {
+            return Err(EngineError::Backend("a prefill of no tokens has no logits".into()));
+        }
+        let logits = self.step(row, tokens, tokens.len(), Wanted::Last)?;
+        logits.into_iter().next().ok_or_else(|| EngineError::Backend("no logits came back".into()))
+    }
+
+    fn decode(&mut self, batch: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        if tokens.len() != batch.len() {
+            let (rows, tokens) = (batch.len(), tokens.len());
+            return Err(EngineError::Backend(format!("{tokens} tokens for a batch of {rows} rows")));
+        }
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.step(batch, tokens, 1, Wanted::Last)
+    }
+
+    fn extend(&mut self, batch: &mut BatchKv, rows: BatchKv) -> Result<()> {
+        batch.extend(&self.mx, rows)
+    }
+
+    fn filter(&mut self, batch: &mut BatchKv, keep: &[usize]) -> Result<()> {
+        batch.filter(&self.mx, keep)
+    }
+
+    fn extract(&mut self, batch: &BatchKv, row: usize) -> Result<BatchKv> {
+        batch.extract(&self.mx, row)
+    }
+
+    fn export(&mut self, batch: &BatchKv, row: usize, range: Range<usize>) -> Result<Payload> {
+        batch.export(&self.mx, row, range)
+    }
+}

@@ -1,0 +1,192 @@
+//! Rows to blocks and back: the packed bytes as they are, never decoded.
+//!
+//! 1. Exporting what was imported gives the same bytes.
+//! 2. A tensor is named `layer.side[.plane]`, `003.k.packed` say, shaped `[kv heads, tokens, width]`, little-endian.
+//! 3. An import takes all it is given or nothing: a tensor that is missing, shaped or typed otherwise is an error.
+//! 4. A window layer takes only the blocks it still needs; window parts of blocks before those may be missing.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use prefixd_cache::{Part, Payload, TensorBytes};
+
+use super::batch::{BatchKv, RowKv};
+use super::format::Plane;
+use super::layer::LayerKv;
+use super::spec::{KvSpec, Side};
+use crate::engine::{EngineError, ImportBlock};
+use crate::mlx::array::{Result, bytes_of, dims, from_bytes, host_contiguous, item_bytes, settle};
+use crate::mlx::gate::Mlx;
+use crate::mlx::mask::Mask;
+
+fn tensor_name(layer: usize, side: Side, plane: &Plane) -> String {
+    format!("{layer:03}.{}{}", side.letter(), plane.suffix)
+}
+
+fn part(mask: Mask) -> Part {
+    match mask {
+        Mask::Causal => Part::Full,
+        Mask::Window { .. } => Part::Window,
+    }
+}
+
+impl BatchKv {
+    /// The bytes of a row's tokens at absolute positions `range`.
+    ///
+    /// # Errors
+    /// When the row does not hold them; a window layer holds at least the last two blocks of a row.
+    pub fn export(&self, mx: &Mlx, row: usize, range: Range<usize>) -> Result<Payload> {
+        let RowKv { length, layers } = self.row(row)?;
+        if range.is_empty() || range.end > *length {
+            return Err(EngineError::Block(format!("tokens {range:?} of a row that holds {length}")));
+        }
+        let mut views = Vec::new();
+        for (number, layer) in layers.iter().enumerate() {
+            if layer.origin() > range.start {
+                return Err(EngineError::Block(format!(
+                    "tokens {range:?}: layer {number} has a window and holds positions from {} on",
+                    layer.origin()
+                )));
+            }
+            views.push(layer.read(mx, range.start, range.end)?);
+        }
+        let mut tensors = Vec::new();
+        for (number, (layer, planes)) in layers.iter().zip(&views).enumerate() {
+            for ((side, plane), array) in self.spec().sides().zip(planes) {
+                tensors.push(TensorBytes {
+                    name: tensor_name(number, side, plane),
+                    part: part(layer.mask()),
+                    dtype: plane.block_dtype,
+                    shape: vec![self.spec().kv_heads, range.len(), plane.width],
+                    data: bytes_of(mx, &host_contiguous(mx, array)?)?,
+                });
+            }
+        }
+        Ok(Payload { tensors })
+    }
+
+    /// A batch of one row that holds the blocks' tokens, in order from position 0.
+    ///
+    /// # Errors
+    /// When a block lacks what the row needs, or holds something else than this model's tensors.
+    pub fn import(mx: &Mlx, spec: &Rc<KvSpec>, blocks: &[ImportBlock<'_>]) -> Result<Self> {
+        let starts = chain(blocks)?;
+        let length = starts.last().zip(blocks.last()).map_or(0, |(start, block)| start + block.used_tokens);
+        let mut layers = Vec::with_capacity(spec.masks.len());
+        for (number, mask) in spec.masks.iter().enumerate() {
+            layers.push(Chain { spec, number, mask: *mask, blocks, starts: &starts, length }.layer(mx)?);
+        }
+        settle(mx, layers.iter().flat_map(LayerKv::planes))?;
+        Ok(Self::of(spec.clone(), RowKv { length, layers }))
+    }
+}
+
+/// First positions of the blocks, after checking that they form a chain.
+fn chain(blocks: &[ImportBlock<'_>]) -> Result<Vec<usize>> {
+    let mut starts = Vec::with_capacity(blocks.len());
+    let mut next = 0;
+    for (i, block) in blocks.iter().enumerate() {
+        let (held, used) = (block.block_tokens, block.used_tokens);
+        let last = i + 1 == blocks.len();
+        if used == 0 || used > held || (used < held && !last) {
+            return Err(EngineError::Block(format!(
+                "block {i} of {}: {used} of {held} tokens wanted; only the last may be used in part",
+                blocks.len()
+            )));
+        }
+        starts.push(next);
+        next += used;
+    }
+    Ok(starts)
+}
+
+/// One layer's share of a chain of blocks.
+struct Chain<'a> {
+    spec: &'a KvSpec,
+    number: usize,
+    mask: Mask,
+    blocks: &'a [ImportBlock<'a>],
+    starts: &'a [usize],
+    length: usize,
+}
+
+impl Chain<'_> {
+    fn layer(&self, mx: &Mlx) -> Result<LayerKv> {
+        let origin = self.origin();
+        if origin == self.length {
+            return Ok(LayerKv::with_planes(self.mask, origin, 0, Vec::new()));
+        }
+        let capacity = LayerKv::roomy(self.length - origin);
+        let planes = self.spec.sides().map(|(side, plane)| {
+            let bytes = self.gather(side, plane, origin, capacity)?;
+            from_bytes(mx, &bytes, &dims([self.spec.kv_heads, capacity, plane.width]), plane.dtype)
+        });
+        Ok(LayerKv::with_planes(self.mask, origin, capacity, planes.collect::<Result<_>>()?))
+    }
+
+    /// First position to take. Full layers take all. Window layers must have what the next query sees, and take what
+    /// a coming export may ask for as far as the blocks carry it.
+    fn origin(&self) -> usize {
+        let Some(retained) = self.spec.retained(self.mask) else { return 0 };
+        let needed = self.mask.visible_from(self.length);
+        let wished = self.length.saturating_sub(retained);
+        let mut origin = self.length;
+        for (block, &start) in self.blocks.iter().zip(self.starts).rev() {
+            let carried = self.spec.sides().all(|(side, plane)| {
+                block.payload.tensor(&tensor_name(self.number, side, plane)).is_some()
+            });
+            if start + block.used_tokens <= needed && (!carried || start + block.used_tokens <= wished) {
+                break;
+            }
+            origin = start;
+        }
+        origin.max(wished)
+    }
+
+    /// The bytes `[kv heads, capacity, width]` of one plane, zero behind the last token.
+    fn gather(&self, side: Side, plane: &Plane, origin: usize, capacity: usize) -> Result<Vec<u8>> {
+        let vector = plane.width * item_bytes(plane.dtype);
+        let heads = self.spec.kv_heads;
+        let mut bytes = vec![0_u8; heads * capacity * vector];
+        for (i, (block, &start)) in self.blocks.iter().zip(self.starts).enumerate() {
+            let end = start + block.used_tokens;
+            if end <= origin {
+                continue;
+            }
+            let tensor = self.tensor(i, block, side, plane)?;
+            let skipped = origin.saturating_sub(start);
+            let (count, slot) = (block.used_tokens - skipped, start + skipped - origin);
+            for head in 0..heads {
+                let source = &tensor.data[(head * block.block_tokens + skipped) * vector..][..count * vector];
+                bytes[(head * capacity + slot) * vector..][..count * vector].copy_from_slice(source);
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn tensor<'b>(
+        &self,
+        index: usize,
+        block: &ImportBlock<'b>,
+        side: Side,
+        plane: &Plane,
+    ) -> Result<&'b TensorBytes> {
+        let name = tensor_name(self.number, side, plane);
+        let tensor = block
+            .payload
+            .tensor(&name)
+            .ok_or_else(|| EngineError::Block(format!("block {index} lacks the tensor {name}, which is needed")))?;
+        let shape = [self.spec.kv_heads, block.block_tokens, plane.width];
+        let bytes = shape.iter().product::<usize>() * item_bytes(plane.dtype);
+        if tensor.dtype != plane.block_dtype || tensor.shape != shape || tensor.data.len() != bytes {
+            return Err(EngineError::Block(format!(
+                "block {index}, tensor {name}: found {:?} {:?} of {} bytes, expected {:?} {shape:?} of {bytes}",
+                tensor.dtype,
+                tensor.shape,
+                tensor.data.len(),
+                plane.block_dtype
+            )));
+        }
+        Ok(tensor)
+    }
+}

@@ -1,0 +1,14 @@
+//! Quantized KV caches that batch: rows of packed keys and values, and their way to blocks and back.
+
+mod batch;
+pub mod block;
+mod format;
+mod layer;
+mod spec;
+
+pub use batch::BatchKv;
+pub(super) use batch::RowKv;
+pub use format::{Format, KvSetting, KvSettingError};
+pub(super) use format::GROUP;
+pub(super) use layer::LayerKv;
+pub use spec::KvSpec;

@@ -1,0 +1,86 @@
+//! Self-attention: projections, norms and rotation around [`crate::mlx::attention`].
+
+use mlx_rs::Array;
+
+use super::linear::Linear;
+use super::norm::{Offset, RmsNorm};
+use super::source::Source;
+use crate::mlx::array::{Result, dims, settle};
+use crate::mlx::backend::Kernels;
+use crate::mlx::error::LoadError;
+use crate::mlx::gate::Mlx;
+use crate::mlx::pass::Pass;
+use crate::mlx::rope::RopeAt;
+
+/// Query, key, value and output projections, and norms of query and key heads where the family has them.
+#[derive(Debug)]
+pub struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    norms: Option<[RmsNorm; 2]>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    scale: f32,
+    kernels: Kernels,
+}
+
+impl SelfAttention {
+    /// Module `path`; `norms` says whether query and key heads are normalized, and how their weights are stored.
+    pub fn load(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        norms: Option<Offset>,
+    ) -> std::result::Result<Self, LoadError> {
+        let config = source.config;
+        let (hidden, heads, kv_heads, head_dim) = (config.hidden, config.heads, config.kv_heads, config.head_dim);
+        let bias = config.attention_bias;
+        Ok(Self {
+            query: Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?,
+            key: Linear::load(mx, source, &format!("{path}.k_proj"), [kv_heads * head_dim, hidden], bias)?,
+            value: Linear::load(mx, source, &format!("{path}.v_proj"), [kv_heads * head_dim, hidden], bias)?,
+            output: Linear::load(mx, source, &format!("{path}.o_proj"), [hidden, heads * head_dim], bias)?,
+            norms: match norms {
+                None => None,
+                Some(offset) => Some([
+                    RmsNorm::load(mx, source, &format!("{path}.q_norm"), head_dim, offset)?,
+                    RmsNorm::load(mx, source, &format!("{path}.k_norm"), head_dim, offset)?,
+                ]),
+            },
+            heads,
+            kv_heads,
+            head_dim,
+            scale: config.attention_scale,
+            kernels: source.kernels(),
+        })
+    }
+
+    /// `[rows * tokens, hidden]` to the same, appending to layer `layer` of every row.
+    pub fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {
+        let (rows, tokens) = (pass.step().rows(), pass.step().tokens());
+        let split = |x: Array, heads| Ok::<_, mlx_rs::error::Exception>(x.reshape(&dims([rows, tokens, heads, self.head_dim]))?);
+        let mut query = split(self.query.forward(mx, x)?, self.heads)?;
+        let mut key = split(self.key.forward(mx, x)?, self.kv_heads)?;
+        let value = split(self.value.forward(mx, x)?, self.kv_heads)?;
+        if self.kernels == Kernels::Host {
+            // One wait for all three, instead of one for each that the host reads.
+            settle(mx, [&query, &key, &value])?;
+        }
+        if let Some([query_norm, key_norm]) = &self.norms {
+            (query, key) = (query_norm.forward(mx, &query)?, key_norm.forward(mx, &key)?);
+        }
+        (query, key) = (rope.apply(mx, &query)?, rope.apply(mx, &key)?);
+        let attended = pass.attend(mx, layer, [&query, &key, &value], self.scale)?;
+        self.output.forward(mx, &attended)
+    }
+
+    /// The arrays it holds.
+    pub fn arrays(&self) -> Vec<&Array> {
+        let linears = [&self.query, &self.key, &self.value, &self.output];
+        let norms = self.norms.iter().flatten().flat_map(RmsNorm::arrays);
+        linears.into_iter().flat_map(Linear::arrays).chain(norms).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! The gated feed-forward block.
+
+use mlx_rs::Array;
+
+use super::linear::Linear;
+use super::source::Source;
+use crate::mlx::array::{Result, from_f32, host, settle};
+use crate::mlx::backend::Kernels;
+use crate::mlx::cpu::activation::{Activation, gated};
+use crate::mlx::error::LoadError;
+use crate::mlx::gate::Mlx;
+
+/// `down(act(gate(x)) * up(x))`.
+#[derive(Debug)]
+pub struct Mlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    activation: Activation,
+    kernels: Kernels,
+}
+
+impl Mlp {
+    /// Module `path`.
+    pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
+        let (hidden, inner, bias) = (source.config.hidden, source.config.intermediate, source.config.mlp_bias);
+        Ok(Self {
+            gate: Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?,
+            up: Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?,
+            down: Linear::load(mx, source, &format!("{path}.down_proj"), [hidden, inner], bias)?,
+            activation: source.config.activation,
+            kernels: source.kernels(),
+        })
+    }
+
+    /// `[n, hidden]` to `[n, hidden]`.
+    pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
+        let (gate, up) = (self.gate.forward(mx, x)?, self.up.forward(mx, x)?);
+        let inner = match self.kernels {
+            Kernels::Host => {
+                settle(mx, [&gate, &up])?;
+                let mut out = vec![0.0; gate.size()];
+                gated(self.activation, host(mx, &gate)?, host(mx, &up)?, &mut out);
+                from_f32(mx, &out, gate.shape())?
+            }
+            Kernels::Device => {
+                let gate = match self.activation {
+                    Activation::Silu => mlx_rs::nn::silu(&gate)?,
+                    Activation::GeluTanh => mlx_rs::nn::gelu_approximate(&gate)?,
+                };
+                gate.multiply(&up)?
+            }
+        };
+        self.down.forward(mx, &inner)
+    }
+
+    /// The arrays it holds.
+    pub fn arrays(&self) -> Vec<&Array> {
+        [&self.gate, &self.up, &self.down].into_iter().flat_map(Linear::arrays).collect()
+    }
+}

@@ -1,0 +1,14 @@
+//! The pieces that model files are made of.
+
+mod attention;
+mod embedding;
+mod linear;
+mod mlp;
+mod norm;
+mod source;
+
+pub use attention::SelfAttention;
+pub use embedding::{Embedding, Unembedding};
+pub use mlp::Mlp;
+pub use norm::{Offset, RmsNorm};
+pub use source::{Holding, Source};

@@ -1,0 +1,155 @@
+//! The tensors of a model directory: found, loaded, and handed out by name and shape.
+//!
+//! 1. Every tensor that a model asks for is there with the shape it expects, or loading fails and names it.
+//! 2. Every tensor that is there was asked for, or is known not to matter, or loading fails and names it.
+//! 3. What is handed out is evaluated.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use mlx_rs::{Array, Dtype};
+use serde_json::Value;
+
+use super::array::settle;
+use super::error::LoadError;
+use super::gate::Mlx;
+
+/// Beginnings of names that a text model has no use for.
+const FOREIGN: [&str; 4] = ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."];
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// What is being done.
+    pub stage: LoadStage,
+    /// Bytes of weights done in this stage.
+    pub done_bytes: u64,
+    /// Bytes of weights altogether.
+    pub total_bytes: u64,
+}
+
+/// What loading does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadStage {
+    /// Computing the digest of the weight files.
+    Digest,
+    /// Reading and preparing the weights.
+    Weights,
+}
+
+/// The weight files of a model directory, sorted by name.
+pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let index = dir.join("model.safetensors.index.json");
+    if let Some(text) = read_if_there(&index)? {
+        let malformed = |reason: String| LoadError::Malformed { path: index.clone(), reason };
+        let json: Value = serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON: {error}")))?;
+        let map = json.get("weight_map").and_then(Value::as_object);
+        let map = map.ok_or_else(|| malformed("expected an object weight_map".into()))?;
+        let mut names = BTreeSet::new();
+        for (tensor, file) in map {
+            let plain = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
+            let name = file.as_str().filter(plain);
+            names.insert(name.ok_or_else(|| malformed(format!("{tensor} is in {file}, expected a file name")))?);
+        }
+        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+    }
+    let single = dir.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    Err(LoadError::Weights(format!(
+        "{}: neither model.safetensors nor model.safetensors.index.json is there",
+        dir.display()
+    )))
+}
+
+/// A file's bytes, or `None` when there is no such file.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LoadError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Tensors not yet handed out.
+pub struct Weights {
+    tensors: HashMap<String, Array>,
+    done_bytes: u64,
+    total_bytes: u64,
+}
+
+impl Weights {
+    /// Opens every weight file. The bytes are read when a tensor is taken.
+    pub fn open(_: &Mlx, dir: &Path) -> Result<Self, LoadError> {
+        let mut tensors = HashMap::new();
+        for path in weight_files(dir)? {
+            let loaded = Array::load_safetensors(&path).map_err(|error| {
+                let reason = if path.is_file() { error.to_string() } else { "no such file".to_owned() };
+                LoadError::Malformed { path: path.clone(), reason }
+            })?;
+            for (name, array) in loaded {
+                if tensors.insert(name.clone(), array).is_some() {
+                    return Err(LoadError::Weights(format!("{name} is in two files")));
+                }
+            }
+        }
+        let total_bytes = tensors.values().map(|array| array.nbytes() as u64).sum();
+        Ok(Self { tensors, done_bytes: 0, total_bytes })
+    }
+
+    /// Is a tensor of this name left?
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Takes a tensor of numbers, as `float` when it is a float.
+    pub fn take(&mut self, mx: &Mlx, name: &str, shape: &[usize], float: Dtype) -> Result<Array, LoadError> {
+        let array = self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))?;
+        if array.shape().iter().map(|&dim| dim as usize).ne(shape.iter().copied()) {
+            let found = array.shape();
+            return Err(LoadError::Weights(format!("{name} has shape {found:?}, expected {shape:?}")));
+        }
+        let dtype = array.dtype();
+        let array = match dtype {
+            Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => array.as_dtype(float)?,
+            Dtype::Uint32 => array,
+            _ => {
+                return Err(LoadError::Weights(format!(
+                    "{name} is {dtype:?}, expected float32, float16, bfloat16, or uint32 where quantized"
+                )));
+            }
+        };
+        settle(mx, [&array])?;
+        self.done_bytes += array.size() as u64 * super::array::item_bytes(dtype) as u64;
+        Ok(array)
+    }
+
+    /// Drops a tensor that is not needed.
+    pub fn discard(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
+    /// Bytes of the files taken so far, and altogether.
+    pub fn progress(&self) -> LoadProgress {
+        LoadProgress { stage: LoadStage::Weights, done_bytes: self.done_bytes, total_bytes: self.total_bytes }
+    }
+
+    /// Fails when tensors are left that should have mattered.
+    pub fn finish(self) -> Result<(), LoadError> {
+        let mut left: Vec<_> = self
+            .tensors
+            .into_keys()
+            .filter(|name| !FOREIGN.iter().any(|foreign| name.starts_with(foreign)))
+            // Older files carry the frequencies that the configuration already determines.
+            .filter(|name| !name.ends_with("rotary_emb.inv_freq"))
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        left.sort();
+        let (count, shown) = (left.len(), left.iter().take(5).cloned().collect::<Vec<_>>().join(", "));
+        let more = if count > 5 { ", …" } else { "" };
+        Err(LoadError::Weights(format!("{count} tensors have no place in this model: {shown}{more}")))
+    }
+}

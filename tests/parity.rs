@@ -1,0 +1,105 @@
+//! Parity with mlx-lm: the golden models' logits, computed at once, in chunks, and token by token.
+//!
+//! `tests/golden/README.md` says how the vectors were made and what they notice.
+
+use std::path::{Path, PathBuf};
+
+use prefixd::engine::Engine;
+use prefixd::mlx::{Gate, GateError, KvSetting, LoadOptions, MlxEngine, Owner};
+use safetensors::SafeTensors;
+
+const CASES: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
+/// f32 against f32: only the order of sums differs. The promise is 2e-3; this notices more.
+const TOLERANCE: f32 = 1e-4;
+
+struct Golden {
+    dir: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    fn open(case: &str) -> Self {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case);
+        Self { bytes: std::fs::read(dir.join("golden.safetensors")).unwrap(), dir }
+    }
+
+    fn words(&self, name: &str) -> Vec<[u8; 4]> {
+        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
+        tensors.tensor(name).unwrap().data().chunks_exact(4).map(|word| word.try_into().unwrap()).collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.words(name).into_iter().map(u32::from_le_bytes).collect()
+    }
+
+    fn rows(&self, name: &str, width: usize) -> Vec<Vec<f32>> {
+        let flat: Vec<f32> = self.words(name).into_iter().map(f32::from_le_bytes).collect();
+        flat.chunks_exact(width).map(<[f32]>::to_vec).collect()
+    }
+}
+
+fn owner() -> Owner {
+    Gate::new(|_| Err(GateError::Closed)).enter().unwrap()
+}
+
+fn load(owner: &Owner, golden: &Golden, options: LoadOptions) -> MlxEngine {
+    MlxEngine::load(owner.mlx(), &golden.dir, options, &mut |_| ()).unwrap()
+}
+
+fn reference() -> LoadOptions {
+    LoadOptions { kv: KvSetting::REFERENCE, block_tokens: 16, ..LoadOptions::default() }
+}
+
+fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    let range = expected.iter().fold(0.0_f32, |range, x| range.max(x.abs()));
+    found.iter().zip(expected).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs())) / range
+}
+
+fn check(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len(), "{what}: rows");
+    let worst = found.iter().zip(expected).map(|(a, b)| distance(a, b)).fold(0.0, f32::max);
+    assert!(worst < TOLERANCE, "{what}: {worst:e}");
+    println!("{what}: {worst:e}");
+}
+
+#[test]
+fn logits_are_those_of_mlx_lm() {
+    let owner = owner();
+    for case in CASES {
+        let golden = Golden::open(case);
+        let mut engine = load(&owner, &golden, reference());
+        let width = engine.info().vocab;
+        let prompt = golden.ids("prompt");
+
+        let mut row = engine.start().unwrap();
+        let prefill = engine.score(&mut row, &prompt).unwrap();
+        check(&format!("{case}: prefill"), &prefill, &golden.rows("prefill_logits", width));
+
+        let tokens = golden.ids("decode_tokens");
+        let decoded: Vec<_> =
+            tokens.iter().map(|&token| engine.decode(&mut row, &[token]).unwrap().remove(0)).collect();
+        check(&format!("{case}: decode"), &decoded, &golden.rows("decode_logits", width));
+
+        let (mut row, mut at, mut chunked) = (engine.start().unwrap(), 0, Vec::new());
+        for chunk in golden.ids("chunks") {
+            let end = at + chunk as usize;
+            chunked.extend(engine.score(&mut row, &prompt[at..end]).unwrap());
+            at = end;
+        }
+        check(&format!("{case}: chunks"), &chunked, &golden.rows("chunked_logits", width));
+        assert_eq!(chunked, prefill, "{case}: our own chunks agree bit for bit");
+    }
+}
+
+#[test]
+fn packed_weights_give_the_same_logits() {
+    let owner = owner();
+    for case in ["llama-sharded-quantized", "gemma3-quantized"] {
+        let golden = Golden::open(case);
+        let mut engine = load(&owner, &golden, LoadOptions { dense_budget_bytes: 0, ..reference() });
+        let mut row = engine.start().unwrap();
+        let prefill = engine.score(&mut row, &golden.ids("prompt")).unwrap();
+        let expected = golden.rows("prefill_logits", engine.info().vocab);
+        check(&format!("{case}: packed"), &prefill, &expected);
+    }
+}

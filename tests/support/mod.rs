@@ -1,0 +1,82 @@
+//! A real server for tests: this package's binary on a free port, over a directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts the binary with `flags` and waits for its ready line.
+    pub fn start(cache_dir: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prefixd"));
+        command.args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"]);
+        command.arg(cache_dir).args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("prefixd is ready at ").map(|url| url.trim().to_owned()))
+            .expect("the server ended before it was ready");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+
+    /// SIGTERM, and its exit.
+    pub fn stop(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "the server did not end in order");
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// GET, parsed.
+    pub fn get(&self, path: &str) -> Value {
+        let body = ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap();
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// One chat request without streaming; the whole response.
+    pub fn chat(&self, body: &Value) -> Value {
+        let response = ureq::post(format!("{}/v1/chat/completions", self.url))
+            .header("content-type", "application/json")
+            .send(body.to_string())
+            .unwrap();
+        serde_json::from_str(&response.into_body().read_to_string().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A greedy request for `messages`.
+pub fn greedy(messages: &[Value], max_tokens: u32) -> Value {
+    json!({"messages": messages, "temperature": 0, "max_tokens": max_tokens})
+}
+
+/// The text of a response.
+pub fn text(response: &Value) -> &str {
+    response["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("no text in {response}"))
+}
+
+/// Prompt tokens that were not computed again.
+pub fn cached_tokens(response: &Value) -> u64 {
+    let details = &response["usage"]["prompt_tokens_details"];
+    details["cached_tokens"].as_u64().unwrap_or_else(|| panic!("no cached_tokens in {response}"))
+}
