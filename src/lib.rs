@@ -4,8 +4,11 @@
 //! an `engine` (on `mlx`), and its prefix is kept by the `prefixd-cache` crate.
 
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod mlx;
 pub mod prompt;
 pub mod scheduler;
+pub mod source;
