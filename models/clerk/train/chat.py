@@ -6,7 +6,7 @@ says and what the assistant must answer (`expect`), see tasks.py.
 from layouts import section
 from questions import (NOT_STATED, RECALL, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, update,
                        wrap)
-from words import DAYS, VOCAB, any_word, made_up, phrase, pick, sentence, split
+from words import DAYS, VOCAB, any_word, line, made_up, phrase, pick, sentence, split
 from values import COLORS, code, invented
 from world import World
 
@@ -196,6 +196,16 @@ def dialogue(w, n, held):
     return t.turns[:n]
 
 
+def echo(r):
+    """Texts to repeat: every piece of the vocabulary is copied somewhere, whatever the pools favor."""
+    turns = []
+    for _ in range(3 + int(r.random() * 12)):
+        text = line(r, 8) if r.random() < .3 else phrase(r, 7)
+        text = pick(r, (text, text, text.capitalize(), text.title(), text.upper())).strip()
+        turns.append(say(pick(r, ("Repeat: {}", "Say: {}", "Repeat after me: {}", "Echo: {}", "Please say {}", "Write: {}")).format(text), text))
+    return {"messages": [], "turns": turns}
+
+
 def small_talk(r):
     """A short chat without notes, so that nothing ever ends empty."""
     turns = []
@@ -218,6 +228,6 @@ def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts
     w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds)
     if not w.facts:
         return small_talk(r)
-    turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .1}[kind])
+    turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .06}[kind])
     return place(r, text, turns)
 

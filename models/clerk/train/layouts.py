@@ -118,7 +118,8 @@ def grid(w, held):
         return lines(w, held)
     names = [pick(r, a["names"]) if r.random() < .3 else a["names"][0] for a in attributes]
     rows = [(row[0][0], [f[2] for f in row]) for row in matrix]
-    return pick(r, split(GRIDS, held))(r, kind, names, rows)
+    form = free_grid if not held and r.random() < .45 else pick(r, split(GRIDS, held))
+    return form(r, kind, names, rows)
 
 
 def table(r, kind, names, rows):
@@ -202,6 +203,27 @@ def ini(r, kind, names, rows):
 def tagged(r, kind, names, rows):
     return "\n".join(f'<entry name="{b}">' + "".join(f"<{n.replace(' ', '-')}>{v}</{n.replace(' ', '-')}>" for n, v in zip(names, vs))
                      + "</entry>" for (b, _), vs in rows)
+
+
+CELLS = [",", "|", "/", ":", "~", "#", "!", "*", "--", "->", "=", "\t", " | ", " , ", " / ", " - ", "   ", " : ", " ; ", ";;", "||", " > ", "&", "\n"]
+
+
+def free_grid(r, kind, names, rows):
+    """Records in a layout that nobody wrote: columns between random marks, or fields in random brackets."""
+    if r.random() < .5:
+        head, cells = table(r, kind, names, rows)
+        sep, first, last = pick(r, CELLS[:-1]), "", ""
+        if r.random() < .3:
+            first, last = pick(r, (("[", "]"), ("(", ")"), ("", sep), ("- ", ""), ("<", ">"), ('"', '"'), ("# ", ""), ("", "."), (phrase(r, 2) + " ", "")))
+        return "\n".join(first + sep.join(c) + last for c in [head] + cells)
+    tag, mark = any_word(r), pick(r, CELLS)
+    field = pick(r, ("<{n}>{v}</{n}>", '{n}="{v}"', "{n}={v}", "<{n} value=\"{v}\"/>", "({n}: {v})", "[{n} {v}]", "{n} {v}", "{n}: {v}", "'{n}': '{v}'",
+                     "{v} ({n})", "{n}->{v}", "{v} as {n}", "{{{n}: {v}}}", ":{n} {v}", "{n} is {v}", "@{n} {v}", "{v}/{n}", "<{n}>{v}", "{n}('{v}')"))
+    dash = pick(r, (" ", " ", "-", "_")) if "<" in field or "=" in field else " "
+    outer = pick(r, ("<{t}><name>{b}</name>{f}</{t}>", "<{t} {f}>{b}</{t}>", "{b}{m}{f}", "{t} {b}: {f}", "{t}({b}, {f})", "{f}{m}{b}", "{b} [{f}]", "{b}\n{f}\n",
+                     "({t} {b} {f})", "{t}: {b}{m}{f}", "<{t}>{b}: {f}</{t}>", "{b} => {{ {f} }}", "** {b} **\n{f}", "{t} \"{b}\" {{\n{f}\n}}", "name: {b}{m}{f}"))
+    inner = pick(r, ("", " ", "\n", "\n  ")) if "<" in field else mark if mark in outer else pick(r, (", ", "; ", " ", "\n", "\n  ", " / "))
+    return "\n".join(outer.format(t=tag, m=mark, b=b, f=inner.join(field.format(n=n.replace(" ", dash), v=v) for n, v in zip(names, vs))) for (b, _), vs in rows)
 
 
 # Positions 5 and 11 are held out by `split`.

@@ -89,15 +89,15 @@ class Tool:
             if r.random() < .2:
                 self.noun = made_up(r) + pick(r, ("", "_code", "_list", "_data"))
         else:
-            if r.random() < .4:
-                self.verb = pick(r, ENGLISH)
-            if r.random() < .5:
+            if r.random() < .6:
+                self.verb = any_word(r)
+            if r.random() < .6:
                 self.noun = "_".join(any_word(r) for _ in range(1 + int(r.random() * 2)))
         self.does = f"{self.verb} the {self.noun}".replace("_", " ")
         self.name = written(f"{self.verb}_{self.noun}")
         self.params = {p: PARAMS[p] for p in r.sample(split(sorted(PARAMS), held), 1 + int(r.random() * 2.6))}
         if not held and r.random() < .5:
-            self.params = {"_".join(pick(r, ENGLISH) for _ in range(1 + int(r.random() * 1.6))): None if r.random() < .25 else pick(r, DRAWS)
+            self.params = {"_".join(any_word(r) for _ in range(1 + int(r.random() * 1.6))): None if r.random() < .25 else pick(r, DRAWS)
                            for _ in range(1 + int(r.random() * 2.8))}
         self.described = r.random() < .6
         self.text = pick(r, DESCRIBE).format(d=self.does, D=self.does.capitalize(), p=" and ".join(self.params).replace("_", " "))
