@@ -3,7 +3,9 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let Ok(lib) = std::env::var("DEP_MLX_LIB") else {
-        println!("cargo::error=DEP_MLX_LIB is not set: mlx-sys must be the one in native/mlx-sys ([patch.crates-io])");
+        println!(
+            "cargo::error=DEP_MLX_LIB is not set: mlx-sys must be the one in native/mlx-sys ([patch.crates-io])"
+        );
         return;
     };
     // For the bench that measures the BLAS beside the library.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use libloading::{Library, Symbol};
-use mlx_rs::{random, Array};
+use mlx_rs::{Array, random};
 
 const M: i32 = 256;
 const K: i32 = 1024;
@@ -18,8 +18,20 @@ const AT_LEAST: f64 = 20.0;
 
 type Failure = Box<dyn std::error::Error>;
 type Sgemm = unsafe extern "C" fn(
-    c_int, c_int, c_int, c_int, c_int, c_int, c_float, *const c_float, c_int, *const c_float, c_int, c_float,
-    *mut c_float, c_int,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+    c_float,
+    *const c_float,
+    c_int,
+    *const c_float,
+    c_int,
+    c_float,
+    *mut c_float,
+    c_int,
 );
 
 /// The BLAS beside the library this program was built with.
@@ -64,7 +76,24 @@ fn main() -> Result<(), Failure> {
     let mut result = vec![0.0_f32; left.len() / K as usize * N as usize];
     let mut by_reference = || {
         // SAFETY: the arrays and the result have these sizes, row after row.
-        unsafe { reference(101, 111, 111, M, N, K, 1.0, left.as_ptr(), K, right.as_ptr(), N, 0.0, result.as_mut_ptr(), N) };
+        unsafe {
+            reference(
+                101,
+                111,
+                111,
+                M,
+                N,
+                K,
+                1.0,
+                left.as_ptr(),
+                K,
+                right.as_ptr(),
+                N,
+                0.0,
+                result.as_mut_ptr(),
+                N,
+            )
+        };
         Ok(())
     };
 
@@ -73,7 +102,10 @@ fn main() -> Result<(), Failure> {
     let ratio = slow.as_secs_f64() / fast.as_secs_f64();
     let rate = |time: Duration| 2.0 * f64::from(M) * f64::from(K) * f64::from(N) / time.as_secs_f64() / 1e9;
     println!("{M} x {K} x {N} f32: wheel's BLAS {slow:.1?} ({:.1} GFLOP/s)", rate(slow));
-    println!("{M} x {K} x {N} f32: MLX matmul {fast:.1?} ({:.1} GFLOP/s), {ratio:.0} times as fast", rate(fast));
+    println!(
+        "{M} x {K} x {N} f32: MLX matmul {fast:.1?} ({:.1} GFLOP/s), {ratio:.0} times as fast",
+        rate(fast)
+    );
 
     let c = product()?;
     let worst = c.try_as_slice::<f32>()?.iter().zip(&result).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
@@ -81,11 +113,14 @@ fn main() -> Result<(), Failure> {
         return Err(format!("the two products differ by {worst}, expected at most 0.01").into());
     }
     if ratio < AT_LEAST {
-        return Err(format!("{ratio:.1} times as fast as the wheel's BLAS, expected at least {AT_LEAST}").into());
+        return Err(
+            format!("{ratio:.1} times as fast as the wheel's BLAS, expected at least {AT_LEAST}").into()
+        );
     }
 
     let mut criterion = Criterion::default().configure_from_args();
-    criterion.bench_function("mlx matmul 256x1024x1024 f32", |bench| bench.iter(|| product().map(black_box).ok()));
+    criterion
+        .bench_function("mlx matmul 256x1024x1024 f32", |bench| bench.iter(|| product().map(black_box).ok()));
     criterion.final_summary();
     Ok(())
 }

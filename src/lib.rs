@@ -3,8 +3,12 @@
 //! Modules in data-flow order: a request enters through `api`, becomes tokens in `prompt`, is scheduled, computed by
 //! an `engine` (on `mlx`), and its prefix is kept by the `prefixd-cache` crate.
 
+pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod mlx;
 pub mod prompt;
 pub mod scheduler;
+pub mod source;

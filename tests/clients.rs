@@ -39,15 +39,21 @@ fn the_openai_client_streams_a_chat_whose_turns_find_the_blocks_of_the_last() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let turns: Vec<Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let turns: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert!(turns.len() >= 3, "the conversation has {} turns", turns.len());
     let mut known = 0;
     for turn in &turns {
         assert_eq!(turn["text"], turn["expected"], "{turn}");
         assert_eq!(turn["finish_reason"], "stop", "{turn}");
         let number = |field: &str| turn[field].as_u64().unwrap();
-        assert!(number("cached_tokens") >= known, "{turn}: the turn before left {known} tokens in whole blocks");
+        assert!(
+            number("cached_tokens") >= known,
+            "{turn}: the turn before left {known} tokens in whole blocks"
+        );
         known = (number("prompt_tokens") + number("completion_tokens") - 1) / 256 * 256;
     }
     assert!(known > 3000);

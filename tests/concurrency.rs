@@ -38,7 +38,10 @@ fn bodies(demo: &Value, edition: usize, rows: usize) -> Vec<Value> {
     (0..rows)
         .map(|row| {
             let question = &turns[row % turns.len()]["user"];
-            greedy(&[json!({"role": "system", "content": system}), json!({"role": "user", "content": question})], 32)
+            greedy(
+                &[json!({"role": "system", "content": system}), json!({"role": "user", "content": question})],
+                32,
+            )
         })
         .collect()
 }
@@ -79,7 +82,10 @@ fn shared_prefixes_answer_together_as_they_do_alone() {
                     let context = format!("edition {edition}, {arrangement:?}, {temperature}");
                     assert!(!text(found).is_empty(), "{context}");
                     assert_eq!(text(found), text(expected), "{context}");
-                    assert_eq!(found["choices"][0]["finish_reason"], expected["choices"][0]["finish_reason"], "{context}");
+                    assert_eq!(
+                        found["choices"][0]["finish_reason"], expected["choices"][0]["finish_reason"],
+                        "{context}"
+                    );
                     if temperature == "warm" {
                         assert!(cached_tokens(found) >= 1024, "{context}: {}", found["usage"]);
                     }

@@ -43,7 +43,8 @@ fn a_killed_server_serves_what_it_had_written_and_answers_the_same() {
     let (messages, expected) = first_turn();
     let server = Server::start(dir.path(), &[]);
     assert_eq!(text(&server.chat(&greedy(&messages, 64))), expected);
-    let written = |server: &Server| server.get("/v1/cache/stats")["disk"]["writes"]["written_blocks"].as_u64().unwrap();
+    let written =
+        |server: &Server| server.get("/v1/cache/stats")["disk"]["writes"]["written_blocks"].as_u64().unwrap();
     while written(&server) == 0 {
         std::thread::yield_now();
     }

@@ -2,7 +2,7 @@
 
 use mlx_rs::error::Result;
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{random, Array};
+use mlx_rs::{Array, random};
 
 fn bits(array: &Array) -> Result<Vec<u32>> {
     let array = array.contiguous()?;
@@ -28,9 +28,17 @@ fn a_row_of_matmul_is_the_same_alone_in_a_batch_and_in_a_prompt() -> Result<()> 
             }
             for b in [2, 5, 40] {
                 let batch = x.try_index(..b)?.reshape(&[b, 1, k])?.matmul(&weights)?;
-                assert_eq!(bits(&batch)?, bits(&together.try_index(..b)?)?, "a batch of {b} rows of [{k}, {n}]");
+                assert_eq!(
+                    bits(&batch)?,
+                    bits(&together.try_index(..b)?)?,
+                    "a batch of {b} rows of [{k}, {n}]"
+                );
                 let prompt = x.try_index(..b)?.reshape(&[1, b, k])?.matmul(&weights)?;
-                assert_eq!(bits(&prompt)?, bits(&together.try_index(..b)?)?, "a prompt of {b} rows of [{k}, {n}]");
+                assert_eq!(
+                    bits(&prompt)?,
+                    bits(&together.try_index(..b)?)?,
+                    "a prompt of {b} rows of [{k}, {n}]"
+                );
             }
         }
     }

@@ -1,6 +1,10 @@
 //! What tests share: payloads that say which prefix they belong to, and a sequence that computes, inserts and reuses.
 
+use std::path::Path;
 use std::sync::mpsc;
+
+use proptest::test_runner::Config;
+use tempfile::TempDir;
 
 use crate::{
     Block, CacheOptions, Dtype, Fingerprint, Lease, Lookup, Part, Payload, PrefixCache, Restored, Tenant,
@@ -92,4 +96,16 @@ pub(crate) fn assert_sound(block: &Block, prompt: &[u32], used: usize, whole: bo
         expected.tensors.retain(|tensor| tensor.part == Part::Full);
     }
     assert_eq!(block.payload, expected);
+}
+
+/// Settings of a property test: `count` cases, or `PROPTEST_CASES`.
+pub(crate) fn cases(count: u32) -> Config {
+    let default = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { Config { cases: count, ..default } }
+}
+
+/// A directory whose syncs cost nothing, where there is one: what property tests check does not hang on the device.
+pub(crate) fn memory_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }

@@ -1,2 +1,159 @@
-//! Numbered, frozen, idempotent steps of the sled index.
+//! Numbered, frozen, idempotent steps of prefixd's block index.
+//!
+//! The index is a sled database derived from the block files: it can always be rebuilt, so a step may drop what it
+//! cannot carry over, but it must never invent a row. Opening an index runs every step after its version, in order.
+//!
+//! 1. A step that was released is never edited: a new layout is a new row type, a new step and a new fixture.
+//! 2. A step may be interrupted and run again: the version is written after its work, and flushed.
+//! 3. A version this build does not know is refused, never guessed at.
+//!
+//! Not here: what the rows mean to the cache, and the rebuild from block headers.
 #![forbid(unsafe_code)]
+
+pub mod v1;
+
+/// The version this build writes.
+pub const VERSION: u32 = 1;
+
+/// Row type of [`VERSION`].
+pub use v1::Row;
+
+/// Name of the sled tree that holds the rows: block key -> row.
+pub const BLOCKS_TREE: &str = "blocks";
+const META_TREE: &str = "meta";
+const VERSION_KEY: &str = "version";
+
+/// Why an index could not be brought to [`VERSION`].
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// Written by a newer build.
+    #[error("index version {found} found, this build knows versions up to {known}")]
+    Newer {
+        /// The version in the index.
+        found: u32,
+        /// The newest one known here.
+        known: u32,
+    },
+    /// The version cannot be read.
+    #[error("index version is {found} bytes long, expected 4")]
+    Version {
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// The database failed.
+    #[error("index database: {0}")]
+    Database(#[from] sled::Error),
+}
+
+/// One step: brings a database of the version before it to its own.
+struct Step {
+    version: u32,
+    run: fn(&sled::Db) -> Result<(), MigrationError>,
+}
+
+/// Every step, in order of version.
+const STEPS: &[Step] = &[Step { version: 1, run: v1::migrate }];
+
+/// Brings the index to [`VERSION`] and says which version it found; 0 is a new or unversioned database.
+///
+/// # Errors
+/// A newer or unreadable version; a database that fails.
+pub fn migrate(db: &sled::Db) -> Result<u32, MigrationError> {
+    let found = version(db)?;
+    if found > VERSION {
+        return Err(MigrationError::Newer { found, known: VERSION });
+    }
+    for step in STEPS.iter().filter(|step| step.version > found) {
+        (step.run)(db)?;
+        db.flush()?;
+        db.open_tree(META_TREE)?.insert(VERSION_KEY, &step.version.to_le_bytes())?;
+        db.flush()?;
+    }
+    Ok(found)
+}
+
+fn version(db: &sled::Db) -> Result<u32, MigrationError> {
+    match db.open_tree(META_TREE)?.get(VERSION_KEY)? {
+        None => Ok(0),
+        Some(bytes) => <[u8; 4]>::try_from(&*bytes)
+            .map(u32::from_le_bytes)
+            .map_err(|_| MigrationError::Version { found: bytes.len() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> sled::Db {
+        sled::Config::new().temporary(true).open().unwrap()
+    }
+
+    /// Fills a database from a fixture: lines of `tree key value`, key and value in hexadecimal, `-` for none.
+    fn load(text: &str) -> sled::Db {
+        let db = database();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [tree, key, value] = words[..] else { panic!("fixture line {line:?}") };
+            db.open_tree(tree).unwrap().insert(unhex(key), unhex(value)).unwrap();
+        }
+        db
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        assert_eq!(text.len() % 2, 0);
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_empty_database_gets_the_current_version() {
+        let db = database();
+        assert_eq!(migrate(&db).unwrap(), 0);
+        assert_eq!(migrate(&db).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn what_an_unversioned_database_holds_is_dropped() {
+        let db = load("blocks 0102 03\nother 01 02");
+        migrate(&db).unwrap();
+        assert_eq!(db.open_tree(BLOCKS_TREE).unwrap().len(), 0);
+        assert!(!db.tree_names().iter().any(|name| name == b"other"));
+    }
+
+    #[test]
+    fn a_version_1_index_keeps_its_rows() {
+        let db = load(include_str!("../fixtures/v1.txt"));
+        assert_eq!(migrate(&db).unwrap(), 1);
+        let rows: Vec<_> = db.open_tree(BLOCKS_TREE).unwrap().iter().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 2);
+        let first = Row::decode(&rows[0].1).unwrap();
+        assert_eq!(rows[0].0.as_ref(), &[0xa1; 32]);
+        assert_eq!((first.parent, first.start, &first.tokens[..]), (None, 0, &[1, 2, 70_000][..]));
+        let second = Row::decode(&rows[1].1).unwrap();
+        assert_eq!((second.parent, second.start), (Some([0xa1; 32]), 3));
+        assert_eq!((second.fingerprint, second.tenant), ([0xf0; 32], [0xee; 32]));
+        assert_eq!((second.file_bytes, second.allocated_bytes, second.full_bytes), (5_000, 8_192, 4_000));
+        assert_eq!((second.last_use_us, second.hits, second.tokens), (1_700_000_000_000_001, 9, vec![4]));
+        assert!((second.reuse - 2.5).abs() < f32::EPSILON);
+    }
+
+    #[test]
+    fn a_newer_index_is_refused_and_left_alone() {
+        let db = load("meta 76657273696f6e 63000000\nblocks 01 02");
+        let error = migrate(&db).unwrap_err();
+        assert_eq!(error.to_string(), "index version 99 found, this build knows versions up to 1");
+        assert_eq!(db.open_tree(BLOCKS_TREE).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_version_of_the_wrong_length_is_refused() {
+        let db = load("meta 76657273696f6e 6300");
+        assert!(matches!(migrate(&db), Err(MigrationError::Version { found: 2 })));
+    }
+
+    #[test]
+    fn steps_are_numbered_without_gaps_up_to_the_current_version() {
+        let versions: Vec<u32> = STEPS.iter().map(|step| step.version).collect();
+        assert_eq!(versions, (1..=VERSION).collect::<Vec<_>>());
+    }
+}

@@ -81,7 +81,7 @@ fn print_json(question: &str, rows: &[(&str, &Answer)]) {
 fn print_table(question: &str, rows: &[(&str, &Answer)]) {
     let cold = rows.first().map_or(0.0, |(_, answer)| answer.ttft.as_secs_f64());
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["run", "prompt tokens", "cached tokens", "TTFT", "against cold", "answer"]);
     for (name, answer) in rows {
         let ttft = answer.ttft.as_secs_f64();

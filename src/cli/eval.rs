@@ -183,7 +183,7 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["KV", "phase", "task", "up to tokens", "turns", "right", "ended", "changed", "cached", "mean TTFT"]);
     for ((kv, phase, task, bucket), score) in scores {
         let share = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole.max(1.0));

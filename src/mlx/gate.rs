@@ -28,6 +28,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::engine::EngineInfo;
+
 /// Proof that the holder runs on the gate's thread. Every function that builds or evaluates an array takes it.
 #[derive(Debug)]
 pub struct Mlx {
@@ -51,7 +53,7 @@ pub trait Host: Send + 'static {}
 macro_rules! host {
     ($($kind:ty),*) => { $(impl Host for $kind {})* };
 }
-host!((), bool, u8, u16, u32, u64, usize, i32, i64, f32, f64, String, prefixd_cache::Payload);
+host!((), bool, u8, u16, u32, u64, usize, i32, i64, f32, f64, String, prefixd_cache::Payload, EngineInfo);
 impl<T: Host> Host for Vec<T> {}
 impl<T: Host> Host for Option<T> {}
 impl<T: Host, E: std::error::Error + Send + 'static> Host for Result<T, E> {}

@@ -44,7 +44,8 @@ impl Server {
 
     /// GET, parsed.
     pub fn get(&self, path: &str) -> Value {
-        let body = ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap();
+        let body =
+            ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap();
         serde_json::from_str(&body).unwrap()
     }
 

@@ -1,8 +1,10 @@
 //! Keeping the tiers within their budgets.
 
 use crate::cache::PrefixCache;
+use crate::disk::Command;
 use crate::ghosts::Left;
 use crate::key::BlockKey;
+use crate::tree::DiskCopy;
 
 impl PrefixCache {
     /// Drops copies from RAM until the budget holds or nothing more may go.
@@ -10,21 +12,86 @@ impl PrefixCache {
         while self.tree.resident_stats().bytes > self.options.resident_bytes {
             let Some(key) = self.tree.coldest_resident() else { return };
             self.tree.set_resident(&key, None);
-            self.forget_if_bare(&key, Left::Evicted);
+            self.forget_if_bare(&key);
         }
+    }
+
+    /// Drops copies from disk until the budget holds, and what the free-space floor asks for, or nothing more may go.
+    pub(super) fn evict_disk(&mut self) {
+        let short_bytes = self.disk.as_mut().map_or(0, |disk| std::mem::take(&mut disk.short_bytes));
+        self.free_disk(0, short_bytes);
+    }
+
+    /// Makes room for `bytes` more within the disk budget. False when there is none to be had; then nothing has left.
+    pub(super) fn make_disk_room(&mut self, bytes: u64) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let fixed = disk.other_bytes + disk.index_bytes + disk.writes.queued_bytes;
+        if fixed + bytes > disk.options.budget_bytes {
+            return false;
+        }
+        self.free_disk(bytes, 0)
+    }
+
+    /// Removes the coldest blocks until `bytes` more fit the budget and at least `at_least` bytes are freed.
+    fn free_disk(&mut self, bytes: u64, at_least: u64) -> bool {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        let enough = loop {
+            let Some(disk) = &self.disk else { return false };
+            let used = disk.used_bytes(self.tree.disk_stats().bytes);
+            if used + bytes <= disk.options.budget_bytes && freed >= at_least {
+                break true;
+            }
+            let stray = disk.strays.coldest();
+            let block = self.tree.coldest_disk();
+            let stray_first = match (stray, block) {
+                (None, None) => break false,
+                (Some((_, stray)), Some((_, block))) => stray <= block,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+            };
+            let before = used;
+            let Some((key, _)) = (if stray_first { stray } else { block }) else { break false };
+            if stray_first {
+                self.disk.as_mut().and_then(|disk| disk.strays.remove(&key));
+            } else {
+                self.tree.set_disk(&key, DiskCopy::None);
+                self.forget_if_bare(&key);
+            }
+            removed.push(key);
+            let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.tree.disk_stats().bytes));
+            freed += before - after;
+        };
+        if let Some(disk) = &self.disk
+            && !removed.is_empty()
+        {
+            disk.send(Command::Remove(removed));
+        }
+        enough
     }
 
     /// Removes all copies of a leaf that nothing needs any more.
     pub(super) fn discard(&mut self, key: &BlockKey) {
+        let Some(node) = self.tree.get(key) else { return };
+        let on_disk = node.disk != DiskCopy::None;
         self.tree.set_resident(key, None);
+        self.tree.set_disk(key, DiskCopy::None);
         self.tree.prune(key);
+        if let Some(disk) = &mut self.disk {
+            disk.unwritten.remove(key);
+            if on_disk {
+                disk.send(Command::Remove(vec![*key]));
+            }
+        }
     }
 
-    /// Remembers why a node without copies left, and takes it out of the tree if nothing stands on it.
-    fn forget_if_bare(&mut self, key: &BlockKey, why: Left) {
+    /// Counts and remembers a node that lost its last copy to make room, and takes it out if nothing stands on it.
+    fn forget_if_bare(&mut self, key: &BlockKey) {
         if self.tree.get(key).is_some_and(|node| node.tier().is_none()) {
             self.counters.evicted_blocks += 1;
-            self.ghosts.remember(*key, why);
+            self.ghosts.remember(*key, Left::Evicted);
+            if let Some(disk) = &mut self.disk {
+                disk.unwritten.remove(key);
+            }
             self.tree.prune(key);
         }
     }

@@ -19,8 +19,8 @@ impl PrefixCache {
         let Some(key) = self.tree.covering(lease.end().as_ref(), &lease.tenant(), tokens) else {
             return false;
         };
-        let now_us = self.clock.tick();
-        self.tree.touch(&key, now_us);
+        self.used(&key);
+        self.persist(&key);
         if tokens.len() == self.options.block_tokens {
             self.extend(lease, key);
         }
@@ -46,10 +46,14 @@ impl PrefixCache {
             return block;
         }
         if let Some(known) = self.tree.get(&key).and_then(|node| node.resident.clone()) {
-            self.used(lease, key, whole);
+            self.used(&key);
+            self.persist(&key);
+            if whole {
+                self.extend(lease, key);
+            }
             return known;
         }
-        self.tree.add(
+        let added = self.tree.add(
             key,
             NodeFacts {
                 parent,
@@ -61,19 +65,26 @@ impl PrefixCache {
             },
         );
         self.tree.set_resident(&key, Some(Arc::clone(&block)));
+        self.used(&key);
+        if whole {
+            self.extend(lease, key);
+        }
         for shorter in self.tree.superseded(parent.as_ref(), &tenant, tokens) {
             self.discard(&shorter);
         }
-        self.used(lease, key, whole);
+        if added && whole {
+            self.reunite(key);
+        }
+        self.take_reports();
+        self.persist(&key);
         self.evict_resident();
         block
     }
 
-    fn used(&mut self, lease: &mut Lease, key: BlockKey, whole: bool) {
+    /// One more use of a block, now.
+    pub(super) fn used(&mut self, key: &BlockKey) {
         let now_us = self.clock.tick();
-        self.tree.touch(&key, now_us);
-        if whole {
-            self.extend(lease, key);
-        }
+        self.tree.touch(key, now_us);
+        self.note_use(key);
     }
 }

@@ -37,6 +37,7 @@ impl PrefixCache {
         let now_us = self.clock.tick();
         for hit in &hits {
             self.tree.touch(&hit.key, now_us);
+            self.note_use(&hit.key);
         }
         self.count(asked.len(), &hits, miss);
         Lookup { tokens, hits, miss }
@@ -63,6 +64,7 @@ impl PrefixCache {
             Some(Left::Quarantined) => Miss::Quarantined { at },
             Some(Left::Evicted) => Miss::Evicted { at },
             None if closest.hollow.is_some() => Miss::Evicted { at },
+            None if parent.is_none() && self.is_foreign(tenant, wanted) => Miss::OtherFingerprint { at },
             None if used_up || at == 0 => Miss::Absent,
             None if self.tree.has_children(parent, tenant) => Miss::Diverged { at },
             None => Miss::Absent,
@@ -75,6 +77,10 @@ impl PrefixCache {
             return None;
         }
         self.ghosts.why(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
+    }
+
+    fn is_foreign(&self, tenant: &Tenant, wanted: &[u32]) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.strays.has_foreign(tenant, wanted))
     }
 
     fn count(&mut self, asked: usize, hits: &[Hit], miss: Miss) {

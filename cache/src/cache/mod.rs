@@ -10,28 +10,36 @@
 //! Owned by one thread (the scheduler's); `Send`, not shared.
 
 mod evict;
+mod flush;
 mod insert;
 mod lease;
 mod lookup;
+#[cfg(test)]
+mod model_tests;
+mod persist;
 mod restore;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use lease::Lease;
 
+use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
 use crate::options::CacheOptions;
 use crate::policy::{EvictionPolicy, Lru};
-use crate::stats::{CacheStats, FlushOutcome, MissStats, TierStats};
-use crate::tree::PrefixTree;
+use crate::stats::{CacheStats, DiskStats, MissStats, TierStats};
+use crate::tree::{DiskCopy, PrefixTree};
+use persist::Sending;
 
 /// Prefix blocks of one model in RAM and on disk. See the crate's documentation and `README.md`.
 pub struct PrefixCache {
     options: CacheOptions,
     tree: PrefixTree,
+    disk: Option<DiskTier>,
     ghosts: Ghosts,
     clock: Clock,
     counters: Counters,
@@ -66,28 +74,49 @@ impl PrefixCache {
         options: CacheOptions,
         policy: Box<dyn EvictionPolicy>,
     ) -> Result<Self, CacheError> {
+        Self::open_on(options, policy, Arc::new(OsFileSystem))
+    }
+
+    pub(crate) fn open_on(
+        options: CacheOptions,
+        policy: Box<dyn EvictionPolicy>,
+        files: Arc<dyn FileSystem>,
+    ) -> Result<Self, CacheError> {
         if options.block_tokens == 0 {
             return Err(CacheError::Setting { name: "block_tokens", found: 0, expected: "at least 1" });
         }
-        Ok(Self {
+        let (disk, rows) = match options.disk.clone() {
+            Some(disk) => {
+                DiskTier::open(disk, options.fingerprint, files).map(|(tier, rows)| (Some(tier), rows))?
+            }
+            None => (None, Vec::new()),
+        };
+        let mut cache = Self {
             options,
             tree: PrefixTree::new(policy),
+            disk,
             ghosts: Ghosts::default(),
             clock: Clock::default(),
             counters: Counters::default(),
-        })
+        };
+        cache.take_rows(rows);
+        cache.evict_disk();
+        Ok(cache)
     }
 
     /// Takes the service's answers and evicts what is over budget. Cheap; call it between steps.
     pub fn poll(&mut self) {
+        self.take_reports();
         self.evict_resident();
+        self.evict_disk();
+        self.send_uses(Sending::WhenDue);
     }
 
     /// Sizes and counters.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             resident: TierStats { budget_bytes: self.options.resident_bytes, ..self.tree.resident_stats() },
-            disk: None,
+            disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
             pinned_blocks: self.tree.pinned(),
             lookups: self.counters.lookups,
             resident_hit_tokens: self.counters.resident_hit_tokens,
@@ -98,23 +127,46 @@ impl PrefixCache {
         }
     }
 
-    /// Waits until everything that should be on disk is durable, at most until `deadline`.
-    pub fn flush(&mut self, _deadline: Instant) -> FlushOutcome {
-        self.poll();
-        FlushOutcome::NoDisk
+    fn disk_stats(&self, disk: &DiskTier) -> DiskStats {
+        DiskStats {
+            tier: TierStats { budget_bytes: disk.options.budget_bytes, ..self.tree.disk_stats() },
+            stray_blocks: disk.strays.len() as u64,
+            stray_bytes: disk.strays.bytes(),
+            other_bytes: disk.other_bytes + disk.index_bytes,
+            quarantined: disk.quarantined,
+            writes: disk.writes,
+            read_failures: disk.read_failures,
+            read_bytes: disk.read_bytes,
+            degraded: disk.degraded.clone(),
+        }
     }
 
-    /// Forgets everything, in all tiers. Leases stay valid: what follows their chain is found again once the chain
-    /// itself has been computed and inserted again.
+    /// Forgets everything, in all tiers, the blocks of other fingerprints and the quarantine included. Leases stay
+    /// valid: what follows their chain is found again once the chain itself has been computed and inserted again.
     pub fn clear(&mut self) {
+        self.take_reports();
         let keys: Vec<_> = self.tree.keys().copied().collect();
         for key in &keys {
             self.tree.set_resident(key, None);
+            self.tree.set_disk(key, DiskCopy::None);
         }
         for key in &keys {
             self.tree.prune(key);
         }
         self.ghosts.clear();
+        if let Some(disk) = &mut self.disk {
+            disk.strays = crate::disk::Strays::default();
+            disk.touched.clear();
+            disk.unwritten.clear();
+            disk.send(Command::Clear);
+        }
+    }
+}
+
+impl Drop for PrefixCache {
+    /// Sends the last recency on its way; the disk tier then finishes what is queued. Waits for the disk.
+    fn drop(&mut self) {
+        self.send_uses(Sending::Now);
     }
 }
 
@@ -129,5 +181,10 @@ impl Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         self.last_us = wall.max(self.last_us + 1);
         self.last_us
+    }
+
+    /// Later ticks come after `time_us`, which an earlier process saw.
+    fn at_least(&mut self, time_us: u64) {
+        self.last_us = self.last_us.max(time_us);
     }
 }

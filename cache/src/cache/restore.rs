@@ -1,49 +1,78 @@
 //! Bringing the blocks of a lookup into RAM.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::PrefixCache;
+use crate::disk::{Expected, Item, Source, restore_inline};
 use crate::error::ReadError;
-use crate::lookup::{Lookup, Tier};
-use crate::restored::{Restored, RestoredBlock};
+use crate::ghosts::Left;
+use crate::lookup::{Hit, Lookup, Tier};
+use crate::restored::Restored;
+use crate::tree::DiskCopy;
 
 impl PrefixCache {
     /// Brings the blocks of `lookup` into RAM and hands them to `done`, once: inline when all are resident, else from a
-    /// reader thread. Of blocks that end at or before `window_from` only the full part is read.
+    /// reader thread. Never blocks. Of blocks that end at or before `window_from` only the full part is read.
     pub fn restore(&mut self, lookup: &Lookup, window_from: usize, done: Box<dyn FnOnce(Restored) + Send>) {
-        let (begun, _) = (Instant::now(), window_from);
-        let mut restored = Restored {
-            blocks: Vec::with_capacity(lookup.hits.len()),
-            tokens: 0,
-            failure: None,
-            read_bytes: 0,
-            elapsed: begun.elapsed(),
-            failures: Vec::new(),
-        };
-        for hit in &lookup.hits {
-            let Some(block) = self.tree.get(&hit.key).and_then(|node| node.resident.clone()) else {
-                restored.failure = Some((hit.key, ReadError::Gone));
-                break;
-            };
-            restored.tokens = hit.start + hit.used_tokens;
-            restored.blocks.push(RestoredBlock {
-                start: hit.start,
-                used_tokens: hit.used_tokens,
-                tier: Tier::Resident,
-                has_window: true,
-                block,
-            });
+        let begun = Instant::now();
+        let items: Vec<Item> =
+            lookup.hits.iter().map(|hit| Item { hit: *hit, source: self.source(hit, window_from) }).collect();
+        match &self.disk {
+            Some(disk) if items.iter().any(|item| matches!(item.source, Source::Disk { .. })) => {
+                disk.restore(items, begun, done);
+            }
+            _ => restore_inline(items, begun, done),
         }
-        restored.elapsed = begun.elapsed();
-        done(restored);
     }
 
-    /// Takes in what a restore brought: whole blocks from disk become resident, copies that could not be used are
-    /// forgotten.
+    fn source(&self, hit: &Hit, window_from: usize) -> Source {
+        let Some(node) = self.tree.get(&hit.key) else { return Source::Nowhere };
+        match (&node.resident, node.disk) {
+            (Some(block), _) => Source::Resident(Arc::clone(block)),
+            (None, DiskCopy::Stored { copy, .. }) => Source::Disk {
+                expected: Box::new(Expected {
+                    key: hit.key,
+                    fingerprint: self.options.fingerprint,
+                    tenant: node.tenant,
+                    parent: node.parent,
+                    start: node.start,
+                    tokens: Arc::clone(&node.tokens),
+                }),
+                copy,
+                with_window: node.start + node.tokens.len() > window_from,
+            },
+            (None, DiskCopy::None | DiskCopy::Queued { .. }) => Source::Nowhere,
+        }
+    }
+
+    /// Takes in what a restore brought: complete blocks from disk become resident, copies that could not be used are
+    /// forgotten. Call it on receipt, whether or not the sequence still lives.
     pub fn absorb(&mut self, restored: &Restored) {
-        let now_us = self.clock.tick();
-        for brought in &restored.blocks {
-            self.tree.touch(&brought.block.key, now_us);
+        self.take_reports();
+        for brought in restored.blocks.iter().filter(|brought| brought.tier == Tier::Disk) {
+            let key = brought.block.key;
+            let wanted = self.tree.get(&key).is_some_and(|node| node.resident.is_none());
+            if wanted && brought.has_window {
+                self.tree.set_resident(&key, Some(Arc::clone(&brought.block)));
+            }
+        }
+        for failed in &restored.failures {
+            match failed.error {
+                ReadError::Gone => self.lose_copy(&failed.key, failed.copy, Left::Evicted),
+                ReadError::Io(_) => self.set_aside(&failed.key, failed.copy),
+                _ => self.lose_copy(&failed.key, failed.copy, Left::Quarantined),
+            }
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.read_bytes += restored.read_bytes;
+            for failed in &restored.failures {
+                *match failed.error {
+                    ReadError::Gone => &mut disk.read_failures.gone,
+                    ReadError::Io(_) => &mut disk.read_failures.io,
+                    _ => &mut disk.read_failures.damaged,
+                } += 1;
+            }
         }
         self.evict_resident();
     }

@@ -60,11 +60,6 @@ impl PrefixTree {
         node.resident.is_none()
     }
 
-    /// The child of `parent` that holds exactly `tokens`, hollow or not.
-    pub fn exact(&self, parent: Option<&BlockKey>, tenant: &Tenant, tokens: &[u32]) -> Option<BlockKey> {
-        self.siblings(parent, tenant)?.get(tokens).copied()
-    }
-
     /// A usable child of `parent` whose tokens start with `tokens`.
     pub fn covering(&self, parent: Option<&BlockKey>, tenant: &Tenant, tokens: &[u32]) -> Option<BlockKey> {
         self.siblings(parent, tenant)?

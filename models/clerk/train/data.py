@@ -4,7 +4,7 @@ import random
 import torch
 
 from bpe import Codec
-from chat import conversation, small_talk
+from chat import conversation, echo, small_talk
 from tools import agent, tool_task
 
 ROW = 65536
@@ -19,10 +19,10 @@ def draw(r, budget):
     """One conversation of at most about `budget` tokens."""
     k = r.random()
     if k < .05 or budget < 200:
-        return small_talk(r)
-    if k < .17:
+        return small_talk(r) if r.random() < .5 else echo(r)
+    if k < .19:
         return tool_task(r, min(budget, 4000), roughly, False)
-    if k < .27 and budget > 700:
+    if k < .29 and budget > 700:
         return agent(r, budget, roughly, False)
     share = r.uniform(.15, .7)
     n = max(3, int(budget * share / 40))

@@ -9,7 +9,7 @@ import random
 import time
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import score
 from bpe import Codec
@@ -18,7 +18,7 @@ from model import Model, masks_of, positions_of
 from muon import Muon
 
 # (share of time at which it starts, longest conversation in tokens)
-LENGTHS = [(0, 1024), (.16, 2048), (.36, 4096), (.58, 8192), (.8, 16384)]
+LENGTHS = [(0, 1024), (.15, 2048), (.33, 4096), (.55, 8192), (.8, 16384)]
 ADAM_RATE, WARM_STEPS = 2e-3, 150
 SEED = 11
 
@@ -51,6 +51,7 @@ def main():
     p.add_argument("--minutes", type=float, default=24)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--init", type=pathlib.Path, help="start from DIR/weights-*.safetensors of an earlier run")
     p.add_argument("--row", type=int, default=ROW)
     p.add_argument("--workers", type=int, default=14)
     p.add_argument("--checkpoint-minutes", type=float, default=3)
@@ -68,6 +69,9 @@ def main():
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
     model = Model().to(device)
+    if a.init:
+        for f in sorted(a.init.glob("weights-*.safetensors")):
+            model.load_state_dict(load_file(f), strict=False)
     muon, adam = optimizers(model)
     step, spent = 0, 0.
     if a.resume:

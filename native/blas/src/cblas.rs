@@ -51,11 +51,17 @@ pub unsafe extern "C" fn cblas_sgemm(
     let leading = |name, leading: c_int, transposed: bool, (rows, columns)| {
         let least = if transposed == row_major { rows } else { columns };
         let found = usize::try_from(leading).ok().filter(|&leading| leading >= usize::max(least, 1));
-        found.unwrap_or_else(|| refuse(name, leading, "a leading dimension of at least 1 and of the matrix's own"))
+        found.unwrap_or_else(|| {
+            refuse(name, leading, "a leading dimension of at least 1 and of the matrix's own")
+        })
     };
     let operand = |data, leading, transposed: bool| {
         let stored = Operand { data, row_stride: leading, column_stride: 1 };
-        if transposed == row_major { stored.transposed() } else { stored }
+        if transposed == row_major {
+            stored.transposed()
+        } else {
+            stored
+        }
     };
     let lda = leading("lda", lda, a_transposed, (m, k));
     let ldb = leading("ldb", ldb, b_transposed, (k, n));

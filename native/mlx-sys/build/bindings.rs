@@ -44,7 +44,9 @@ fn provide_libclang(platform: &Platform) -> Result<(), String> {
     })?;
     let data = format!("{}-{}.data", platform.libclang.name, platform.libclang.version);
     env::set_var("LIBCLANG_PATH", wheel.join(data).join("platlib/clang/native"));
-    clang_sys::load().map_err(|why| format!("libclang: the system has none ({missing}) and the wheel's does not load: {why}"))
+    clang_sys::load().map_err(|why| {
+        format!("libclang: the system has none ({missing}) and the wheel's does not load: {why}")
+    })
 }
 
 /// The directory of the C compiler's own headers.

@@ -20,13 +20,21 @@ pub fn source() -> Result<PathBuf, String> {
         .map_err(|why| format!("cargo metadata did not start: {why}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("mlx-c's source comes from the mlx-sys crate, which cargo could not fetch: {}", said.trim()));
+        return Err(format!(
+            "mlx-c's source comes from the mlx-sys crate, which cargo could not fetch: {}",
+            said.trim()
+        ));
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|why| format!("cargo metadata: {why}"))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(|why| format!("cargo metadata: {why}"))?;
     let packages = metadata["packages"].as_array().into_iter().flatten();
-    let found = packages.filter(|package| package["name"] == "mlx-sys").find_map(|package| package["manifest_path"].as_str());
+    let found = packages
+        .filter(|package| package["name"] == "mlx-sys")
+        .find_map(|package| package["manifest_path"].as_str());
     let source = found.map(|path| Path::new(path).with_file_name("src").join("mlx-c"));
-    source.filter(|dir| dir.is_dir()).ok_or_else(|| format!("cargo metadata of {} names no mlx-sys", manifest.display()))
+    source
+        .filter(|dir| dir.is_dir())
+        .ok_or_else(|| format!("cargo metadata of {} names no mlx-sys", manifest.display()))
 }
 
 /// Compiles and links every file of mlx-c, optimized in every profile.
@@ -61,7 +69,8 @@ pub fn files_ending(source: &Path, extension: &str) -> Result<Vec<PathBuf>, Stri
     let dir = source.join("mlx/c");
     let entries = fs::read_dir(&dir).map_err(|why| format!("{}: {why}", dir.display()))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(|why| format!("{}: {why}", dir.display()))?;
+    let mut paths: Vec<PathBuf> =
+        paths.collect::<Result<_, _>>().map_err(|why| format!("{}: {why}", dir.display()))?;
     paths.retain(|path| path.extension().is_some_and(|found| found == extension));
     paths.sort();
     Ok(paths)

@@ -1,0 +1,174 @@
+//! The sled index: what is on disk, without opening the files. Derived; the files are the truth.
+//!
+//! 1. A row is written after its file is durable, and removed before it.
+//! 2. sled's own failures, panics included, are errors here: a damaged index is set aside and rebuilt.
+//!
+//! Only the eviction service and `open` use it.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use prefixd_migrations::{BLOCKS_TREE, MigrationError, Row, migrate};
+
+use crate::disk::directory::io_error;
+use crate::error::CacheError;
+use crate::key::BlockKey;
+
+/// Rows are read once, at start; sled's page cache only serves writes.
+const PAGE_CACHE_BYTES: u64 = 16 << 20;
+
+pub(crate) struct Index {
+    db: sled::Db,
+    blocks: sled::Tree,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Put(BlockKey, Vec<u8>),
+    Remove(BlockKey),
+}
+
+impl Index {
+    /// Opens and migrates the index, or replaces one that is damaged by an empty one.
+    pub fn open(path: &Path) -> Result<Self, CacheError> {
+        match Self::try_open(path) {
+            Ok(index) => Ok(index),
+            Err(Failure::Refused(reason)) => Err(CacheError::Index { path: path.to_owned(), reason }),
+            Err(Failure::Damaged(_)) => {
+                discard(path)?;
+                Self::try_open(path).map_err(|failure| {
+                    let (Failure::Refused(reason) | Failure::Damaged(reason)) = failure;
+                    CacheError::Index { path: path.to_owned(), reason }
+                })
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self, Failure> {
+        if let Ok(metadata) = fs::symlink_metadata(path)
+            && !metadata.is_dir()
+        {
+            return Err(Failure::Refused("not a directory".into()));
+        }
+        guarded(|| {
+            let db = sled::Config::new()
+                .path(path)
+                .cache_capacity(PAGE_CACHE_BYTES)
+                .mode(sled::Mode::LowSpace)
+                // The service flushes when it has something to say.
+                .flush_every_ms(None)
+                .open()?;
+            migrate(&db)?;
+            let blocks = db.open_tree(BLOCKS_TREE)?;
+            Ok(Self { db, blocks })
+        })
+    }
+
+    /// All rows that can be read, and how many could not.
+    pub fn rows(&self) -> Result<(Vec<(BlockKey, Row)>, usize), String> {
+        guarded(|| {
+            let (mut rows, mut bad) = (Vec::new(), 0);
+            for entry in &self.blocks {
+                let (key, value) = entry?;
+                let key = <[u8; 32]>::try_from(&*key).ok().map(BlockKey::from_bytes);
+                match (key, Row::decode(&value)) {
+                    (Some(key), Some(row)) => rows.push((key, row)),
+                    _ => bad += 1,
+                }
+            }
+            Ok((rows, bad))
+        })
+        .map_err(Failure::reason)
+    }
+
+    /// Writes changes and makes them durable.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), String> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            for change in changes {
+                match change {
+                    Change::Put(key, row) => batch.insert(key.as_bytes(), row.as_slice()),
+                    Change::Remove(key) => batch.remove(key.as_bytes()),
+                }
+            }
+            self.blocks.apply_batch(batch)?;
+            self.db.flush()?;
+            Ok(())
+        })
+        .map_err(Failure::reason)
+    }
+
+    /// The row of a block, if it has one.
+    pub fn row(&self, key: &BlockKey) -> Option<Row> {
+        guarded(|| Ok(self.blocks.get(key.as_bytes())?)).ok().flatten().and_then(|bytes| Row::decode(&bytes))
+    }
+
+    /// Removes all rows.
+    pub fn clear(&self) -> Result<(), String> {
+        guarded(|| {
+            self.blocks.clear()?;
+            self.db.flush()?;
+            Ok(())
+        })
+        .map_err(Failure::reason)
+    }
+}
+
+enum Failure {
+    /// Sound, and not for this build.
+    Refused(String),
+    Damaged(String),
+}
+
+impl Failure {
+    fn reason(self) -> String {
+        let (Self::Refused(reason) | Self::Damaged(reason)) = self;
+        reason
+    }
+}
+
+impl From<sled::Error> for Failure {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Self::Refused(error.to_string())
+            }
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<MigrationError> for Failure {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::Newer { .. } => Self::Refused(error.to_string()),
+            MigrationError::Database(error) => error.into(),
+            MigrationError::Version { .. } => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// sled panics on some damaged files; to its user that is one more way to be damaged.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::Damaged("sled panicked".into())))
+}
+
+/// Removes a damaged index. It is moved first, so that whatever still holds it open keeps its own files.
+fn discard(path: &Path) -> Result<(), CacheError> {
+    let aside: PathBuf = path.with_extension("damaged");
+    for dir in [&aside, path] {
+        if fs::symlink_metadata(dir).is_err() {
+            continue;
+        }
+        if dir == path {
+            fs::rename(path, &aside).map_err(|source| io_error("setting aside", path, source))?;
+        }
+        fs::remove_dir_all(&aside).map_err(|source| io_error("removing", &aside, source))?;
+    }
+    Ok(())
+}

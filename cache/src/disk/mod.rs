@@ -1,0 +1,189 @@
+//! The disk tier as the cache's owner sees it: what is on disk and on its way there, and the threads that do the work.
+//!
+//! 1. `used_bytes` counts everything in the directory, and what is queued: blocks, strays, index, quarantine, files that
+//!    are not ours.
+//! 2. At most `write_queue_bytes` wait to be written; the queue refuses, it never blocks.
+//! 3. While writes fail one block at a time is tried: the first that works ends the degraded state.
+//!
+//! Threads: `prefixd-evict` (see `service`) and `prefixd-read-N` (see `reader`); both end, in the order readers then
+//! service, when the tier is dropped.
+
+mod codec;
+mod directory;
+mod files;
+mod index;
+mod load;
+mod message;
+mod open;
+mod reader;
+mod service;
+mod strays;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use prefixd_migrations::Row;
+
+use crate::block::Block;
+use crate::error::CacheError;
+use crate::key::{BlockKey, Fingerprint};
+use crate::options::DiskOptions;
+use crate::policy::Usage;
+use crate::stats::{ReadFailureStats, WriteStats};
+
+pub(crate) use codec::estimated_bytes;
+pub(crate) use files::{FileSystem, OsFileSystem};
+pub(crate) use load::Expected;
+pub(crate) use message::{Command, Report};
+pub(crate) use reader::{Item, Readers, Source, restore_inline};
+pub(crate) use strays::Strays;
+
+pub(crate) struct DiskTier {
+    pub options: DiskOptions,
+    pub strays: Strays,
+    pub writes: WriteStats,
+    pub read_failures: ReadFailureStats,
+    pub read_bytes: u64,
+    pub quarantined: u64,
+    pub degraded: Option<String>,
+    /// Allocated bytes of quarantine, stuck files and files that are not ours.
+    pub other_bytes: u64,
+    pub index_bytes: u64,
+    /// Bytes the service needs freed before the free-space floor lets it write again.
+    pub short_bytes: u64,
+    /// Stored blocks whose recency the index does not know yet.
+    pub touched: HashSet<BlockKey>,
+    pub touches_sent: Instant,
+    /// Blocks in RAM that the disk refused; tried again with their next use, and by `flush`.
+    pub unwritten: HashSet<BlockKey>,
+    copies: u64,
+    readers: Option<Readers>,
+    commands: Option<Sender<Command>>,
+    reports: Receiver<Report>,
+    service: Option<JoinHandle<()>>,
+}
+
+/// Whether a block was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queueing {
+    Queued { copy: u64 },
+    Full,
+}
+
+impl DiskTier {
+    /// Opens the store and starts its threads. The rows are every block on disk.
+    pub fn open(
+        options: DiskOptions,
+        fingerprint: Fingerprint,
+        files: Arc<dyn FileSystem>,
+    ) -> Result<(Self, Vec<(BlockKey, Row)>), CacheError> {
+        let opened = open::open(&options.dir, &*files)?;
+        let index_bytes = opened.directory.index_bytes();
+        let (commands, received) = unbounded();
+        let (report, reports) = unbounded();
+        let started = |source| directory::io_error("starting a thread for", &options.dir, source);
+        let service = service::Service {
+            directory: Arc::clone(&opened.directory),
+            files,
+            fingerprint,
+            free_floor_bytes: options.free_floor_bytes,
+            index: Some(opened.index),
+            reports: report,
+        };
+        let service = service.spawn(received).map_err(started)?;
+        let readers = Readers::spawn(options.readers, &opened.directory, &commands).map_err(started)?;
+        let tier = Self {
+            options,
+            strays: Strays::default(),
+            writes: WriteStats::default(),
+            read_failures: ReadFailureStats::default(),
+            read_bytes: 0,
+            quarantined: opened.quarantined,
+            degraded: None,
+            other_bytes: opened.other_bytes,
+            index_bytes,
+            short_bytes: 0,
+            touched: HashSet::new(),
+            touches_sent: Instant::now(),
+            unwritten: HashSet::new(),
+            copies: 0,
+            readers: Some(readers),
+            commands: Some(commands),
+            reports,
+            service: Some(service),
+        };
+        Ok((tier, opened.rows))
+    }
+
+    /// A number that no copy has had.
+    pub fn next_copy(&mut self) -> u64 {
+        self.copies += 1;
+        self.copies
+    }
+
+    /// Allocated bytes of the directory, given those of the blocks in the tree.
+    pub fn used_bytes(&self, tree_bytes: u64) -> u64 {
+        tree_bytes + self.strays.bytes() + self.other_bytes + self.index_bytes + self.writes.queued_bytes
+    }
+
+    /// Hands a block to the service, if the queue has room.
+    pub fn queue(&mut self, block: Arc<Block>, usage: Usage) -> Queueing {
+        let bytes = block.bytes();
+        let waiting = self.writes.queued_blocks > 0;
+        let room = self.writes.queued_bytes + bytes <= self.options.write_queue_bytes;
+        if !room || (self.degraded.is_some() && waiting) {
+            self.writes.dropped_blocks += 1;
+            self.unwritten.insert(block.key);
+            return Queueing::Full;
+        }
+        let copy = self.next_copy();
+        self.writes.queued_blocks += 1;
+        self.writes.queued_bytes += bytes;
+        self.unwritten.remove(&block.key);
+        self.send(Command::Write { block, copy, usage });
+        Queueing::Queued { copy }
+    }
+
+    /// A block left the queue.
+    pub fn unqueue(&mut self, queued_bytes: u64) {
+        self.writes.queued_blocks -= 1;
+        self.writes.queued_bytes -= queued_bytes;
+    }
+
+    pub fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The service ends only after this sender is dropped.
+            drop(commands.send(command));
+        }
+    }
+
+    pub fn report(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    pub fn restore(&self, items: Vec<Item>, begun: Instant, done: reader::Done) {
+        match &self.readers {
+            Some(readers) => readers.restore(items, begun, done),
+            None => restore_inline(items, begun, done),
+        }
+    }
+}
+
+impl Drop for DiskTier {
+    /// Finishes the restores and everything queued, then ends the threads and lets go of the directory.
+    fn drop(&mut self) {
+        self.readers = None;
+        self.commands = None;
+        if let Some(service) = self.service.take() {
+            // A service that panicked has nothing left to finish.
+            drop(service.join());
+        }
+    }
+}

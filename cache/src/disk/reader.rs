@@ -1,0 +1,223 @@
+//! Restores: a few threads that read and verify block files in parallel.
+//!
+//! 1. A restore answers once, when all its blocks are read or known not to be needed: what comes after a failed block
+//!    is not read.
+//! 2. A damaged file goes to the eviction service before the answer goes out, so that a block written after the answer
+//!    is written after the quarantine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+
+use crate::block::Block;
+use crate::disk::directory::Directory;
+use crate::disk::load::{Expected, LoadFailure, Loaded, load};
+use crate::disk::message::Command;
+use crate::error::ReadError;
+use crate::lookup::{Hit, Tier};
+use crate::restored::{FailedCopy, Restored, RestoredBlock};
+
+/// Takes the outcome of a restore.
+pub(crate) type Done = Box<dyn FnOnce(Restored) + Send>;
+
+/// One block of a restore.
+pub(crate) struct Item {
+    pub hit: Hit,
+    pub source: Source,
+}
+
+/// Where a block comes from.
+pub(crate) enum Source {
+    Resident(Arc<Block>),
+    Disk {
+        expected: Box<Expected>,
+        copy: u64,
+        with_window: bool,
+    },
+    /// It left between lookup and restore.
+    Nowhere,
+}
+
+enum Slot {
+    Open,
+    Read(Arc<Block>, bool, u64),
+    Failed(ReadError),
+}
+
+/// A restore under way.
+struct Job {
+    items: Vec<Item>,
+    slots: Mutex<Vec<Slot>>,
+    /// Blocks still to be read.
+    open: AtomicUsize,
+    /// The first block known to have failed; `usize::MAX` while all is well.
+    failed_at: AtomicUsize,
+    done: Mutex<Option<Done>>,
+    begun: Instant,
+}
+
+/// The reader threads.
+pub(crate) struct Readers {
+    /// Bounded by the callers: a restore belongs to a request, and requests are bounded.
+    tasks: Option<Sender<(Arc<Job>, usize)>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    pub fn spawn(
+        count: usize,
+        directory: &Arc<Directory>,
+        service: &Sender<Command>,
+    ) -> std::io::Result<Self> {
+        let (tasks, received) = unbounded::<(Arc<Job>, usize)>();
+        let threads = (0..count.max(1))
+            .map(|number| {
+                let (received, directory, service) =
+                    (received.clone(), Arc::clone(directory), service.clone());
+                thread::Builder::new()
+                    .name(format!("prefixd-read-{number}"))
+                    .spawn(move || read_until_closed(&received, &directory, &service))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { tasks: Some(tasks), threads })
+    }
+
+    pub fn restore(&self, items: Vec<Item>, begun: Instant, done: Done) {
+        let job = Arc::new(Job::new(items, begun, done));
+        let wanted: Vec<usize> = (0..job.items.len())
+            .filter(|&index| matches!(job.items[index].source, Source::Disk { .. }))
+            .filter(|&index| index < job.failed_at.load(Ordering::Acquire))
+            .collect();
+        // One more than there is to read: this thread's own share, so that nobody answers before all is handed out.
+        job.open.store(wanted.len() + 1, Ordering::Release);
+        for index in wanted {
+            let handed =
+                self.tasks.as_ref().is_some_and(|tasks| tasks.send((Arc::clone(&job), index)).is_ok());
+            if !handed {
+                job.put(index, Slot::Failed(ReadError::Io("the reader threads are gone".into())));
+                job.close_one();
+            }
+        }
+        job.close_one();
+    }
+}
+
+impl Drop for Readers {
+    /// Finishes what was asked for, then ends the threads.
+    fn drop(&mut self) {
+        self.tasks = None;
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has nothing left to hand over.
+            drop(thread.join());
+        }
+    }
+}
+
+fn read_until_closed(tasks: &Receiver<(Arc<Job>, usize)>, directory: &Directory, service: &Sender<Command>) {
+    for (job, index) in tasks {
+        if index < job.failed_at.load(Ordering::Acquire) {
+            job.read(index, directory, service);
+        }
+        job.close_one();
+    }
+}
+
+impl Job {
+    fn new(items: Vec<Item>, begun: Instant, done: Done) -> Self {
+        let slots: Vec<Slot> = items
+            .iter()
+            .map(|item| match &item.source {
+                Source::Resident(block) => Slot::Read(Arc::clone(block), true, 0),
+                Source::Disk { .. } => Slot::Open,
+                Source::Nowhere => Slot::Failed(ReadError::Gone),
+            })
+            .collect();
+        let failed_at = slots.iter().position(|slot| matches!(slot, Slot::Failed(_))).unwrap_or(usize::MAX);
+        Self {
+            items,
+            slots: Mutex::new(slots),
+            open: AtomicUsize::new(0),
+            failed_at: AtomicUsize::new(failed_at),
+            done: Mutex::new(Some(done)),
+            begun,
+        }
+    }
+
+    fn read(&self, index: usize, directory: &Directory, service: &Sender<Command>) {
+        let Source::Disk { expected, copy, with_window } = &self.items[index].source else { return };
+        match load(&directory.path(&expected.key), expected, *with_window) {
+            Ok(Loaded { block, whole, read_bytes }) => {
+                self.put(index, Slot::Read(Arc::new(block), whole, read_bytes));
+            }
+            Err(LoadFailure { error, file }) => {
+                if error.is_damage() {
+                    let damaged = Command::Quarantine { key: expected.key, copy: *copy, file };
+                    // Without the service, at shutdown, the next reader of the file finds the same.
+                    drop(service.send(damaged));
+                }
+                self.put(index, Slot::Failed(error));
+            }
+        }
+    }
+
+    fn put(&self, index: usize, slot: Slot) {
+        if matches!(slot, Slot::Failed(_)) {
+            self.failed_at.fetch_min(index, Ordering::AcqRel);
+        }
+        self.slots.lock()[index] = slot;
+    }
+
+    /// The last one to close answers.
+    fn close_one(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(done) = self.done.lock().take()
+        {
+            done(self.outcome());
+        }
+    }
+
+    fn outcome(&self) -> Restored {
+        let mut restored = Restored {
+            blocks: Vec::with_capacity(self.items.len()),
+            tokens: 0,
+            failure: None,
+            read_bytes: 0,
+            elapsed: self.begun.elapsed(),
+            failures: Vec::new(),
+        };
+        for (item, slot) in self.items.iter().zip(self.slots.lock().iter()) {
+            let Hit { key, start, used_tokens, .. } = item.hit;
+            let (tier, copy) = match &item.source {
+                Source::Disk { copy, .. } => (Tier::Disk, *copy),
+                Source::Resident(_) | Source::Nowhere => (Tier::Resident, 0),
+            };
+            match slot {
+                Slot::Read(block, has_window, read_bytes) => {
+                    restored.read_bytes += read_bytes;
+                    if restored.failure.is_none() {
+                        restored.tokens = start + used_tokens;
+                        let (block, has_window) = (Arc::clone(block), *has_window);
+                        restored.blocks.push(RestoredBlock { block, start, used_tokens, tier, has_window });
+                    }
+                }
+                Slot::Failed(error) => {
+                    restored.failure.get_or_insert((key, error.clone()));
+                    restored.failures.push(FailedCopy { key, copy, error: error.clone() });
+                }
+                Slot::Open => {}
+            }
+        }
+        restored
+    }
+}
+
+/// Answers a restore whose blocks are all in RAM, or gone.
+pub(crate) fn restore_inline(items: Vec<Item>, begun: Instant, done: Done) {
+    let job = Job::new(items, begun, done);
+    job.open.store(1, Ordering::Release);
+    job.close_one();
+}

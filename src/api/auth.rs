@@ -1,0 +1,89 @@
+//! Who asks: API keys and the tenant whose prefixes a request may use.
+//!
+//! 1. Keys are kept as digests and compared in constant time.
+//! 2. Every key is a tenant of its own, and a `cache_salt` splits it further. No salt leads to another key's tenant.
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use prefixd_cache::Tenant;
+
+use super::error::ApiError;
+
+/// The keys that open the server. None: it is open to everyone.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys {
+    digests: Vec<blake3::Hash>,
+}
+
+impl ApiKeys {
+    /// Accepts these keys.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { digests: keys.into_iter().map(|key| blake3::hash(key.as_bytes())).collect() }
+    }
+
+    /// The tenant of a request that may come in.
+    pub fn tenant(&self, request: &HttpRequest) -> Result<Tenant, ApiError> {
+        if self.digests.is_empty() {
+            return Ok(Tenant::PUBLIC);
+        }
+        let key = sent_key(request).ok_or(ApiError::Unauthorized)?;
+        let digest = blake3::hash(key);
+        // Equality of `blake3::Hash` takes the same time wherever they differ; every key is compared.
+        let known = self.digests.iter().fold(false, |known, other| known | (*other == digest));
+        if known { Ok(Tenant::derive(key)) } else { Err(ApiError::Unauthorized) }
+    }
+}
+
+fn sent_key(request: &HttpRequest) -> Option<&[u8]> {
+    let headers = request.headers();
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, key) = value.as_bytes().split_at_checked(7)?;
+        return scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii());
+    }
+    headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii())
+}
+
+/// The part of a tenant that a `cache_salt` names.
+pub fn salted(tenant: Tenant, salt: Option<&str>) -> Tenant {
+    match salt {
+        None | Some("") => tenant,
+        Some(salt) => Tenant::derive(&[tenant.as_bytes(), salt.as_bytes()].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn each_key_is_a_tenant_and_nothing_else_opens() {
+        let keys = ApiKeys::new(["one", "two"]);
+        let asked = |name: &'static str, value: &'static str| {
+            keys.tenant(&TestRequest::default().insert_header((name, value)).to_http_request())
+        };
+        let one = asked("authorization", "Bearer one").unwrap();
+        assert_eq!(asked("x-api-key", "one").unwrap(), one);
+        assert_eq!(asked("authorization", "bearer  one ").unwrap(), one);
+        assert_ne!(asked("x-api-key", "two").unwrap(), one);
+        for (name, value) in [
+            ("authorization", "Bearer three"),
+            ("authorization", "one"),
+            ("authorization", "Basic one"),
+            ("x-api-key", ""),
+            ("x-other", "one"),
+        ] {
+            assert!(matches!(asked(name, value), Err(ApiError::Unauthorized)), "{name}: {value}");
+        }
+        assert!(!format!("{keys:?}").contains("one"));
+    }
+
+    #[test]
+    fn without_keys_everyone_is_public_and_a_salt_splits_a_tenant() {
+        let public = ApiKeys::default().tenant(&TestRequest::default().to_http_request()).unwrap();
+        assert_eq!(public, Tenant::PUBLIC);
+        assert_eq!(salted(public, None), public);
+        let (a, b) = (salted(public, Some("a")), salted(public, Some("b")));
+        assert!(a != b && a != public && salted(Tenant::derive(b"one"), Some("a")) != a);
+    }
+}

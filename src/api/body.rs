@@ -1,0 +1,118 @@
+//! Reads a request's body: bounded, in time, UTF-8, JSON, an object; then its fields, with the path of what is wrong.
+
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, http::header};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::ApiSettings;
+use super::error::ApiError;
+
+/// Of a body over the limit, this much more is read and thrown away, so that a client that only reads after sending gets the
+/// answer instead of a broken pipe.
+const DRAIN_FACTOR: usize = 4;
+
+/// The body as a JSON object.
+pub async fn read_object(
+    request: &HttpRequest,
+    payload: Payload,
+    settings: &ApiSettings,
+) -> Result<Map<String, Value>, ApiError> {
+    let bytes = read_bytes(request, payload, settings).await?;
+    let invalid = |message: String| ApiError::Invalid { message, param: None };
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        return Err(invalid(format!("the request body is not UTF-8: byte {} is wrong", error.valid_up_to())));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(invalid(format!("the request body is {}; expected a JSON object", kind(&other)))),
+        Err(error) => Err(invalid(format!("the request body is not valid JSON: {error}"))),
+    }
+}
+
+async fn read_bytes(
+    request: &HttpRequest,
+    mut payload: Payload,
+    settings: &ApiSettings,
+) -> Result<Vec<u8>, ApiError> {
+    let limit = settings.body_limit_bytes;
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
+    let mut received = 0;
+    loop {
+        let chunk = tokio::time::timeout(settings.body_stall, payload.next()).await;
+        let chunk = chunk.map_err(|_| ApiError::BodyStalled { seconds: settings.body_stall.as_secs() })?;
+        let Some(chunk) = chunk else { break };
+        let chunk = chunk.map_err(|error| ApiError::Invalid {
+            message: format!("the request body: {error}"),
+            param: None,
+        })?;
+        received += chunk.len();
+        if received <= limit {
+            bytes.extend_from_slice(&chunk);
+        } else if received > limit.saturating_mul(DRAIN_FACTOR) {
+            break;
+        }
+    }
+    if received > limit { Err(ApiError::BodyTooLarge { limit }) } else { Ok(bytes) }
+}
+
+/// The fields of `object` that `T` names; others are left alone.
+pub fn fields<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, ApiError> {
+    let object = serde::de::value::MapDeserializer::new(
+        object.iter().map(|(key, value)| (key.as_str(), Borrowed(value))),
+    );
+    serde_path_to_error::deserialize(object).map_err(|error| {
+        let path = error.path().to_string();
+        let reason = in_plain_words(&error.into_inner().to_string());
+        let mut param = (path != ".").then_some(path);
+        // Serde names the object that lacks a field; clients look for the field.
+        if let Some(name) = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+            param = Some(param.map_or_else(|| name.to_owned(), |path| format!("{path}.{name}")));
+        }
+        let message = param.as_ref().map_or_else(|| reason.clone(), |path| format!("{path}: {reason}"));
+        ApiError::Invalid { message, param }
+    })
+}
+
+/// A value that deserializers may borrow.
+struct Borrowed<'a>(&'a Value);
+
+impl<'de> serde::de::IntoDeserializer<'de, serde_json::Error> for Borrowed<'de> {
+    type Deserializer = &'de Value;
+
+    fn into_deserializer(self) -> Self::Deserializer {
+        self.0
+    }
+}
+
+/// Rust's names of types are no help to a client.
+fn in_plain_words(reason: &str) -> String {
+    const WORDS: [(&str, &str); 9] = [
+        ("expected u64", "expected an integer of at least 0"),
+        ("expected u32", "expected an integer of at least 0"),
+        ("expected i64", "expected an integer"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+        ("expected struct ", "expected an object: "),
+        ("floating point", "number"),
+    ];
+    WORDS.iter().fold(reason.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

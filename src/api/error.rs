@@ -1,0 +1,205 @@
+//! Everything that can go wrong with a request, and the one place where it becomes a status and an error object.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::prompt::TemplateError;
+use crate::scheduler::{Failure, SubmitError};
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER_BUSY: u32 = 1;
+const RETRY_AFTER_SHUTDOWN: u32 = 5;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The request is wrong.
+    #[error("{message}")]
+    Invalid {
+        /// What was found and what was expected.
+        message: String,
+        /// The field.
+        param: Option<String>,
+    },
+    /// The request asks for something this server does not do.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// The field.
+        param: &'static str,
+        /// The field with its value.
+        what: String,
+    },
+    /// No key, or an unknown one.
+    #[error("the API key is missing or unknown; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`")]
+    Unauthorized,
+    /// Another model was asked for.
+    #[error("the model {asked:?} is not served here; {known} is")]
+    UnknownModel {
+        /// The name in the request.
+        asked: String,
+        /// The model's own name.
+        known: String,
+    },
+    /// No such path.
+    #[error("there is nothing at {method} {path}")]
+    UnknownPath {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The path exists, with another method.
+    #[error("{path} does not take {method}; it takes {allowed}")]
+    Method {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+        /// What works.
+        allowed: &'static str,
+    },
+    /// The body is over the limit.
+    #[error("the request body is larger than the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The body did not come.
+    #[error("the request body stopped coming for {seconds} s")]
+    BodyStalled {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The model brings no chat template.
+    #[error("{0}")]
+    Template(#[from] TemplateError),
+    /// The scheduler did not take the request.
+    #[error("{error}")]
+    Submit {
+        /// Its reason.
+        error: SubmitError,
+        /// The field that holds the prompt.
+        param: &'static str,
+    },
+    /// The sequence failed.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+    /// A fault of this server.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl ApiError {
+    /// A wrong field.
+    pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), param: Some(param.into()) }
+    }
+}
+
+/// An error on the wire.
+struct Wire<'a> {
+    status: u16,
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: Option<&'static str>,
+    retry_after: Option<u32>,
+}
+
+impl ApiError {
+    fn wire(&self) -> Wire<'_> {
+        let wire = |status, kind, param, code| Wire { status, kind, param, code, retry_after: None };
+        let invalid = |param, code| wire(400, "invalid_request_error", param, code);
+        match self {
+            Self::Invalid { param, .. } => invalid(param.as_deref(), None),
+            Self::Unsupported { param, .. } => invalid(Some(param), Some("unsupported_parameter")),
+            Self::Unauthorized => wire(401, "invalid_request_error", None, Some("invalid_api_key")),
+            Self::UnknownModel { .. } => {
+                wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
+            }
+            Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),
+            Self::Method { .. } => wire(405, "invalid_request_error", None, Some("method_not_allowed")),
+            Self::BodyTooLarge { .. } => wire(413, "invalid_request_error", None, Some("body_too_large")),
+            Self::BodyStalled { .. } => wire(408, "invalid_request_error", None, Some("body_timeout")),
+            Self::Template(TemplateError::NoTools) => invalid(Some("tools"), None),
+            Self::Template(_) => invalid(Some("messages"), None),
+            Self::Submit { error: SubmitError::TooLong { .. }, param } => {
+                invalid(Some(param), Some("context_length_exceeded"))
+            }
+            Self::Submit { error: SubmitError::Empty | SubmitError::Vocabulary { .. }, param } => {
+                invalid(Some(param), None)
+            }
+            Self::Submit { error: SubmitError::Busy { .. }, .. } => Wire {
+                retry_after: Some(RETRY_AFTER_BUSY),
+                ..wire(429, "rate_limit_error", None, Some("queue_full"))
+            },
+            Self::Submit { error: SubmitError::Closed, .. } | Self::Failed(Failure::ShuttingDown) => Wire {
+                retry_after: Some(RETRY_AFTER_SHUTDOWN),
+                ..wire(503, "server_error", None, Some("shutting_down"))
+            },
+            Self::Failed(Failure::Engine(_)) => wire(500, "server_error", None, Some("engine_error")),
+            Self::Internal(_) => wire(500, "server_error", None, None),
+        }
+    }
+
+    /// The error object.
+    pub fn body(&self) -> Value {
+        let wire = self.wire();
+        json!({"error": {"message": self.to_string(), "type": wire.kind, "param": wire.param, "code": wire.code}})
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.wire().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let wire = self.wire();
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = wire.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        match self {
+            Self::Unauthorized => drop(response.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
+            Self::Method { allowed, .. } => drop(response.insert_header((header::ALLOW, *allowed))),
+            // What was not read of the body would be taken for the next request.
+            Self::BodyTooLarge { .. } | Self::BodyStalled { .. } => drop(response.force_close()),
+            _ => {}
+        }
+        if wire.status >= 500 {
+            tracing::warn!(status = wire.status, error = %self, "request failed");
+        }
+        json_response(&mut response, &self.body())
+    }
+}
+
+/// A JSON body. Our replies always serialize; should one not, the client still gets an error object.
+pub fn json_response(response: &mut actix_web::HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => response.content_type("application/json").body(bytes),
+        Err(error) => HttpResponse::InternalServerError()
+            .content_type("application/json")
+            .body(ApiError::Internal(error.to_string()).body().to_string()),
+    }
+}
+
+/// Answers paths that do not exist.
+pub async fn unknown_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::UnknownPath { method: request.method().to_string(), path: request.path().to_owned() })
+}
+
+/// Answers other methods than `POST`.
+pub async fn only_post(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(wrong_method(&request, "POST"))
+}
+
+/// Answers other methods than `GET`.
+pub async fn only_get(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(wrong_method(&request, "GET, HEAD"))
+}
+
+fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
+    ApiError::Method { method: request.method().to_string(), path: request.path().to_owned(), allowed }
+}

@@ -1,0 +1,296 @@
+//! From a sequence's events to pieces of an answer: text, tool calls, log probabilities, the end.
+//!
+//! 1. Streamed and whole answers are made of the same pieces, so their texts are equal.
+//! 2. A stop string, like everything that makes further tokens pointless, drops the stream: the row is free at the
+//!    next step.
+//! 3. An answer ends by [`Piece::End`] or [`Piece::Failed`], once.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+
+use super::ServedModel;
+use crate::engine::TokenChoice;
+use crate::prompt::{Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText};
+use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
+
+/// What an answer is made of.
+#[derive(Debug)]
+pub enum Piece {
+    /// The prompt is computed.
+    Started(PromptUsage),
+    /// Text, and the tokens that are wholly told by now.
+    Text(String, Vec<TokenLogprob>),
+    /// The call with that index.
+    Call(usize, ToolCall),
+    /// The end, and the tokens that no text told.
+    End {
+        /// Why.
+        reason: EndReason,
+        /// Tokens generated.
+        completion_tokens: usize,
+        /// Tokens not told yet.
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// The end.
+    Failed(Failure),
+}
+
+/// Why an answer ended, in OpenAI's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// A stop token or a stop string.
+    Stop,
+    /// The token limit.
+    Length,
+    /// The model called tools.
+    ToolCalls,
+}
+
+/// A token with its log probability and its rivals.
+#[derive(Clone, Debug)]
+pub struct TokenLogprob {
+    /// The chosen token.
+    pub chosen: Scored,
+    /// The most probable tokens.
+    pub top: Vec<Scored>,
+    /// Characters of the answer before it.
+    pub at_chars: usize,
+    /// Bytes of the answer before it.
+    at_bytes: usize,
+}
+
+/// A token, spelled out.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Its text; half characters are replaced, hidden tokens are named.
+    pub text: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability, at least -9999 (JSON knows no infinity).
+    pub logprob: f32,
+}
+
+/// How the text of an answer is treated.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerOptions {
+    /// Strings that end the answer.
+    pub stops: Vec<String>,
+    /// Tokens before a stop string counts.
+    pub min_tokens: usize,
+    /// Tool calls are looked for.
+    pub tools: bool,
+    /// The answer goes on with the prompt's text instead of beginning its own.
+    pub continues: bool,
+}
+
+/// One answer in the making. Dropping it cancels its sequence.
+pub struct Answer {
+    index: usize,
+    model: Arc<ServedModel>,
+    /// `None` once the answer has ended.
+    events: Option<Stream>,
+    detokenizer: Detokenizer,
+    stop: StopFilter,
+    min_tokens: usize,
+    tools: Option<Box<dyn ToolCallFormat>>,
+    calls: usize,
+    tokens: usize,
+    /// Text decoded so far, and how much of it was let through.
+    decoded: Extent,
+    shown_bytes: usize,
+    untold: VecDeque<TokenLogprob>,
+    pieces: VecDeque<Piece>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    bytes: usize,
+    chars: usize,
+}
+
+impl Answer {
+    /// The answer number `index` of its request.
+    pub fn new(index: usize, model: Arc<ServedModel>, events: Stream, options: &AnswerOptions) -> Self {
+        let tokenizer = &model.text.tokenizer;
+        let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
+        let tools: Option<Box<dyn ToolCallFormat>> =
+            if options.tools { Some(Box::<HermesFormat>::default()) } else { None };
+        Self {
+            index,
+            events: Some(events),
+            detokenizer,
+            stop: StopFilter::new(options.stops.clone()),
+            min_tokens: options.min_tokens,
+            tools,
+            calls: 0,
+            tokens: 0,
+            decoded: Extent::default(),
+            shown_bytes: 0,
+            untold: VecDeque::new(),
+            pieces: VecDeque::new(),
+            model,
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    pub async fn next(&mut self) -> Option<Piece> {
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Some(piece);
+            }
+            let event = self.events.as_mut()?.next().await?;
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Started(usage) => self.pieces.push_back(Piece::Started(usage)),
+            Event::Token(choice) => {
+                self.tokens += 1;
+                self.note_logprob(&choice);
+                let text = self.detokenizer.push(choice.id);
+                if self.decode(&text) {
+                    self.end(EndReason::Stop, self.tokens);
+                }
+            }
+            Event::Finished(finish) => {
+                let rest = self.detokenizer.finish();
+                let stopped = self.decode(&rest);
+                if !stopped {
+                    let held = self.stop.finish();
+                    self.show(&held);
+                    // Hidden tokens and held characters have no text of their own that could come.
+                    self.shown_bytes = usize::MAX;
+                }
+                let length = finish.reason == FinishReason::Length && !stopped;
+                self.end(if length { EndReason::Length } else { EndReason::Stop }, finish.completion_tokens);
+            }
+            Event::Failed(failure) => {
+                self.events = None;
+                self.pieces.push_back(Piece::Failed(failure));
+            }
+        }
+    }
+
+    /// True when a stop string came.
+    fn decode(&mut self, text: &str) -> bool {
+        self.decoded.bytes += text.len();
+        self.decoded.chars += text.chars().count();
+        if self.tokens < self.min_tokens {
+            self.show(text);
+            return false;
+        }
+        match self.stop.push(text) {
+            Stopped::No(text) => {
+                self.show(&text);
+                false
+            }
+            Stopped::Yes { text, .. } => {
+                self.show(&text);
+                true
+            }
+        }
+    }
+
+    fn show(&mut self, text: &str) {
+        self.shown_bytes += text.len();
+        match &mut self.tools {
+            Some(tools) => {
+                let found = tools.push(text);
+                self.emit(found);
+            }
+            None if text.is_empty() => {}
+            None => self.emit(vec![ToolText::Text(text.to_owned())]),
+        }
+    }
+
+    fn emit(&mut self, found: Vec<ToolText>) {
+        for item in found {
+            let piece = match item {
+                ToolText::Text(text) => Piece::Text(text, self.told()),
+                ToolText::Call(call) => {
+                    self.calls += 1;
+                    Piece::Call(self.calls - 1, call)
+                }
+            };
+            self.pieces.push_back(piece);
+        }
+    }
+
+    fn end(&mut self, reason: EndReason, completion_tokens: usize) {
+        self.events = None;
+        if let Some(tools) = &mut self.tools {
+            let rest = tools.finish();
+            self.emit(rest);
+        }
+        let called = reason == EndReason::Stop && self.calls > 0;
+        let reason = if called { EndReason::ToolCalls } else { reason };
+        let logprobs = self.told();
+        self.pieces.push_back(Piece::End { reason, completion_tokens, logprobs });
+    }
+
+    fn note_logprob(&mut self, choice: &TokenChoice) {
+        let Some(logprob) = choice.logprob else { return };
+        let chosen = self.score(choice.id, logprob);
+        let top = choice.top.iter().map(|(id, logprob)| self.score(*id, *logprob)).collect();
+        let Extent { bytes: at_bytes, chars: at_chars } = self.decoded;
+        self.untold.push_back(TokenLogprob { chosen, top, at_chars, at_bytes });
+    }
+
+    /// Tokens whose text was let through, at least in part.
+    fn told(&mut self) -> Vec<TokenLogprob> {
+        let count = self.untold.iter().take_while(|token| token.at_bytes < self.shown_bytes).count();
+        self.untold.drain(..count).collect()
+    }
+
+    fn score(&self, id: u32, logprob: f32) -> Scored {
+        let tokenizer = &self.model.text.tokenizer;
+        let bytes = tokenizer.token_bytes(id).to_vec();
+        let text = match bytes.is_empty() {
+            true => tokenizer.token_name(id).unwrap_or_default(),
+            false => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        Scored { text, bytes, logprob: logprob.max(-9999.0) }
+    }
+}
+
+type Step = Pin<Box<dyn Future<Output = (Answer, Option<Piece>)>>>;
+
+/// The answers of one request, as they come.
+#[derive(Default)]
+pub struct Answers {
+    running: FuturesUnordered<Step>,
+}
+
+impl Answers {
+    /// Adds one.
+    pub fn push(&self, answer: Answer) {
+        self.running.push(Box::pin(step(answer)));
+    }
+
+    /// The next piece of any answer, with the answer's index; `None` when all have ended. May be abandoned and asked
+    /// again: nothing is lost.
+    pub async fn next(&mut self) -> Option<(usize, Piece)> {
+        loop {
+            let (answer, piece) = self.running.next().await?;
+            if let Some(piece) = piece {
+                let index = answer.index;
+                self.push(answer);
+                return Some((index, piece));
+            }
+        }
+    }
+}
+
+async fn step(mut answer: Answer) -> (Answer, Option<Piece>) {
+    let piece = answer.next().await;
+    (answer, piece)
+}

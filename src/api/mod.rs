@@ -1,0 +1,138 @@
+//! The HTTP side: requests in, checked and turned into sequences; events out, as JSON or server-sent events.
+//!
+//! 1. Bad input is answered with an error object that names the field, never with a 500 or a dropped connection.
+//! 2. A field that would change the answer is honoured or refused, never accepted and ignored.
+//! 3. Streamed text, concatenated, equals the text that is not streamed: both come from the same [`generation`].
+//! 4. A client that leaves drops its streams at once, and that is the cancel.
+//!
+//! Runs on actix workers. Rendering and encoding prompts happens on actix's blocking threads. Nothing here touches MLX,
+//! the cache or the disk.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, middleware, web};
+
+use crate::prompt::{ModelText, SamplingDefaults};
+use crate::scheduler::Handle;
+
+mod auth;
+mod body;
+mod error;
+mod generation;
+mod health;
+mod openai;
+mod request_log;
+mod sse;
+
+pub use auth::ApiKeys;
+pub use error::ApiError;
+
+/// The name that always means the served model.
+pub const DEFAULT_NAME: &str = "default";
+
+/// The model as clients know it.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// Names that requests may use; the first is the model's own. `default` need not be among them.
+    pub names: Vec<String>,
+    /// When serving began, in seconds since 1970.
+    pub created: u64,
+    /// Tokenizer, template, stop tokens.
+    pub text: ModelText,
+    /// What a request that says nothing gets; overrides what the model's maker says.
+    pub defaults: SamplingDefaults,
+}
+
+impl ServedModel {
+    /// The model's own name.
+    pub fn name(&self) -> &str {
+        self.names.first().map_or(DEFAULT_NAME, String::as_str)
+    }
+
+    /// Every name, `default` included, without repetition.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        let default = (!self.names.iter().any(|name| name == DEFAULT_NAME)).then_some(DEFAULT_NAME);
+        self.names.iter().map(String::as_str).chain(default)
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.all_names().any(|known| known == name)
+    }
+}
+
+/// Limits and habits of the HTTP side.
+#[derive(Debug)]
+pub struct ApiSettings {
+    /// A larger request body is refused.
+    pub body_limit_bytes: usize,
+    /// How long a sender may pause within a body.
+    pub body_stall: Duration,
+    /// Silence in a stream before a comment is sent; `None` sends none.
+    pub keepalive: Option<Duration>,
+    /// Answer length in tokens when a request names none.
+    pub max_tokens: usize,
+    /// Who may ask; without keys, everyone.
+    pub keys: ApiKeys,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// How long open connections may take to finish when the server stops.
+    pub shutdown: Duration,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            body_limit_bytes: 32_000_000,
+            body_stall: Duration::from_secs(20),
+            keepalive: Some(Duration::from_secs(10)),
+            max_tokens: 2048,
+            keys: ApiKeys::default(),
+            workers: 2,
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The model.
+    pub model: Arc<ServedModel>,
+    /// The way to the scheduler.
+    pub scheduler: Handle,
+    /// The settings.
+    pub settings: Arc<ApiSettings>,
+}
+
+/// Adds every route.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .configure(openai::configure)
+        .configure(health::configure)
+        .default_service(web::to(error::unknown_path));
+}
+
+/// Serves on `listener` until the returned server is stopped. Await it inside an actix system; signals are the
+/// caller's business.
+pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
+    let (workers, shutdown) = (state.settings.workers, state.settings.shutdown);
+    let app = move || {
+        App::new()
+            .app_data(web::Data::new(state.clone()))
+            .wrap(middleware::from_fn(request_log::request_log))
+            .configure(configure)
+    };
+    let server = HttpServer::new(app)
+        .workers(workers)
+        .disable_signals()
+        // Whoever closes its sending side has left: its answer is cancelled, during prefill too.
+        .h1_allow_half_closed(false)
+        .keep_alive(Duration::from_secs(75))
+        .shutdown_timeout(shutdown.as_secs())
+        .listen(listener)?;
+    Ok(server.run())
+}

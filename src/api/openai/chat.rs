@@ -1,0 +1,209 @@
+//! `POST /v1/chat/completions`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::blocking;
+use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, UsageCount};
+use super::request::{ChatFields, Options};
+use super::validate::{Plan, conversation, refuse_unsupported};
+use crate::api::ApiState;
+use crate::api::auth::salted;
+use crate::api::body::{fields, read_object};
+use crate::api::error::{ApiError, json_response};
+use crate::api::generation::{Answers, Piece};
+use crate::api::request_log::random_id;
+use crate::api::sse::{self, Frame, Shape, StreamPlan};
+use crate::prompt::{Conversation, TemplateError, ToolCall};
+
+/// The handler.
+pub async fn chat(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = state.settings.keys.tenant(&request)?;
+    let object = read_object(&request, payload, &state.settings).await?;
+    let options: Options = fields(&object)?;
+    let model = state.model_name(options.model.as_deref())?;
+    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let chat: ChatFields = fields(&object)?;
+    refuse_unsupported(&object)?;
+    let mut plan =
+        Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
+    let conversation = conversation(chat)?;
+    plan.answer.tools = !conversation.tools.is_empty();
+    let prompt = encode(&state, conversation).await?;
+    let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
+    let fingerprint = &state.scheduler.info().fingerprint;
+    if plan.stream {
+        let head = Head::new("chatcmpl-", "chat.completion.chunk", model, fingerprint);
+        let shape = ChatChunks { head, logprobs: plan.top_logprobs.is_some() };
+        let plan = StreamPlan {
+            choices: plan.n,
+            per_prompt: plan.n,
+            include_usage: plan.include_usage,
+            keepalive: state.settings.keepalive,
+        };
+        return Ok(sse::respond(shape, answers, plan));
+    }
+    whole(Head::new("chatcmpl-", "chat.completion", model, fingerprint), answers, &plan).await
+}
+
+fn logprobs(chat: &ChatFields) -> Result<Option<u64>, ApiError> {
+    match (chat.logprobs.unwrap_or(false), chat.top_logprobs) {
+        (true, count) => Ok(Some(count.unwrap_or(0))),
+        (false, None | Some(0)) => Ok(None),
+        (false, Some(_)) => Err(ApiError::field("top_logprobs", "top_logprobs needs logprobs to be true")),
+    }
+}
+
+async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> Result<Vec<u32>, ApiError> {
+    let model = state.model.clone();
+    blocking(move || {
+        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
+        let text = template.render(&conversation)?;
+        model
+            .text
+            .tokenizer
+            .encode_rendered(&text)
+            .map_err(|error| ApiError::field("messages", error.to_string()))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: usize,
+    message: AssistantMessage,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Finish,
+}
+
+#[derive(Serialize)]
+struct AssistantMessage {
+    role: &'static str,
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCallReply>,
+}
+
+async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResponse, ApiError> {
+    let mut count = UsageCount::new(plan.n);
+    let empty = |index| Choice {
+        index,
+        message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
+        logprobs: plan.top_logprobs.map(|_| ChatLogprobs { content: Vec::new() }),
+        finish_reason: None,
+    };
+    let mut choices: Vec<Choice> = (0..plan.n).map(empty).collect();
+    while let Some((index, piece)) = answers.next().await {
+        count.note(index, &piece);
+        let choice = &mut choices[index];
+        let mut tell = |tokens| {
+            if let Some(logprobs) = &mut choice.logprobs {
+                logprobs.content.extend(ChatLogprobs::new(tokens).content);
+            }
+        };
+        match piece {
+            Piece::Started(_) => {}
+            Piece::Text(text, tokens) => {
+                tell(tokens);
+                choice.message.content.get_or_insert_default().push_str(&text);
+            }
+            Piece::Call(_, call) => choice.message.tool_calls.push(tool_call(None, call)),
+            Piece::End { reason, logprobs, .. } => {
+                tell(logprobs);
+                choice.finish_reason = Some(reason);
+            }
+            Piece::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    for choice in &mut choices {
+        let message = &mut choice.message;
+        if !message.tool_calls.is_empty() {
+            message.content = message.content.take().filter(|text| !text.is_empty());
+        }
+    }
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
+    Ok(json_response(&mut response, &Reply { head: &head, choices, usage: Some(count.usage()) }))
+}
+
+fn tool_call(index: Option<usize>, ToolCall { name, arguments }: ToolCall) -> ToolCallReply {
+    ToolCallReply {
+        index,
+        id: random_id("call_"),
+        kind: "function",
+        function: FunctionReply { name, arguments },
+    }
+}
+
+struct ChatChunks {
+    head: Head,
+    logprobs: bool,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice {
+    index: usize,
+    delta: Delta,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Finish,
+}
+
+#[derive(Default, Serialize)]
+struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCallReply>,
+}
+
+impl ChatChunks {
+    fn frame(
+        &self,
+        index: usize,
+        delta: Delta,
+        logprobs: Option<ChatLogprobs>,
+        finish_reason: Finish,
+    ) -> Frame {
+        let choices = vec![ChunkChoice { index, delta, logprobs, finish_reason }];
+        Frame::data(&Reply { head: &self.head, choices, usage: None })
+    }
+}
+
+impl Shape for ChatChunks {
+    fn opening(&self, index: usize) -> Option<Frame> {
+        let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
+        Some(self.frame(index, delta, None, None))
+    }
+
+    fn piece(&self, index: usize, piece: Piece) -> Option<Frame> {
+        match piece {
+            Piece::Started(_) | Piece::Failed(_) => None,
+            Piece::Text(text, tokens) => {
+                let logprobs = self.logprobs.then(|| ChatLogprobs::new(tokens));
+                Some(self.frame(index, Delta { content: Some(text), ..Delta::default() }, logprobs, None))
+            }
+            Piece::Call(at, call) => {
+                let delta = Delta { tool_calls: vec![tool_call(Some(at), call)], ..Delta::default() };
+                Some(self.frame(index, delta, None, None))
+            }
+            Piece::End { reason, logprobs, .. } => {
+                let logprobs = (!logprobs.is_empty()).then(|| ChatLogprobs::new(logprobs));
+                Some(self.frame(index, Delta::default(), logprobs, Some(reason)))
+            }
+        }
+    }
+
+    fn usage(&self, count: &UsageCount) -> Frame {
+        Frame::data(&Reply::<ChunkChoice> {
+            head: &self.head,
+            choices: Vec::new(),
+            usage: Some(count.usage()),
+        })
+    }
+}

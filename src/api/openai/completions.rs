@@ -1,0 +1,149 @@
+//! `POST /v1/completions`: continues a text as it stands, without a template.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::blocking;
+use super::reply::{Finish, Head, Reply, TextLogprobs, UsageCount};
+use super::request::{CompletionFields, Options, Prompt};
+use super::validate::{Plan, refuse_unsupported};
+use crate::api::ApiState;
+use crate::api::auth::salted;
+use crate::api::body::{fields, read_object};
+use crate::api::error::{ApiError, json_response};
+use crate::api::generation::{Answers, Piece, TokenLogprob};
+use crate::api::sse::{self, Frame, Shape, StreamPlan};
+
+/// The handler.
+pub async fn completions(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = state.settings.keys.tenant(&request)?;
+    let object = read_object(&request, payload, &state.settings).await?;
+    let options: Options = fields(&object)?;
+    let model = state.model_name(options.model.as_deref())?;
+    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let CompletionFields { prompt, logprobs } = fields(&object)?;
+    refuse_unsupported(&object)?;
+    let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
+    plan.answer.continues = true;
+    let prompts = encode(&state, prompt, &plan).await?;
+    let answers = state.submit(&prompts, &plan, tenant, "prompt")?;
+    let choices = prompts.len() * plan.n;
+    let head = Head::new("cmpl-", "text_completion", model, &state.scheduler.info().fingerprint);
+    if plan.stream {
+        let shape = TextChunks { head, logprobs: plan.top_logprobs.is_some() };
+        let plan = StreamPlan {
+            choices,
+            per_prompt: plan.n,
+            include_usage: plan.include_usage,
+            keepalive: state.settings.keepalive,
+        };
+        return Ok(sse::respond(shape, answers, plan));
+    }
+    whole(&head, answers, &plan, choices).await
+}
+
+async fn encode(state: &web::Data<ApiState>, prompt: Prompt, plan: &Plan) -> Result<Vec<Vec<u32>>, ApiError> {
+    let texts = match prompt {
+        Prompt::Text(text) => vec![text],
+        Prompt::Texts(texts) => texts,
+        Prompt::Tokens(tokens) => return Ok(vec![tokens]),
+        Prompt::TokenLists(lists) => {
+            plan.check_choices(lists.len())?;
+            return Ok(lists);
+        }
+    };
+    plan.check_choices(texts.len())?;
+    if texts.is_empty() {
+        return Err(ApiError::field("prompt", "prompt is an empty list; expected at least one prompt"));
+    }
+    let model = state.model.clone();
+    blocking(move || {
+        let encode = |text: &String| model.text.tokenizer.encode_text(text);
+        texts
+            .iter()
+            .map(encode)
+            .collect::<Result<_, _>>()
+            .map_err(|error| ApiError::field("prompt", error.to_string()))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: usize,
+    text: String,
+    logprobs: Option<TextLogprobs>,
+    finish_reason: Finish,
+}
+
+async fn whole(
+    head: &Head,
+    mut answers: Answers,
+    plan: &Plan,
+    choices: usize,
+) -> Result<HttpResponse, ApiError> {
+    let mut count = UsageCount::new(plan.n);
+    let mut told: Vec<Vec<TokenLogprob>> = vec![Vec::new(); choices];
+    let empty = |index| Choice { index, text: String::new(), logprobs: None, finish_reason: None };
+    let mut choices: Vec<Choice> = (0..choices).map(empty).collect();
+    while let Some((index, piece)) = answers.next().await {
+        count.note(index, &piece);
+        match piece {
+            Piece::Started(_) | Piece::Call(..) => {}
+            Piece::Text(text, tokens) => {
+                told[index].extend(tokens);
+                choices[index].text.push_str(&text);
+            }
+            Piece::End { reason, logprobs, .. } => {
+                told[index].extend(logprobs);
+                choices[index].finish_reason = Some(reason);
+            }
+            Piece::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    if plan.top_logprobs.is_some() {
+        for (choice, tokens) in choices.iter_mut().zip(told) {
+            choice.logprobs = Some(TextLogprobs::new(tokens));
+        }
+    }
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
+    Ok(json_response(&mut response, &Reply { head, choices, usage: Some(count.usage()) }))
+}
+
+struct TextChunks {
+    head: Head,
+    logprobs: bool,
+}
+
+impl TextChunks {
+    fn frame(&self, index: usize, text: String, tokens: Vec<TokenLogprob>, finish_reason: Finish) -> Frame {
+        let logprobs = (self.logprobs && !tokens.is_empty()).then(|| TextLogprobs::new(tokens));
+        let choices = vec![Choice { index, text, logprobs, finish_reason }];
+        Frame::data(&Reply { head: &self.head, choices, usage: None })
+    }
+}
+
+impl Shape for TextChunks {
+    fn opening(&self, _: usize) -> Option<Frame> {
+        None
+    }
+
+    fn piece(&self, index: usize, piece: Piece) -> Option<Frame> {
+        match piece {
+            Piece::Started(_) | Piece::Call(..) | Piece::Failed(_) => None,
+            Piece::Text(text, tokens) => Some(self.frame(index, text, tokens, None)),
+            Piece::End { reason, logprobs, .. } => {
+                Some(self.frame(index, String::new(), logprobs, Some(reason)))
+            }
+        }
+    }
+
+    fn usage(&self, count: &UsageCount) -> Frame {
+        Frame::data(&Reply::<Choice> { head: &self.head, choices: Vec::new(), usage: Some(count.usage()) })
+    }
+}

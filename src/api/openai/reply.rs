@@ -1,0 +1,181 @@
+//! Replies as clients read them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::api::generation::{EndReason, Piece, Scored, TokenLogprob};
+use crate::api::request_log::random_id;
+use crate::scheduler::PromptUsage;
+
+/// What every reply and every chunk of one request says first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Head {
+    pub id: String,
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub model: String,
+    /// Changes with everything that decides the answer to a seed.
+    pub system_fingerprint: String,
+}
+
+impl Head {
+    /// A head with an id of its own.
+    pub fn new(prefix: &str, object: &'static str, model: String, fingerprint: &impl ToString) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut digits = fingerprint.to_string();
+        digits.truncate(12);
+        Self { id: random_id(prefix), object, created, model, system_fingerprint: format!("fp_{digits}") }
+    }
+}
+
+/// A whole reply, or a chunk.
+#[derive(Debug, Serialize)]
+pub struct Reply<'a, C> {
+    #[serde(flatten)]
+    pub head: &'a Head,
+    pub choices: Vec<C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// What a request cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    pub total_tokens: usize,
+    pub prompt_tokens_details: PromptDetails,
+}
+
+/// What of the prompt was free.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptDetails {
+    pub cached_tokens: usize,
+}
+
+/// Adds up the usage of a request's choices; a prompt counts once, however many choices continue it.
+#[derive(Debug)]
+pub struct UsageCount {
+    per_prompt: usize,
+    prompt_tokens: usize,
+    pub cached_tokens: usize,
+    completion_tokens: usize,
+}
+
+impl UsageCount {
+    /// For requests with that many choices per prompt.
+    pub fn new(per_prompt: usize) -> Self {
+        Self { per_prompt: per_prompt.max(1), prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0 }
+    }
+
+    /// Notes what a piece tells.
+    pub fn note(&mut self, index: usize, piece: &Piece) {
+        match piece {
+            Piece::Started(PromptUsage { prompt_tokens, cached_tokens, .. })
+                if index.is_multiple_of(self.per_prompt) =>
+            {
+                self.prompt_tokens += prompt_tokens;
+                self.cached_tokens += cached_tokens;
+            }
+            Piece::End { completion_tokens, .. } => self.completion_tokens += completion_tokens,
+            _ => {}
+        }
+    }
+
+    /// The sum.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            total_tokens: self.prompt_tokens + self.completion_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens: self.cached_tokens },
+        }
+    }
+}
+
+/// A call in a message or a delta.
+#[derive(Clone, Debug, Serialize)]
+pub struct ToolCallReply {
+    /// In deltas only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub function: FunctionReply,
+}
+
+/// What is called.
+#[derive(Clone, Debug, Serialize)]
+pub struct FunctionReply {
+    pub name: String,
+    pub arguments: String,
+}
+
+/// Why a choice ended; null until then.
+pub type Finish = Option<EndReason>;
+
+/// Log probabilities as chat has them.
+#[derive(Debug, Serialize)]
+pub struct ChatLogprobs {
+    pub content: Vec<ChatToken>,
+}
+
+/// One token of them.
+#[derive(Debug, Serialize)]
+pub struct ChatToken {
+    #[serde(flatten)]
+    pub token: ChatScored,
+    pub top_logprobs: Vec<ChatScored>,
+}
+
+/// A token and its log probability.
+#[derive(Debug, Serialize)]
+pub struct ChatScored {
+    pub token: String,
+    pub logprob: f32,
+    pub bytes: Vec<u8>,
+}
+
+impl From<Scored> for ChatScored {
+    fn from(Scored { text, bytes, logprob }: Scored) -> Self {
+        Self { token: text, logprob, bytes }
+    }
+}
+
+impl ChatLogprobs {
+    /// Of these tokens.
+    pub fn new(tokens: Vec<TokenLogprob>) -> Self {
+        let content = tokens.into_iter().map(|token| ChatToken {
+            token: token.chosen.into(),
+            top_logprobs: token.top.into_iter().map(Into::into).collect(),
+        });
+        Self { content: content.collect() }
+    }
+}
+
+/// Log probabilities as completions have them.
+#[derive(Debug, Default, Serialize)]
+pub struct TextLogprobs {
+    pub tokens: Vec<String>,
+    pub token_logprobs: Vec<f32>,
+    pub top_logprobs: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// Characters of the answer before each token.
+    pub text_offset: Vec<usize>,
+}
+
+impl TextLogprobs {
+    /// Of these tokens.
+    pub fn new(tokens: Vec<TokenLogprob>) -> Self {
+        let mut all = Self::default();
+        for token in tokens {
+            all.tokens.push(token.chosen.text);
+            all.token_logprobs.push(token.chosen.logprob);
+            all.top_logprobs.push(token.top.into_iter().map(|top| (top.text, top.logprob.into())).collect());
+            all.text_offset.push(token.at_chars);
+        }
+        all
+    }
+}

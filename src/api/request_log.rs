@@ -1,0 +1,38 @@
+//! A name for every request (`x-request-id`, the client's own or a new one) and a line in the log.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use rand::RngExt;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A longer name from a client is replaced.
+const LONGEST_ID: usize = 128;
+
+/// The middleware. The time logged for a stream is the time until its head was sent.
+pub async fn request_log<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let began = Instant::now();
+    let given = request.headers().get(&REQUEST_ID).filter(|id| (1..=LONGEST_ID).contains(&id.len())).cloned();
+    let id = given.or_else(|| HeaderValue::from_str(&random_id("req-")).ok());
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let mut response = next.call(request).await?;
+    let millis = began.elapsed().as_secs_f64() * 1e3;
+    let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::info!(target: "prefixd::access", %method, path, status = response.status().as_u16(), millis, id = shown, "request");
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(response)
+}
+
+/// `prefix` and 24 random hexadecimal digits.
+pub fn random_id(prefix: &str) -> String {
+    let mut rng = rand::rng();
+    format!("{prefix}{:016x}{:08x}", rng.random::<u64>(), rng.random::<u32>())
+}

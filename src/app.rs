@@ -1,0 +1,194 @@
+//! Wiring and shutdown order: model files, scheduler, HTTP, signals.
+//!
+//! Start: listen, read the text side, load the model on the scheduler thread, check it, open the cache, serve.
+//! Stop, on SIGTERM or Ctrl-C: refuse new requests, finish what runs within the grace, write the queued blocks, end. A
+//! second signal gives up the rest.
+
+use std::net::TcpListener;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prefixd_cache::{CacheOptions, DiskOptions};
+
+use crate::api::{ApiKeys, ApiSettings, ApiState, ServedModel, server};
+use crate::config::{CacheConfig, Config};
+use crate::engine::EngineInfo;
+use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
+use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError};
+use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};
+use crate::source::ModelSource;
+
+/// Length of the prompt that proves the model right at start-up; long models' windows are not filled to save time.
+const SELF_CHECK_TOKENS: usize = 640;
+
+/// Why the server did not start, or how it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// Host and port.
+        address: String,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// Tokenizer, template or their configuration.
+    #[error(transparent)]
+    Text(#[from] ModelTextError),
+    /// The tokenizer loses text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The KV setting is none.
+    #[error("{0}")]
+    KvBits(String),
+    /// The model or the cache.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The HTTP side.
+    #[error("the HTTP server failed: {0}")]
+    Http(#[from] std::io::Error),
+    /// The scheduler died while serving.
+    #[error("{0}")]
+    Scheduler(String),
+}
+
+/// A server that is ready.
+pub struct App {
+    scheduler: SchedulerThread,
+    state: ApiState,
+    listener: TcpListener,
+    drain: Duration,
+}
+
+impl App {
+    /// Loads `source` and gets everything ready. `progress` hears how far loading is.
+    pub fn start(
+        config: &Config,
+        source: &ModelSource,
+        mut progress: impl FnMut(LoadProgress) + Send + 'static,
+    ) -> Result<Self, AppError> {
+        let address = format!("{}:{}", config.host, config.port);
+        let listener = TcpListener::bind((config.host.as_str(), config.port))
+            .map_err(|reason| AppError::Listen { address, reason })?;
+        let text = ModelText::open(&source.dir)?;
+        text.tokenizer.check()?;
+        let load = load_options(config)?;
+        let dir = source.dir.clone();
+        let build = move |mx: &crate::mlx::Mlx| {
+            let failed = |error: &dyn std::error::Error| StartError::Engine(error.to_string());
+            let mut engine = MlxEngine::load(mx, &dir, load, &mut progress).map_err(|error| failed(&error))?;
+            let check = self_check(&mut engine, SELF_CHECK_TOKENS).map_err(|error| {
+                StartError::Engine(format!("the start-up check failed, so this model is not served: {error}"))
+            })?;
+            tracing::info!(tokens = check.prompt_tokens, distance = check.distance, "start-up check passed");
+            Ok(engine)
+        };
+        let (cache, block_tokens) = (config.cache.clone(), config.block_tokens);
+        let cache = move |info: &EngineInfo| cache.map(|cache| cache_options(&cache, info, block_tokens));
+        let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
+        let state = ApiState {
+            model: served(config, source, text).into(),
+            scheduler: scheduler.handle().clone(),
+            settings: api_settings(config).into(),
+        };
+        Ok(Self { scheduler, state, listener, drain: config.drain })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.listener.local_addr().map_or_else(|error| error.to_string(), |address| format!("http://{address}"))
+    }
+
+    /// What is served.
+    pub fn info(&self) -> &EngineInfo {
+        self.scheduler.handle().info()
+    }
+
+    /// Blocks found on disk.
+    pub fn blocks_found(&self) -> u64 {
+        self.scheduler.handle().status().cache.disk.map_or(0, |disk| disk.tier.blocks)
+    }
+
+    /// Serves until a signal, then ends in order.
+    pub fn run(self) -> Result<(), AppError> {
+        let Self { scheduler, state, listener, drain } = self;
+        let handle = scheduler.handle().clone();
+        actix_web::rt::System::new().block_on(async move {
+            let running = server(state, listener)?;
+            let http = running.handle();
+            let stop = async move {
+                signal().await;
+                tracing::info!("stopping: running answers get {} s", drain.as_secs());
+                handle.drain(drain);
+                actix_web::rt::spawn({
+                    let handle = handle.clone();
+                    async move {
+                        signal().await;
+                        handle.drain(Duration::ZERO);
+                    }
+                });
+                http.stop(true).await;
+            };
+            actix_web::rt::spawn(stop);
+            running.await
+        })?;
+        scheduler.join().map_err(AppError::Scheduler)
+    }
+}
+
+/// The next SIGTERM or Ctrl-C. A process that cannot hear signals is stopped by SIGKILL alone.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// How the model is loaded; `doctor` loads it the same way.
+pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
+    let kv: KvSetting = config.kv_bits.parse().map_err(|error| AppError::KvBits(format!("kv.bits: {error}")))?;
+    Ok(LoadOptions { kv, block_tokens: config.block_tokens, ..LoadOptions::default() })
+}
+
+/// How the cache is opened; `doctor` opens it the same way.
+pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize) -> CacheOptions {
+    let disk = cache.disk.as_ref().map(|disk| DiskOptions {
+        dir: disk.dir.clone(),
+        budget_bytes: disk.budget_bytes,
+        free_floor_bytes: disk.free_floor_bytes,
+        write_queue_bytes: disk.write_queue_bytes,
+        readers: disk.readers,
+    });
+    CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes: cache.ram_bytes, disk }
+}
+
+fn scheduler_options(config: &Config) -> SchedulerOptions {
+    SchedulerOptions {
+        max_batch: config.max_batch,
+        queue_limit: config.queue_limit,
+        prefill_step_tokens: config.prefill_step_tokens,
+        block_tokens: config.block_tokens,
+        live_bytes: config.live_bytes,
+        exact: config.exact,
+        ..SchedulerOptions::default()
+    }
+}
+
+fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        body_limit_bytes: config.body_limit_bytes,
+        keepalive: config.keepalive,
+        max_tokens: config.max_tokens,
+        keys: ApiKeys::new(config.api_keys.iter().map(String::as_str)),
+        shutdown: config.drain,
+        ..ApiSettings::default()
+    }
+}
+
+fn served(config: &Config, source: &ModelSource, text: ModelText) -> ServedModel {
+    let mut names = vec![source.name.clone()];
+    names.extend(config.names.iter().filter(|name| **name != source.name).cloned());
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    ServedModel { names, created, text, defaults: SamplingDefaults::default() }
+}

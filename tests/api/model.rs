@@ -1,0 +1,57 @@
+//! A byte-level tokenizer and a chat template of our own.
+
+use prefixd::prompt::{ModelText, TokenizerConfig};
+use serde_json::{Value, json};
+
+pub const END: u32 = 257;
+pub const START: u32 = 258;
+pub const SCRIPT: u32 = 261;
+pub const GO: u32 = 262;
+pub const VOCAB: usize = 263;
+
+const TEMPLATE: &str = "\
+{{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}
+{%- for m in messages %}
+{%- if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}{% endif %}
+<|start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|end|>
+{%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
+
+/// Every byte is a token (id = byte), then special tokens; bos goes before plain texts.
+fn tokenizer() -> Vec<u8> {
+    let plain = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let mut next = 0x100;
+    let mut spelled = |byte| {
+        if plain(byte) {
+            return byte;
+        }
+        next += 1;
+        next - 1
+    };
+    let vocab: serde_json::Map<String, Value> =
+        (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
+    let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
+    let added: Vec<Value> = (256..).zip(special).map(|(id, content)| json!({"id": id, "content": content, "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})).collect();
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+        "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}})
+    .to_string()
+    .into_bytes()
+}
+
+pub fn text(template: bool) -> ModelText {
+    let mut config = json!({"bos_token": "<s>", "eos_token": "<|end|>"});
+    if template {
+        config["chat_template"] = TEMPLATE.into();
+    }
+    let config: TokenizerConfig = serde_json::from_value(config).unwrap();
+    let text = ModelText::new(&tokenizer(), &config, None, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
+    text.tokenizer.check().unwrap();
+    text
+}
