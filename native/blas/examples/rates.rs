@@ -1,6 +1,10 @@
 //! Prints the rate of `cblas_sgemm` per shape, weight layout and number of rows, with weights that stay in the caches and
 //! with weights that come from memory: `cargo run --release -p prefixd-blas --example rates`.
-#![allow(clippy::cast_precision_loss, clippy::many_single_char_names, reason = "figures to print, of a, b, c and m, n, k")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::many_single_char_names,
+    reason = "figures to print, of a, b, c and m, n, k"
+)]
 
 use std::error::Error;
 use std::hint::black_box;
@@ -18,14 +22,18 @@ fn numbers(count: usize) -> Vec<f32> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("GFLOP/s by {} threads, of x [M, K] and weights in the layout shown", rayon::current_num_threads());
+    println!(
+        "GFLOP/s by {} threads, of x [M, K] and weights in the layout shown",
+        rayon::current_num_threads()
+    );
     for from_memory in [false, true] {
         for (k, n) in SHAPES {
             let size = usize::try_from(k * n)?;
             let copies = if from_memory { MEMORY / 4 / size } else { 1 };
             let weights: Vec<Vec<f32>> = (0..copies).map(|_| numbers(size)).collect();
             for transposed in [false, true] {
-                let (transpose, ldb, layout) = if transposed { (112, k, "[N, K]") } else { (111, n, "[K, N]") };
+                let (transpose, ldb, layout) =
+                    if transposed { (112, k, "[N, K]") } else { (111, n, "[K, N]") };
                 print!("{} K={k:4} N={n:4} {layout}", if from_memory { "memory" } else { "cached" });
                 for m in ROWS {
                     let x = numbers(usize::try_from(m * k)?);
@@ -34,7 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                         for w in &weights {
                             let (x, w, y) = (x.as_ptr(), w.as_ptr(), black_box(y.as_mut_ptr()));
                             // SAFETY: the buffers have these sizes.
-                            unsafe { cblas_sgemm(101, 111, transpose, m, n, k, 1.0, x, k, w, ldb, 0.0, y, n) };
+                            unsafe {
+                                cblas_sgemm(101, 111, transpose, m, n, k, 1.0, x, k, w, ldb, 0.0, y, n);
+                            };
                         }
                     };
                     walk();

@@ -19,7 +19,7 @@ const CONJUGATE_TRANSPOSE: c_int = 113;
 ///
 /// # Safety
 /// The matrices have the sizes and leading dimensions given, and nothing else touches C meanwhile.
-#[no_mangle]
+#[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "CBLAS's signature")]
 pub unsafe extern "C" fn cblas_sgemm(
     order: c_int,
@@ -51,7 +51,9 @@ pub unsafe extern "C" fn cblas_sgemm(
     let leading = |name, leading: c_int, transposed: bool, (rows, columns)| {
         let least = if transposed == row_major { rows } else { columns };
         let found = usize::try_from(leading).ok().filter(|&leading| leading >= usize::max(least, 1));
-        found.unwrap_or_else(|| refuse(name, leading, "a leading dimension of at least 1 and of the matrix's own"))
+        found.unwrap_or_else(|| {
+            refuse(name, leading, "a leading dimension of at least 1 and of the matrix's own")
+        })
     };
     let operand = |data, leading, transposed: bool| {
         let stored = Operand { data, row_stride: leading, column_stride: 1 };

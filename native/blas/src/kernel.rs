@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 /// Overwrites a tile: `c[h][w]` becomes the sum over k of `a[k][h] * b[k][w]`, for the tile's own height and width.
 ///
 /// `a` is packed, rows of `b` lie `b_stride` apart, rows of `c` lie `c_stride` apart.
-pub type Tile = unsafe fn(k: usize, a: *const f32, b: *const f32, b_stride: usize, c: *mut f32, c_stride: usize);
+pub type Tile =
+    unsafe fn(k: usize, a: *const f32, b: *const f32, b_stride: usize, c: *mut f32, c_stride: usize);
 
 /// Transposes a square as wide as a vector, from rows `from_stride` apart to rows `to_stride` apart.
 pub type Square = unsafe fn(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
@@ -154,7 +155,8 @@ mod tests {
                     unsafe { tile(k, a.as_ptr(), b.as_ptr(), width + gap, c.as_mut_ptr(), width + gap) };
                     for h in 0..height {
                         for w in 0..width + gap {
-                            let chain = |sum, p| multiply_add(a[p * height + h], b[p * (width + gap) + w], sum);
+                            let chain =
+                                |sum, p| multiply_add(a[p * height + h], b[p * (width + gap) + w], sum);
                             let found = c[h * (width + gap) + w];
                             if w < width {
                                 assert_eq!(found.to_bits(), (0..k).fold(0.0, chain).to_bits());

@@ -30,12 +30,15 @@ impl Operand {
     /// The matrix has these rows and k columns; `into` has room for `k * height` elements.
     pub unsafe fn pack_rows(&self, row: usize, height: usize, k: usize, into: *mut f32) {
         const SIDE: usize = 4;
-        let (whole_rows, whole_k) = if self.column_stride == 1 { (height / SIDE * SIDE, k / SIDE * SIDE) } else { (0, 0) };
+        let (whole_rows, whole_k) =
+            if self.column_stride == 1 { (height / SIDE * SIDE, k / SIDE * SIDE) } else { (0, 0) };
         // SAFETY: within the matrix and the room.
         unsafe {
             for h in (0..whole_rows).step_by(SIDE) {
                 for p in (0..whole_k).step_by(SIDE) {
-                    let rows: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| self.at(row + h + i, p).cast::<[f32; SIDE]>().read_unaligned());
+                    let rows: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| {
+                        self.at(row + h + i, p).cast::<[f32; SIDE]>().read_unaligned()
+                    });
                     for j in 0..SIDE {
                         let column = rows.map(|row| row[j]);
                         into.add((p + j) * height + h).cast::<[f32; SIDE]>().write_unaligned(column);
@@ -55,7 +58,15 @@ impl Operand {
     ///
     /// # Safety
     /// The matrix has these columns and k rows; `into` has room for `k * width` elements; `count <= width`.
-    pub unsafe fn pack_columns(&self, column: usize, count: usize, k: usize, width: usize, kernels: &Kernels, into: *mut f32) {
+    pub unsafe fn pack_columns(
+        &self,
+        column: usize,
+        count: usize,
+        k: usize,
+        width: usize,
+        kernels: &Kernels,
+        into: *mut f32,
+    ) {
         // SAFETY: within the matrix and the panel.
         unsafe {
             if count < width {
@@ -73,7 +84,12 @@ impl Operand {
             let (whole_columns, whole_k) = (count / lanes * lanes, k / lanes * lanes);
             for w in (0..whole_columns).step_by(lanes) {
                 for p in (0..whole_k).step_by(lanes) {
-                    (kernels.transpose)(self.at(p, column + w), self.column_stride, into.add(p * width + w), width);
+                    (kernels.transpose)(
+                        self.at(p, column + w),
+                        self.column_stride,
+                        into.add(p * width + w),
+                        width,
+                    );
                 }
             }
             for w in 0..count {

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::kernel::{kernels, Kernels, Shape, MAX_HEIGHT, MAX_WIDTH};
+use crate::kernel::{Kernels, MAX_HEIGHT, MAX_WIDTH, Shape, kernels};
 use crate::operand::Operand;
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many multiply-adds,
@@ -69,7 +69,8 @@ impl Product {
             return;
         }
         let elements = self.n.saturating_mul(self.k);
-        let worth = elements >= PARALLEL_FROM_ELEMENTS || elements.saturating_mul(self.m) >= PARALLEL_FROM_WORK;
+        let worth =
+            elements >= PARALLEL_FROM_ELEMENTS || elements.saturating_mul(self.m) >= PARALLEL_FROM_WORK;
         let threads = if worth { rayon::current_num_threads() } else { 1 };
         let mut rows = ROWS.take();
         // SAFETY: the caller's sizes.
@@ -166,8 +167,19 @@ impl Cut<'_> {
     }
 
     /// Computes a group's tiles of one panel.
-    #[allow(clippy::float_cmp, reason = "one and zero are exact, and CBLAS gives them a meaning of their own")]
-    unsafe fn tiles(&self, group: usize, shape: &Shape, column: usize, count: usize, panel: *const f32, stride: usize) {
+    #[allow(
+        clippy::float_cmp,
+        reason = "one and zero are exact, and CBLAS gives them a meaning of their own"
+    )]
+    unsafe fn tiles(
+        &self,
+        group: usize,
+        shape: &Shape,
+        column: usize,
+        count: usize,
+        panel: *const f32,
+        stride: usize,
+    ) {
         let Product { m, k, alpha, beta, c, c_stride, .. } = *self.product;
         let (first, tiles) = share(self.tiles, self.groups, group);
         let plain = count == shape.width && alpha == 1.0 && beta == 0.0;

@@ -48,7 +48,15 @@ fn size() -> impl Strategy<Value = usize> {
 fn case() -> impl Strategy<Value = Case> {
     let scale = || prop_oneof![Just(0.0), Just(1.0), Just(-0.5), -3.0..3.0_f32];
     let transpose = || prop_oneof![Just(111), Just(112), Just(113)];
-    (any::<bool>(), [transpose(), transpose()], [size(), size(), size()], [0..9_usize, 0..9, 0..9], scale(), scale(), any::<u32>())
+    (
+        any::<bool>(),
+        [transpose(), transpose()],
+        [size(), size(), size()],
+        [0..9_usize, 0..9, 0..9],
+        scale(),
+        scale(),
+        any::<u32>(),
+    )
         .prop_map(|(column_major, transpose, size, gap, alpha, beta, seed)| Case {
             column_major,
             transpose,
@@ -102,21 +110,30 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     let [alpha, beta] = [f64::from(alpha), f64::from(beta)];
     for i in 0..m {
         for j in 0..n {
-            let products = (0..k).map(|p| f64::from(read(&a, i, p, swapped[0])) * f64::from(read(&b, p, j, swapped[1])));
-            let (sum, size) = products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
+            let products =
+                (0..k).map(|p| f64::from(read(&a, i, p, swapped[0])) * f64::from(read(&b, p, j, swapped[1])));
+            let (sum, size) =
+                products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
             let old = if beta == 0.0 { 0.0 } else { f64::from(read(&before, i, j, column_major)) };
             let expected = alpha * sum + beta * old;
             let found = f64::from(read(&c, i, j, column_major));
             #[allow(clippy::cast_precision_loss, reason = "small")]
-            let bound = (k as f64 + 3.0) * f64::from(f32::EPSILON) * (alpha.abs() * size + (beta * old).abs());
-            prop_assert!((found - expected).abs() <= bound, "({i}, {j}): found {found}, expected {expected} within {bound}");
+            let bound =
+                (k as f64 + 3.0) * f64::from(f32::EPSILON) * (alpha.abs() * size + (beta * old).abs());
+            prop_assert!(
+                (found - expected).abs() <= bound,
+                "({i}, {j}): found {found}, expected {expected} within {bound}"
+            );
         }
     }
     // What lies between the lines of C is not C.
     let length = if column_major { m } else { n };
     for (place, (now, then)) in c.data.iter().zip(&before.data).enumerate() {
         let inside = m > 0 && n > 0 && place % c.leading < length;
-        prop_assert!(inside || now.to_bits() == then.to_bits(), "element {place} of C's memory is no element of C");
+        prop_assert!(
+            inside || now.to_bits() == then.to_bits(),
+            "element {place} of C's memory is no element of C"
+        );
     }
     Ok(())
 }
@@ -134,7 +151,15 @@ fn a_large_product_on_two_threads_is_what_cblas_defines() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     for transpose in [[111, 111], [111, 112], [112, 111], [112, 112]] {
         for column_major in [false, true] {
-            let case = Case { column_major, transpose, size: [131, 257, 129], gap: [3, 0, 1], alpha: 1.0, beta: 0.5, seed: 7 };
+            let case = Case {
+                column_major,
+                transpose,
+                size: [131, 257, 129],
+                gap: [3, 0, 1],
+                alpha: 1.0,
+                beta: 0.5,
+                seed: 7,
+            };
             pool.install(|| check(&case)).unwrap();
         }
     }

@@ -22,7 +22,24 @@ fn product(a: &[f32], b: &[f32], [m, n, k]: [usize; 3], transposed: bool) -> Vec
     let [m, n, k] = [m, n, k].map(|size| i32::try_from(size).unwrap());
     let (transpose, ldb) = if transposed { (112, k) } else { (111, n) };
     // SAFETY: the buffers hold these sizes.
-    unsafe { cblas_sgemm(101, 111, transpose, m, n, k, 1.0, a.as_ptr(), k, b.as_ptr(), ldb, 0.0, c.as_mut_ptr(), n) };
+    unsafe {
+        cblas_sgemm(
+            101,
+            111,
+            transpose,
+            m,
+            n,
+            k,
+            1.0,
+            a.as_ptr(),
+            k,
+            b.as_ptr(),
+            ldb,
+            0.0,
+            c.as_mut_ptr(),
+            n,
+        );
+    };
     c
 }
 
@@ -36,11 +53,16 @@ fn rows_are_equal(threads: usize, transposed: bool) {
             let most = if k * n > 1 << 22 { 9 } else { 300 };
             let b = numbers(k * n, 2);
             // Every row alone, by one thread.
-            let alone: Vec<f32> = solo.install(|| (0..most).flat_map(|i| product(&a[i * k..], &b, [1, n, k], transposed)).collect());
+            let alone: Vec<f32> = solo.install(|| {
+                (0..most).flat_map(|i| product(&a[i * k..], &b, [1, n, k], transposed)).collect()
+            });
             for m in ROWS.into_iter().filter(|&m| m <= most) {
                 let together = pool.install(|| product(&a, &b, [m, n, k], transposed));
                 let equal = together.iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits());
-                assert!(equal, "m {m}, n {n}, k {k}, {threads} threads: a row differs from the same row alone");
+                assert!(
+                    equal,
+                    "m {m}, n {n}, k {k}, {threads} threads: a row differs from the same row alone"
+                );
             }
         }
     }

