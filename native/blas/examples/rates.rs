@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                             let (x, w, y) = (x.as_ptr(), w.as_ptr(), black_box(y.as_mut_ptr()));
                             // SAFETY: the buffers have these sizes.
                             unsafe {
-                                cblas_sgemm(101, 111, transpose, m, n, k, 1.0, x, k, w, ldb, 0.0, y, n)
+                                cblas_sgemm(101, 111, transpose, m, n, k, 1.0, x, k, w, ldb, 0.0, y, n);
                             };
                         }
                     };

@@ -19,7 +19,7 @@ const CONJUGATE_TRANSPOSE: c_int = 113;
 ///
 /// # Safety
 /// The matrices have the sizes and leading dimensions given, and nothing else touches C meanwhile.
-#[no_mangle]
+#[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "CBLAS's signature")]
 pub unsafe extern "C" fn cblas_sgemm(
     order: c_int,

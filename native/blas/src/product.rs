@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::kernel::{kernels, Kernels, Shape, MAX_HEIGHT, MAX_WIDTH};
+use crate::kernel::{Kernels, MAX_HEIGHT, MAX_WIDTH, Shape, kernels};
 use crate::operand::Operand;
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many multiply-adds,

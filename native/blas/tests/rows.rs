@@ -23,7 +23,22 @@ fn product(a: &[f32], b: &[f32], [m, n, k]: [usize; 3], transposed: bool) -> Vec
     let (transpose, ldb) = if transposed { (112, k) } else { (111, n) };
     // SAFETY: the buffers hold these sizes.
     unsafe {
-        cblas_sgemm(101, 111, transpose, m, n, k, 1.0, a.as_ptr(), k, b.as_ptr(), ldb, 0.0, c.as_mut_ptr(), n)
+        cblas_sgemm(
+            101,
+            111,
+            transpose,
+            m,
+            n,
+            k,
+            1.0,
+            a.as_ptr(),
+            k,
+            b.as_ptr(),
+            ldb,
+            0.0,
+            c.as_mut_ptr(),
+            n,
+        );
     };
     c
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::mlx_c::files_ending;
 use crate::pip;
-use crate::platform::{out_dir, Platform};
+use crate::platform::{Platform, out_dir};
 
 pub fn generate(source: &Path, platform: &Platform) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=LIBCLANG_PATH");
@@ -43,7 +43,8 @@ fn provide_libclang(platform: &Platform) -> Result<(), String> {
         format!("bindgen needs libclang: install it (libclang-dev), name its directory in LIBCLANG_PATH, or mend this: {why}")
     })?;
     let data = format!("{}-{}.data", platform.libclang.name, platform.libclang.version);
-    env::set_var("LIBCLANG_PATH", wheel.join(data).join("platlib/clang/native"));
+    // SAFETY: a build script, with no other thread yet.
+    unsafe { env::set_var("LIBCLANG_PATH", wheel.join(data).join("platlib/clang/native")) };
     clang_sys::load().map_err(|why| {
         format!("libclang: the system has none ({missing}) and the wheel's does not load: {why}")
     })

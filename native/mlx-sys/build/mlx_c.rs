@@ -43,7 +43,8 @@ pub fn compile(source: &Path, mlx: &Mlx) -> Result<(), String> {
     let shim = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("include/format.h");
     // macOS: std::format is in the C++ library from 13.3, and the wheels from 14. cc's default is older than both.
     if env::var_os("MACOSX_DEPLOYMENT_TARGET").is_none() {
-        env::set_var("MACOSX_DEPLOYMENT_TARGET", "14.0");
+        // SAFETY: a build script, with no other thread yet.
+        unsafe { env::set_var("MACOSX_DEPLOYMENT_TARGET", "14.0") };
     }
     let mut build = cc::Build::new();
     build
@@ -60,7 +61,9 @@ pub fn compile(source: &Path, mlx: &Mlx) -> Result<(), String> {
         .include(&mlx.include)
         .files(files);
     build.try_compile("mlxc").map_err(|why| {
-        format!("compiling mlx-c needs a C++20 compiler (g++ 12, clang 16 or newer; CXX names another one): {why}")
+        format!(
+            "compiling mlx-c needs a C++20 compiler (g++ 12, clang 16 or newer; CXX names another one): {why}"
+        )
     })
 }
 

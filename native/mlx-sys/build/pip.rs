@@ -71,6 +71,8 @@ fn run(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
+    // pip warns of every retry; what went wrong comes last.
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{program} ended with {}: {}", output.status, said.trim()))
+    let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("WARNING")).collect();
+    Err(format!("{program} ended with {}: {}", output.status, said.join(" ").trim()))
 }

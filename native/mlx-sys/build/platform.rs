@@ -78,7 +78,7 @@ impl Platform {
                 return Err(format!(
                     "MLX has no wheel for {os} on {arch}; there are wheels for linux on x86_64 and aarch64, and for \
                      macos on aarch64"
-                ))
+                ));
             }
         };
         let [mlx, libclang] = wheels;

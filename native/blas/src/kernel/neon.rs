@@ -5,7 +5,7 @@ use std::arch::aarch64::{
     vreinterpretq_f64_f32 as doubles, vst1q_f32 as store, vtrn1q_f32, vtrn1q_f64, vtrn2q_f32, vtrn2q_f64,
 };
 
-use super::{Kernels, Shape, AHEAD};
+use super::{AHEAD, Kernels, Shape};
 
 const LANES: usize = 4;
 

@@ -1,6 +1,6 @@
 //! Any processor: one element at a time, for the compiler to make the best of.
 
-use super::{Kernels, Shape, AHEAD};
+use super::{AHEAD, Kernels, Shape};
 
 const LANES: usize = 1;
 

@@ -1,8 +1,8 @@
 //! AVX-512 (32 registers of 16) and AVX2 with FMA (16 registers of 8).
 
-use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-use super::{Kernels, Shape, AHEAD};
+use super::{AHEAD, Kernels, Shape};
 
 pub static AVX512: Kernels = avx512::KERNELS;
 pub static AVX2: Kernels = avx2::KERNELS;
@@ -14,7 +14,7 @@ fn prefetch(from: *const f32) {
 }
 
 mod avx512 {
-    use super::{prefetch, Kernels, Shape, AHEAD};
+    use super::{AHEAD, Kernels, Shape, prefetch};
     use std::arch::x86_64::{
         __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_fmadd_ps as multiply_add, _mm512_loadu_ps as load,
         _mm512_set1_ps as splat, _mm512_setzero_ps as zero, _mm512_shuffle_f32x4 as quarters,
@@ -95,7 +95,7 @@ mod avx512 {
 }
 
 mod avx2 {
-    use super::{prefetch, Kernels, Shape, AHEAD};
+    use super::{AHEAD, Kernels, Shape, prefetch};
     use std::arch::x86_64::{
         __m256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_fmadd_ps as multiply_add, _mm256_loadu_ps as load,
         _mm256_permute2f128_ps as halves, _mm256_set1_ps as splat, _mm256_setzero_ps as zero,
