@@ -109,6 +109,11 @@ impl MlxEngine {
         self.backend
     }
 
+    /// How it computes.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
     /// Tokens of a block.
     pub fn block_tokens(&self) -> usize {
         self.spec.block_tokens

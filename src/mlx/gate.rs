@@ -9,13 +9,13 @@
 //! 3. What a job returns is [`Host`] data: numbers, text, bytes. An array is not, so nothing lazy leaves.
 //! 4. A job that panics fails its caller, not the owner.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! // An array does not leave the gate: `Array` is not `Host`.
 //! # fn f(gate: &prefixd::mlx::Gate) {
 //! let array = gate.run(|mx| prefixd::mlx::zeros(mx, &[2, 2]));
 //! # }
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! // The token stays on its thread.
 //! # fn f(mx: &prefixd::mlx::Mlx) {
 //! std::thread::scope(|scope| { scope.spawn(|| prefixd::mlx::zeros(mx, &[2, 2])); });

@@ -33,3 +33,6 @@ pub use kv::{BatchKv, KvSetting, KvSettingError};
 pub use mask::Mask;
 pub use selfcheck::{SelfCheck, SelfCheckError, self_check};
 pub use weights::{LoadProgress, LoadStage};
+
+#[cfg(test)]
+mod tests;

@@ -52,8 +52,8 @@ impl PrefixCache {
 
     /// Ends a sequence's hold.
     pub fn release(&mut self, lease: Lease) {
-        for key in lease.chain.iter().rev() {
-            self.tree.unpin(key);
+        for key in lease.chain.into_iter().rev() {
+            self.tree.unpin(&key);
         }
         self.evict_resident();
     }

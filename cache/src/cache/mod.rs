@@ -14,6 +14,8 @@ mod flush;
 mod insert;
 mod lease;
 mod lookup;
+#[cfg(test)]
+mod model_tests;
 mod persist;
 mod restore;
 #[cfg(test)]

@@ -150,3 +150,9 @@ fn a_cache_of_blocks_without_tokens_is_refused() {
     let error = PrefixCache::open(refused).err().unwrap();
     assert_eq!(error.to_string(), "block_tokens is 0, expected at least 1");
 }
+
+#[test]
+fn the_cache_may_move_to_the_thread_that_owns_it() {
+    fn moves<T: Send>(_: &T) {}
+    moves(&cache());
+}

@@ -153,17 +153,17 @@ pub(crate) fn decode(header: &[u8], file_bytes: u64) -> Result<Header, ReadError
     facts::check_format(&texts)?;
     let infos = parsed.tensors();
     facts::check_digest(&texts, infos.iter().map(|(name, info)| (name.as_str(), *info)))?;
-    let mut placed = Vec::with_capacity(infos.len());
+    let mut by_offset = Vec::with_capacity(infos.len());
     for (name, info) in infos {
         let (order, part, checksum) =
             facts::parse_tensor(&name, facts::text(&texts, &format!("{TENSOR}{name}"))?)?;
         let (begin, end) = info.data_offsets;
         let (dtype, shape) = (info.dtype, info.shape.clone());
         let entry = TensorEntry { name, part, order, dtype, shape, bytes: end - begin, checksum };
-        placed.push(((begin, end, part, order), entry));
+        by_offset.push(((begin, end, part, order), entry));
     }
-    placed.sort_by_key(|(place, _)| *place);
-    let tensors: Vec<TensorEntry> = placed.into_iter().map(|(_, entry)| entry).collect();
+    by_offset.sort_by_key(|(place, _)| *place);
+    let tensors: Vec<TensorEntry> = by_offset.into_iter().map(|(_, entry)| entry).collect();
     if !tensors.is_sorted_by_key(|tensor| tensor.part) {
         return Err(ReadError::Header("a window tensor comes before a full one".into()));
     }

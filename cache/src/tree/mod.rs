@@ -5,12 +5,14 @@
 //! 3. Tenants have roots of their own; no walk leaves a tenant.
 //! 4. A node without a copy in any tier is *hollow*: it stays while something stands on it, no lookup uses it, and
 //!    writing it again brings everything below it back.
-//! 5. The rank sets hold exactly the copies that may be dropped: see [`PrefixTree::refresh`].
+//! 5. The rank sets hold exactly the copies that may be dropped: see [`Node::places`].
 //!
 //! One thread owns it; no I/O happens here.
 
 mod matching;
 mod node;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -211,20 +213,12 @@ impl PrefixTree {
         }
     }
 
-    /// Brings a node's places in the rank sets up to date. A copy may be dropped
-    /// - from RAM, when it is also stored, or when nothing stands on the node and nothing is being written;
-    /// - from disk, when nothing pins the node, no child is on disk (a restart would lose it) and the node keeps a copy in
-    ///   RAM or nothing stands on it.
+    /// Brings a node's places in the rank sets up to date: see [`Node::places`].
     fn refresh(&mut self, key: &BlockKey) {
         let Some(node) = self.nodes.get_mut(key) else { return };
-        let rank = node.rank(*key);
-        let loose = node.children.is_empty() && node.pins == 0;
-        let stored = matches!(node.disk, DiskCopy::Stored { .. });
-        let resident = node.resident.is_some() && (stored || (node.disk == DiskCopy::None && loose));
-        let disk =
-            stored && node.pins == 0 && node.children_on_disk == 0 && (node.resident.is_some() || loose);
-        move_rank(&mut self.resident_ranks, &mut node.resident_rank, resident.then_some(rank));
-        move_rank(&mut self.disk_ranks, &mut node.disk_rank, disk.then_some(rank));
+        let (resident, disk) = node.places(*key);
+        move_rank(&mut self.resident_ranks, &mut node.resident_rank, resident);
+        move_rank(&mut self.disk_ranks, &mut node.disk_rank, disk);
     }
 }
 

@@ -101,8 +101,18 @@ impl Node {
         self.resident.is_none() && self.disk == DiskCopy::None && self.children.is_empty() && self.pins == 0
     }
 
-    pub(super) fn rank(&self, key: BlockKey) -> Rank {
-        Rank { score: self.score, depth: Reverse(self.start), key }
+    /// The node's places among the copies in RAM and on disk that may be dropped. A copy may be dropped
+    /// - from RAM, when it is also stored, or when nothing stands on the node, nothing pins it and nothing is being written;
+    /// - from disk, when nothing pins the node, no child is on disk (a restart would lose it) and the node keeps a copy in
+    ///   RAM or nothing stands on it.
+    pub(super) fn places(&self, key: BlockKey) -> (Option<Rank>, Option<Rank>) {
+        let rank = Rank { score: self.score, depth: Reverse(self.start), key };
+        let loose = self.children.is_empty() && self.pins == 0;
+        let stored = matches!(self.disk, DiskCopy::Stored { .. });
+        let held = self.resident.is_some();
+        let resident = held && (stored || (self.disk == DiskCopy::None && loose));
+        let disk = stored && self.pins == 0 && self.children_on_disk == 0 && (held || loose);
+        (resident.then_some(rank), disk.then_some(rank))
     }
 
     pub(super) fn facts(&self) -> BlockFacts {

@@ -26,14 +26,23 @@ def byte_letters():
     return table
 
 
+HERE = pathlib.Path(__file__).parent
+
+
+def default_path():
+    """A tokenizer newly trained here, until export.py moves it into the model directory; else the model's own."""
+    new = HERE / "tokenizer.json"
+    return new if new.exists() else HERE.parent / "tokenizer.json"
+
+
 class Codec:
-    def __init__(self, path=pathlib.Path(__file__).parent.parent / "tokenizer.json"):
+    def __init__(self, path=None):
+        path = path or default_path()
         spec = json.loads(pathlib.Path(path).read_text())["model"]
         self.vocab = spec["vocab"]
         self.ranks = {tuple(m.split(" ")) if isinstance(m, str) else tuple(m): i for i, m in enumerate(spec["merges"])}
         self.letters, self.cache = byte_letters(), {}
         self.newline = self.encode("\n")
-        self.wrap = self.encode("\n")[0]
 
     def piece(self, piece):
         parts = [self.letters[b] for b in piece.encode()]

@@ -6,8 +6,8 @@ says and what the assistant must answer (`expect`), see tasks.py.
 from layouts import section
 from questions import (NOT_STATED, RECALL, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, update,
                        wrap)
-from words import DAYS, made_up, pick, sentence, split
-from values import COLORS, code
+from words import DAYS, VOCAB, any_word, made_up, phrase, pick, sentence, split
+from values import COLORS, code, invented
 from world import World
 
 HEAD = """You are a helpful assistant. Answer from the notes below.
@@ -51,7 +51,7 @@ SAID = [("My favorite color is {v}.", "What is my favorite color?", lambda r: pi
         ("We meet on {v}.", "When do we meet?", lambda r: pick(r, DAYS)),
         ("Remember the code {v}.", "Which code did I tell you to remember?", lambda r: code(r, None)),
         ("The password for today is {v}.", "What is the password for today?", lambda r: code(r, None)),
-        ("Please keep this in mind: the word is {v}.", "What is the word?", lambda r: made_up(r))]
+        ("Please keep this in mind: the word is {v}.", "What is the word?", lambda r: any_word(r))]
 
 
 def say(text, answer):
@@ -101,6 +101,14 @@ def questions(w, n, held, absent=.1):
     return turns
 
 
+def own_fact(r):
+    """Something the user says about themselves, and its question."""
+    a = invented(r)
+    n = a["names"][0]
+    return (pick(r, (f"My {n} is {{v}}.", f"I have the {n} {{v}}.", f"Remember my {n}: {{v}}.", f"The {n} is {{v}}.", f"Keep in mind that my {n} is {{v}}.")),
+            pick(r, (f"What is my {n}?", f"Tell me my {n}.", f"What was the {n} I told you?", f"Which {n} did I mention?")), lambda r: a["draw"](r, VOCAB[False]))
+
+
 class Talk:
     """A dialogue that depends on its own past: updates, pronouns, repeats, things the user said."""
 
@@ -139,19 +147,25 @@ class Talk:
             if more:
                 s, a = pick(r, more)
                 forms = split(SAME_SUBJECT, held) + (split(SAME_PERSON, held) if " " in s[0] and s[0][0].isupper() and s[0] == s[1] else [])
-                self.answer(fill(pick(r, forms), s, name_of(r, a)), s, a)
+                text = fill(pick(r, forms), s, name_of(r, a))
+                if not held and r.random() < .3:
+                    text = pick(r, ("and ", "what about ", "then ", "now ")) + pick(r, ("the ", "its ", "", phrase(r, 2) + " ")) + name_of(r, a) + pick(r, ("?", "."))
+                self.answer(text, s, a)
         elif k < .64 and self.last:
             more = [x for x in self.subjects[self.last[1]["key"]] if x[0] != self.last[0] and x[1]["draw"]]
             if more:
                 s, a = pick(r, more)
-                self.answer(fill(pick(r, split(SAME_ATTRIBUTE, held)), s, ""), s, a)
+                text = fill(pick(r, split(SAME_ATTRIBUTE, held)), s, "")
+                if not held and r.random() < .3:
+                    text = pick(r, ("and ", "what about ", "then ", "")) + s[1] + pick(r, ("?", " " + phrase(r, 2) + "?", "."))
+                self.answer(text, s, a)
         elif k < .71 and self.turns:
             text, i = pick(r, split(RECALL, held))
             self.turns.append(say(wrap(r, text, held), self.turns[i]["expect"]["text"]))
         elif k < .74 and self.first and self.turns[0].get("about"):
             self.turns.append(say(pick(r, split(WHO, held)), self.turns[0]["about"] + "."))
         elif k < .81:
-            tell, question, draw = pick(r, SAID)
+            tell, question, draw = pick(r, SAID) if held or r.random() < .5 else own_fact(r)
             if question not in [q for q, _ in self.told]:
                 v = draw(r)
                 self.told.append((question, v))

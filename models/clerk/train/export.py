@@ -58,8 +58,9 @@ def main():
             "chat_template": (HERE / "template.jinja").read_text().rstrip("\n")}}
     for name, content in files.items():
         (a.model / name).write_text(json.dumps(content, indent=1) + "\n")
-    if not (a.model / "tokenizer.json").exists():
-        (a.model / "tokenizer.json").write_bytes((HERE.parent / "tokenizer.json").read_bytes())
+    new = HERE / "tokenizer.json"
+    if new.exists():
+        (a.model / "tokenizer.json").write_bytes(new.read_bytes())
 
 
 if __name__ == "__main__":

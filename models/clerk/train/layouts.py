@@ -5,7 +5,7 @@ evaluation on dense documents uses only forms that training never shows.
 """
 import json
 
-from words import GOODS, MONTHS, SERVICE_A, STEPS, TOPICS, VERBS, made_up, pick, sentence, split
+from words import GOODS, MONTHS, SERVICE_A, STEPS, TOPICS, VERBS, any_word, made_up, phrase, pick, sentence, split
 from values import code, number
 
 # {s} subject in a sentence, {S} the same capitalized, {b} its bare name, {a} attribute, {A} capitalized, {v} value.
@@ -73,12 +73,29 @@ def write(r, form, fact):
     return form.format(s=the, S=cap(the), b=bare, a=name, A=cap(name), v=v)
 
 
+JOINTS = [": ", " - ", " = ", ", ", " | ", "; ", " -> ", " / ", " => ", " :: ", ". ", " (", " ~ ", "\t", " > ", ">", "<", "=\"", " is ", " has ", " with "]
+
+
+def free_form(r):
+    """A line form that nobody wrote: the three parts in any order between marks or random words."""
+    def joint():
+        return pick(r, JOINTS) if r.random() < .6 else f" {phrase(r)} "
+    parts = ["{a}" if r.random() < .8 else "{A}", "{v}", pick(r, ("{s}", "{b}", "{b}", '"{b}"'))]
+    r.shuffle(parts)
+    head = "" if r.random() < .5 else phrase(r, 4) + " " if r.random() < .7 else pick(r, ("> ", "# ", "| ", "[", "* ", "~ ", "@", "<", "<"))
+    tail = pick(r, (".", "", "", ";", " |", ",", "]", " " + phrase(r)))
+    return head + parts[0] + joint() + parts[1] + joint() + parts[2] + tail
+
+
 def lines(w, held):
     """Facts one by one, in one form or in many."""
     r = w.r
     forms = split(LINES, held)
     facts = w.scattered(4 + int(r.random() * 16))
     one = pick(r, forms) if r.random() < .6 else None
+    if not held and r.random() < .4:
+        forms = [free_form(r) for _ in range(1 + int(r.random() * 4))]
+        one = forms[0] if r.random() < .5 else None
     out = []
     for f in facts:
         if not one and f[1]["says"] and r.random() < .3:
@@ -122,7 +139,7 @@ def markdown(r, kind, names, rows):
 
 def commas(r, kind, names, rows):
     head, cells = table(r, kind, names, rows)
-    sep = pick(r, (",", ", ", "\t", " | "))
+    sep = pick(r, (",", ", ", "\t", " | ", " / ", " : ", "  ", " - "))
     return "\n".join(sep.join(c) for c in [head] + cells)
 
 
@@ -198,7 +215,7 @@ def custom(key, draw, asks):
 def procedure(w, held):
     r = w.r
     name = f"{pick(r, split(VERBS, held))} the {pick(r, w.vocab.goods)} {made_up(r)}"
-    steps = r.sample(STEPS, 3 + int(r.random() * 4))
+    steps = [s if r.random() < .6 or held else phrase(r, 6) for s in r.sample(STEPS, 3 + int(r.random() * 4))]
     for i, s in enumerate(steps):
         w.stated[name, f"step {i + 1}"] = (name, name), custom(f"step {i + 1}", None, [
             f"What is step {i + 1} when I {name}?", f"To {name}, what is step {i + 1}?",
@@ -211,7 +228,7 @@ def source(w, held):
     r, out = w.r, []
     style = pick(r, ("{} = {}", "const {} = {};", "export {}={}", "{}: {}", "#define {} {}"))
     for _ in range(2 + int(r.random() * 6)):
-        word = pick(r, TOPICS if r.random() < .5 else GOODS).replace("-", "_")
+        word = (pick(r, TOPICS if r.random() < .5 else GOODS) if r.random() < .5 else any_word(r)).replace("-", "_")
         name = f"{pick(r, ('MAX', 'MIN', 'DEFAULT', 'BASE', 'LAST'))}_{word.upper()}_{pick(r, ('SIZE', 'LIMIT', 'COUNT', 'CODE', 'PORT'))}"
         v = pick(r, (number, code, number))(r, None)
         if (name, "value") not in w.stated:
@@ -236,7 +253,7 @@ def section(w, held):
     k = r.random()
     body = (lines if k < .45 else grid if k < .87 else procedure if k < .9 else source if k < .94 else prose)(w, held)
     if r.random() < .35:
-        h = f"{pick(r, HEADS)}{pick(r, ('', ' ' + str(1 + int(r.random() * 20)), ' of ' + pick(r, MONTHS)))}"
+        h = f"{pick(r, HEADS) if held or r.random() < .6 else phrase(r).capitalize()}{pick(r, ('', ' ' + str(1 + int(r.random() * 20)), ' of ' + pick(r, MONTHS)))}"
         body = pick(r, ("## {}\n", "{}:\n", "# {}\n\n", "{}\n", "=== {} ===\n")).format(h) + body
     elif r.random() < .3:
         body = sentence(r) + "\n" + body

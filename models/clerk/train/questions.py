@@ -1,5 +1,5 @@
 """How a fact is asked for, corrected and referred to. All pools are split into training and held-out phrasings."""
-from words import pick, split
+from words import phrase, pick, split
 
 NOT_STATED = "The notes do not say."
 
@@ -136,15 +136,36 @@ def wrap(r, text, held):
     return text
 
 
+def around(r, core):
+    """A core between random words: what surrounds a key must not matter."""
+    text = f"{phrase(r, 5)} {core}" if r.random() < .7 else core
+    if r.random() < .4:
+        text += " " + phrase(r, 4)
+    return (cap(text) if r.random() < .7 else text) + pick(r, ("?", "?", ".", "", "!"))
+
+
+def key_of(r, subject, a):
+    s, n = subject[1] if r.random() < .7 else subject[0], name_of(r, a)
+    return pick(r, (f"{n} of {s}", f"{n} for {s}", f"{s} {n}", f"{s}'s {n}", f"{n} {phrase(r, 2)} {s}", f"{s} {phrase(r, 2)} {n}", f"{n}, {s}",
+                    f"{s}: {n}", f"{n} of {s}", f"{n} {s}"))
+
+
 def ask(r, subject, a, held):
     """A question for one attribute of one subject."""
     own = a["asks"]
     if own and (a["key"] in ("value", "default") or a["key"].startswith("step ") or r.random() < .4):
         text = fill(pick(r, own), subject, a["key"])
+    elif not held and r.random() < .4:
+        text = around(r, key_of(r, subject, a))
     else:
         text = fill(pick(r, split(ASK, held)), subject, name_of(r, a))
     return wrap(r, text, held)
 
 
 def update(r, subject, a, v, held):
+    """A statement that gives an attribute a new value."""
+    if not held and r.random() < .3:
+        return around(r, f"{key_of(r, subject, a)} {pick(r, ('is', 'is now', '=', ':', 'to', 'becomes', phrase(r, 2)))} {v}")
+    if not held and r.random() < .15:
+        return around(r, f"{v} {pick(r, ('is', 'is now', 'for', 'as', phrase(r, 2)))} {key_of(r, subject, a)}")
     return fill(pick(r, split(UPDATE, held)), subject, name_of(r, a), v)

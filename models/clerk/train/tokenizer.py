@@ -1,4 +1,4 @@
-"""Train the tokenizer: `python3 tokenizer.py` writes ../tokenizer.json. Needs the `tokenizers` package; seeded.
+"""Train the tokenizer: `python3 tokenizer.py` writes tokenizer.json here; export.py moves it beside the weights. Needs the `tokenizers` package; seeded.
 
 Byte-level BPE of 4,096 pieces. A leading space is merged last, on purpose: " Baru" is the pieces of "Baru" with the first
 one spaced, so a name has one spelling wherever it stands and copying it is a copy of pieces. Digits stand alone.
@@ -21,7 +21,7 @@ SIZE, SPACED, SEED = 4096, 1350, 7
 def corpus():
     """Text of every kind of conversation, and ordinary English counted more often than it occurs."""
     r = random.Random(SEED)
-    for i in range(400):
+    for i in range(1200):
         kind = (lambda: conversation(r, 1500, len, i % 2 == 0, False, pick_kind(i), 8), lambda: tool_task(r, 1500, len, False),
                 lambda: agent(r, 6000, len, False))[i % 3]
         c = kind()
@@ -32,8 +32,6 @@ def corpus():
         for t in c["turns"]:
             yield 1, t.get("user", "") + "\n" + json.dumps(t["expect"])
     yield 12, (HERE / "english.txt").read_text()
-    for p in sorted(HERE.glob("*.py")):
-        yield 2, p.read_text()
 
 
 def pick_kind(i):
@@ -72,7 +70,7 @@ def main():
     for added in spec["added_tokens"]:
         added["special"] = added["content"] in SPECIAL
     spec["model"]["merges"] = [" ".join(m) for m in merges]
-    (HERE.parent / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False, separators=(",", ":")))
+    (HERE / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False, separators=(",", ":")))
     print(len(vocab), "pieces")
 
 

@@ -7,8 +7,8 @@ import json
 
 from chat import TALK, document, say
 from questions import NOT_STATED, ask, wrap
-from values import code, clock, date, number, person, town
-from words import GOODS, KINDS, SERVICE_A, VOCAB, digits, made_up, pick, sentence, split
+from values import DRAWS, code, clock, date, number, person, town
+from words import ENGLISH, GOODS, KINDS, SERVICE_A, VOCAB, any_word, digits, line, made_up, phrase, pick, sentence, split
 
 VERBS = """get find look_up check fetch read query search list show load count track book order send create update delete
 open close reserve rent print measure rate verify cancel confirm convert start stop schedule locate""".split()
@@ -85,35 +85,51 @@ class Tool:
 
     def __init__(self, r, held, written):
         self.verb, self.noun = pick(r, split(VERBS, held)), pick(r, split(NOUNS, held))
-        if r.random() < .2:
-            self.noun = made_up(r) + pick(r, ("", "_code", "_list", "_data"))
+        if held:
+            if r.random() < .2:
+                self.noun = made_up(r) + pick(r, ("", "_code", "_list", "_data"))
+        else:
+            if r.random() < .4:
+                self.verb = pick(r, ENGLISH)
+            if r.random() < .5:
+                self.noun = "_".join(any_word(r) for _ in range(1 + int(r.random() * 2)))
         self.does = f"{self.verb} the {self.noun}".replace("_", " ")
         self.name = written(f"{self.verb}_{self.noun}")
-        self.params = r.sample(split(sorted(PARAMS), held), 1 + int(r.random() * 2.6))
+        self.params = {p: PARAMS[p] for p in r.sample(split(sorted(PARAMS), held), 1 + int(r.random() * 2.6))}
+        if not held and r.random() < .5:
+            self.params = {"_".join(pick(r, ENGLISH) for _ in range(1 + int(r.random() * 1.6))): None if r.random() < .25 else pick(r, DRAWS)
+                           for _ in range(1 + int(r.random() * 2.8))}
         self.described = r.random() < .6
         self.text = pick(r, DESCRIBE).format(d=self.does, D=self.does.capitalize(), p=" and ".join(self.params).replace("_", " "))
 
     def declaration(self, r):
         props = {}
         for p in self.params:
-            props[p] = {"type": "integer" if PARAMS[p] is None else "string"}
+            props[p] = {"type": "integer" if self.params[p] is None else "string"}
             if self.described:
                 props[p]["description"] = f"The {p.replace('_', ' ')}" + pick(r, (".", " to use.", f" of the {self.noun.replace('_', ' ')}."))
         return declare(self.name, self.text, props, list(self.params))
 
     def request(self, r, v, held):
-        args = {p: (1 + int(r.random() * 99) if PARAMS[p] is None else PARAMS[p](r, v)) for p in self.params}
+        args = {p: (1 + int(r.random() ** 2 * 999) if self.params[p] is None else self.params[p](r, v)) for p in self.params}
         link = pick(r, ("{p} {v}", "{p} {v}", "{p} = {v}", "{p}: {v}", "the {p} {v}"))
         said = " and ".join(link.format(p=p.replace("_", " "), v=a) for p, a in args.items())
-        text = pick(r, split(REQUEST, held)).format(d=self.does, D=self.does.capitalize(), n=self.name, p=said)
+        form = pick(r, split(REQUEST, held))
+        if not held and r.random() < .35:
+            form = pick(r, ("{d}", "{D}", "{n}", phrase(r, 3) + " {d}", phrase(r, 3) + " {n}")) + pick(r, (" ", ": ", ", ", " " + phrase(r, 2) + " ")) + "{p}" + pick(r, ("", ".", "?", " " + phrase(r, 3)))
+        text = form.format(d=self.does, D=self.does.capitalize(), n=self.name, p=said)
         return text, {"name": self.name, "arguments": args}
 
 
-def answered(r):
+def answered(r, held):
     """A tool's result, the field that answers, and the words that ask for it."""
     fields = r.sample(sorted(RESULTS), 1 + int(r.random() * 3))
     result = {f: RESULTS[f](r) for f in fields}
-    return json.dumps(result), fields[0], result[fields[0]]
+    if not held and r.random() < .4:
+        result = {"_".join(pick(r, ENGLISH) for _ in range(1 + int(r.random() * 1.5))): pick(r, DRAWS)(r, VOCAB[False]) for _ in fields}
+        fields = list(result)
+    field = pick(r, fields)
+    return json.dumps(result), field.replace("_", " "), result[field]
 
 
 def use(r, tool, v, held):
@@ -123,7 +139,7 @@ def use(r, tool, v, held):
         result = RESULTS[pick(r, sorted(RESULTS))](r)
         value = result
     else:
-        result, field, value = answered(r)
+        result, field, value = answered(r, held)
         text = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=text, f=field)
     return [{"user": wrap(r, text, held), "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
 
@@ -167,6 +183,8 @@ def filled(r, form):
 
 
 def command(r):
+    if r.random() < .35:
+        return line(r, 7)
     if r.random() < .12:
         return f"{made_up(r)} --{made_up(r)} {code(r, None)}"
     return filled(r, pick(r, COMMANDS))
@@ -241,7 +259,7 @@ def agent(r, budget, count, held, ten=False):
             args = {param: c}
             if described:
                 args["description"] = "Run the command"
-            output = "\n".join(filled(r, pick(r, OUTPUT)) for _ in range(1 if r.random() < .75 else 2))
+            output = "\n".join((filled(r, pick(r, OUTPUT)) if r.random() < .6 else line(r, 8)) for _ in range(1 if r.random() < .75 else 2))
             turns += [{"user": pick(r, RUN).format(c=c), "expect": {"call": {"name": shell, "arguments": args}}, "tool": output},
                       {"expect": {"text": "Output: " + output}}]
         else:

@@ -3,7 +3,7 @@
 An attribute has a key that never changes, names that a text or a question may use for it (the first is the plain one),
 a function that draws a value, and optional sentences and questions of its own. `{s}` is the subject, `{v}` the value.
 """
-from words import COLORS, DAYS, MONTHS, ROLES, digits, made_up, pick
+from words import COLORS, DAYS, ENGLISH, MONTHS, ROLES, any_word, digits, made_up, mash, name_part, phrase, pick
 
 UPPER = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 MIXED = UPPER + "0123456789"
@@ -17,7 +17,10 @@ def code(r, _):
         return "".join(pick(r, UPPER) for _ in range(2 + int(r.random() * 2))) + "-" + digits(r, 2 + int(r.random() * 3))
     if k < .85:
         return "".join(pick(r, MIXED) for _ in range(4 + int(r.random() * 3)))
-    return made_up(r) + pick(r, ("-", "_", "")) + digits(r, 2)
+    if k < .93:
+        return made_up(r) + pick(r, ("-", "_", "")) + digits(r, 2)
+    w = mash(r)
+    return pick(r, (w.upper(), w, w.capitalize())) + pick(r, ("-", "/", ".", "", "#")) + digits(r, 1 + int(r.random() * 3))
 
 
 def number(r, _): return str(1 + int(r.random() ** 2 * 900))
@@ -28,14 +31,15 @@ def role(r, _): return pick(r, ROLES)
 def day(r, _): return pick(r, DAYS)
 def color(r, _): return pick(r, COLORS)
 def date(r, _): return f"{1 + int(r.random() * 28)} {pick(r, MONTHS)}"
-def person(r, v): return f"{pick(r, v.first)} {pick(r, v.last)}" if r.random() < .8 else f"{pick(r, v.first)} {made_up(r).capitalize()}"
-def town(r, v): return pick(r, v.places) if r.random() < .4 else made_up(r).capitalize()
+def person(r, v): return f"{name_part(r, v.first, v.held)} {name_part(r, v.last, v.held) if r.random() < .8 else made_up(r).capitalize()}"
+def town(r, v): return name_part(r, v.places, v.held) if r.random() < .4 else made_up(r).capitalize()
 def word(r, _): return made_up(r)
 def port(r, _): return str(1024 + int(r.random() * 60000))
 def seconds(r, _): return f"{1 + int(r.random() * 120)}s"
 def size(r, _): return f"{1 + int(r.random() * 64)} GB"
 def level(r, _): return pick(r, ("debug", "info", "warning", "error", "trace"))
 def flag(r, _): return pick(r, ("true", "false"))
+def wording(r, _): return phrase(r)
 def region(r, _): return f"{pick(r, ('north', 'south', 'east', 'west', 'central'))}-{1 + int(r.random() * 9)}"
 def version(r, _): return f"{int(r.random() * 9)}.{int(r.random() * 30)}.{int(r.random() * 20)}"
 
@@ -104,6 +108,7 @@ POLICY = [
     attr("cost center", code), attr("contact", person, ["Questions about {s} go to {v}."], ["Whom do I ask about {s}?"]),
     attr("cut-off time", clock), attr("review date", date), attr("rule number", number), attr("notice days", number)]
 FAMILIES = {"person": PERSON, "site": SITE, "item": ITEM, "event": EVENT, "service": SERVICE, "policy": POLICY}
+DRAWS = [code, code, code, number, room, clock, price, role, day, color, date, person, town, word, port, version, wording, wording]
 QUALIFIERS = "backup spare second old new private main winter summer night guest regional".split()
 
 
@@ -113,3 +118,9 @@ def attributes(kind, held):
 
 
 ATTRS = {(k, h): attributes(k, h) for k in FAMILIES for h in (False, True)}
+
+
+def invented(r):
+    """An attribute no list knows, so that any words can be one."""
+    words = [pick(r, ENGLISH) if r.random() < .8 else any_word(r) for _ in range(1 if r.random() < .4 else 2)]
+    return attr(" ".join(words), pick(r, DRAWS))

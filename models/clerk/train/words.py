@@ -1,9 +1,15 @@
 """Word pools of the generator, each split into a part for training and a part kept for evaluation.
 
+Training must not learn the pools by heart, so half of its names and many of its attributes come from `any_word`: made-up
+words, English words, and mashes of both, which together use every piece of the tokenizer.
+
 Invariants:
 1. `Vocab(held=True)` and `Vocab(held=False)` share no first name, last name, place, item, service or topic.
 2. Every sixth entry of a pool is held out, so the split never depends on a seed.
 """
+
+import pathlib
+import re
 
 FIRST = """Ada Bruno Clara Dmitri Elena Farid Gwen Hugo Ines Jonas Kira Liam Mina Nils Olga Pavel Qadir Rosa Stefan Tara
 Umar Vera Walter Xenia Yara Zoe Amir Beth Carl Dora Erik Fay Gil Hana Ivan Jill Kurt Lena Mark Nora Omar Pia Rene Sven
@@ -64,6 +70,10 @@ on the first floor|during the storm|when the bell rings|at the end of the day|fo
 under the stairs|next to the river""".replace("\n", "|").split("|")
 
 
+ENGLISH = sorted({w.lower() for w in re.findall(r"[A-Za-z]{2,12}", (pathlib.Path(__file__).parent / "english.txt").read_text())})
+MARKS = ["-", "_", ".", "/", ":", "=", "#", "@", "+", "~", "%", "&", "*", "--", "::", "->", "|", "<", ">", "(", ")", "[", "]", "{{", "}}", "'", '"', "$", "!", ";", ","]
+
+
 def split(pool, held):
     """The part of a pool for training, or with `held` the part kept for evaluation."""
     return pool[5::6] if held else [x for i, x in enumerate(pool) if i % 6 != 5]
@@ -93,6 +103,42 @@ def made_up(r):
     return w + pick(r, ENDS)
 
 
+def mash(r):
+    """Pieces of two or three English words run together."""
+    out = ""
+    for _ in range(2 + int(r.random() * 2)):
+        w = pick(r, ENGLISH)
+        i = int(r.random() * len(w))
+        out += w[i:i + 1 + int(r.random() * 5)]
+    return out
+
+
+def any_word(r):
+    k = r.random()
+    return made_up(r) if k < .3 else pick(r, ENGLISH) if k < .7 else mash(r)
+
+
+def phrase(r, most=3):
+    """One to `most` lower-case words."""
+    return " ".join(any_word(r) for _ in range(1 + int(r.random() * most)))
+
+
+def name_part(r, pool, held):
+    """A capitalized name: from its pool, or in training from anywhere."""
+    return pick(r, pool) if held or r.random() < .5 else any_word(r).capitalize()
+
+
+def line(r, most=6):
+    """Words, numbers, paths and marks in no order, as commands and their outputs have."""
+    out = ""
+    for i in range(1 + int(r.random() * most)):
+        k = r.random()
+        w = any_word(r) if k < .5 else mash(r).upper() if k < .58 else str(int(r.random() * 10 ** (1 + int(r.random() * 5)))) if k < .75 else \
+            any_word(r) + pick(r, MARKS) + any_word(r) if k < .9 else pick(r, MARKS)
+        out += (" " if i and r.random() < .85 else "") + w
+    return out.replace("{{", "{").replace("}}", "}")
+
+
 def digits(r, n):
     """`n` random decimal digits, leading zeros allowed."""
     return str(int(r.random() * 10 ** n)).zfill(n)
@@ -105,8 +151,10 @@ def sentence(r):
         s = f"The {pick(r, AGENT)} {pick(r, ACTS)} {pick(r, THINGS)} {pick(r, WHEN)}."
     elif k < .8:
         s = f"{pick(r, WHEN).capitalize()}, the {pick(r, AGENT)} {pick(r, ACTS)} {pick(r, THINGS)}."
-    else:
+    elif k < .9:
         s = pick(r, FILLER)
+    else:
+        s = phrase(r, 9).capitalize() + "."
     return s
 
 

@@ -6,12 +6,20 @@ A fact is `(subject, attribute, value)`.
 A dense world draws its subjects from products of small pools (20 first x 15 last names and the like), so every part of a
 key is shared by many facts and only the whole key is unique. A wide world draws from everything, made-up names included.
 """
-from values import ATTRS, QUALIFIERS
-from words import ENVS, GATHERINGS, KINDS, SERVICE_B, VOCAB, made_up, pick
+from values import ATTRS, QUALIFIERS, invented
+from words import ENVS, GATHERINGS, KINDS, SERVICE_B, VOCAB, any_word, made_up, name_part, pick
 
 POLICIES = """overtime travel parking catering printing training cleaning transport storage repairs software hardware
 furniture shipping insurance advertising photography translation""".split()
 KIND_WEIGHTS = ["person"] * 10 + ["site"] * 4 + ["item"] * 4 + ["event"] * 3 + ["service"] * 4 + ["policy"] * 2
+
+
+# The families in which an attribute's name occurs.
+HOME = {}
+for (_kind, _held), _attrs in ATTRS.items():
+    for _a in _attrs:
+        if _held and _kind not in HOME.setdefault(_a["key"], []):
+            HOME[_a["key"]].append(_kind)
 
 
 def sample(r, xs, n):
@@ -25,14 +33,23 @@ class World:
         self.stated = {}
         self.qualified = r.random() < .15
         v = self.vocab
+        self.share = 0 if held else pick(r, (0, 0, .3, .9))
+        self.invented = [invented(r) for _ in range(5 + int(r.random() * 12))]
         if dense:
-            self.firsts, self.lasts = sample(r, v.first, 20), sample(r, v.last, 15)
-            if r.random() < .2:
-                self.lasts = [made_up(r).capitalize() for _ in range(15)]
-            self.places, self.kinds = sample(r, v.places, 9), sample(r, KINDS, 9)
-            self.shades, self.goods = sample(r, v.shades, 8), sample(r, v.goods, 9)
-            self.topics, self.gatherings = sample(r, v.topics, 8), sample(r, GATHERINGS, 6)
-            self.service_a, self.service_b = sample(r, v.service_a, 8), sample(r, SERVICE_B, 7)
+            self.firsts, self.lasts = self.names(v.first, 20), self.names(v.last, 15)
+            self.places, self.kinds = self.names(v.places, 9), sample(r, KINDS, 9)
+            self.shades, self.goods = self.words(v.shades, 8), self.words(v.goods, 9)
+            self.topics, self.gatherings = self.words(v.topics, 8), sample(r, GATHERINGS, 6)
+            self.service_a, self.service_b = self.words(v.service_a, 8), sample(r, SERVICE_B, 7)
+
+    def names(self, pool, n):
+        """`n` capitalized names; in training the pool's share is anything from none to all."""
+        share = 1 if self.held else self.r.random() * 1.2
+        return list({pick(self.r, pool) if self.r.random() < share else any_word(self.r).capitalize() for _ in range(n * 2)})[:n] \
+            if not self.held else sample(self.r, pool, n)
+
+    def words(self, pool, n):
+        return [w.lower() for w in self.names(pool, n)]
 
     def subject(self, kind):
         r, v, dense = self.r, self.vocab, self.dense
@@ -40,18 +57,18 @@ class World:
             if dense:
                 s = f"{pick(r, self.firsts)} {pick(r, self.lasts)}"
             else:
-                first = pick(r, v.first) if r.random() < .6 else made_up(r).capitalize()
-                s = f"{first} {pick(r, v.last) if r.random() < .4 else made_up(r).capitalize()}"
+                first = name_part(r, v.first, self.held) if r.random() < .7 else made_up(r).capitalize()
+                s = f"{first} {name_part(r, v.last, self.held) if r.random() < .5 else made_up(r).capitalize()}"
             return s, s
         if kind == "site":
             s = (f"{pick(r, self.places)} {pick(r, self.kinds)}" if dense else
-                 f"{pick(r, v.places) if r.random() < .4 else made_up(r).capitalize()} {pick(r, KINDS)}")
+                 f"{name_part(r, v.places, self.held) if r.random() < .5 else made_up(r).capitalize()} {pick(r, KINDS)}")
         elif kind == "item":
             s = (f"{pick(r, self.shades)} {pick(r, self.goods)}" if dense else
-                 f"{pick(r, v.shades)} {pick(r, v.goods)}" if r.random() < .4 else f"{pick(r, v.goods)} {made_up(r)}")
+                 f"{pick(r, v.shades)} {pick(r, v.goods)}" if r.random() < .4 else f"{pick(r, v.goods)} {made_up(r) if self.held else any_word(r)}")
         elif kind == "event":
             s = (f"{pick(r, self.topics)} {pick(r, self.gatherings)}" if dense else
-                 f"{pick(r, v.topics) if r.random() < .5 else made_up(r)} {pick(r, GATHERINGS)}")
+                 f"{pick(r, v.topics) if r.random() < .5 else made_up(r) if self.held else any_word(r)} {pick(r, GATHERINGS)}")
         elif kind == "service":
             s = (f"{pick(r, self.service_a)}-{pick(r, self.service_b)}" if dense else
                  f"{pick(r, v.service_a) if r.random() < .5 else made_up(r)}-{pick(r, SERVICE_B)}")
@@ -75,7 +92,7 @@ class World:
         return list(seen.values())
 
     def attribute(self, kind):
-        a = pick(self.r, ATTRS[kind, self.held])
+        a = pick(self.r, self.invented if self.r.random() < self.share else ATTRS[kind, self.held])
         if self.qualified and self.r.random() < .4:
             q = pick(self.r, QUALIFIERS)
             a = {"key": f"{q} {a['key']}", "names": [f"{q} {n}" for n in a["names"]], "draw": a["draw"], "says": [], "asks": []}
@@ -125,14 +142,14 @@ class World:
         facts = list(self.stated.values())
         for _ in range(40):
             one, two = pick(self.r, facts), pick(self.r, facts)
-            kinds = [k for (k, h), attrs in ATTRS.items() if h == self.held and one[1] in attrs]
-            if not kinds:
+            if not one[1]["draw"] or not two[1]["draw"]:
                 continue
-            if self.r.random() < .5:
-                s, a = self.subject(kinds[0]), one[1]
+            known = HOME.get(one[1]["key"])
+            if self.r.random() < .5 and known:
+                s, a = self.subject(pick(self.r, known) if len(self.families) > 1 else "person"), one[1]
             else:
                 s, a = two[0], one[1]
-                if two[1] not in ATTRS[kinds[0], self.held]:
+                if HOME.get(two[1]["key"]) != known:
                     continue
             if all((s[0], k) not in self.stated for k in self.related(a)):
                 return s, a

@@ -12,3 +12,6 @@ pub use format::{Format, KvSetting, KvSettingError};
 pub(super) use format::GROUP;
 pub(super) use layer::LayerKv;
 pub use spec::KvSpec;
+
+#[cfg(test)]
+mod tests;

@@ -146,12 +146,16 @@ fn parsed<T>(name: &str, text: &str, value: Option<T>) -> Result<T, ReadError> {
 
 /// Token ids, each as the 8 hexadecimal digits of its little-endian bytes.
 fn tokens_text(tokens: &[u32]) -> String {
-    tokens.iter().map(|token| format!("{:08x}", token.swap_bytes())).collect()
+    let mut text = String::with_capacity(8 * tokens.len());
+    for digit in tokens.iter().flat_map(|token| token.to_le_bytes()).flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(digit.into(), 16));
+    }
+    text
 }
 
 fn parse_tokens(text: &str) -> Option<Vec<u32>> {
     let digits = text.as_bytes();
-    if digits.is_empty() || digits.len() % 8 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if digits.is_empty() || !digits.len().is_multiple_of(8) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     digits

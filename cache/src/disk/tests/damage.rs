@@ -195,7 +195,9 @@ proptest! {
         }
         drop(cache);
         let mut early = while_open.then(|| cold(dir.path()));
-        damages.iter().for_each(|damage| inflict(dir.path(), damage));
+        for damage in &damages {
+            inflict(dir.path(), damage);
+        }
         if lose_index && !while_open {
             fs::remove_dir_all(dir.path().join("index")).unwrap();
         }

@@ -28,6 +28,16 @@ fn a_restart_finds_every_token_again_tails_included() {
 }
 
 #[test]
+fn of_blocks_that_share_as_much_the_one_in_ram_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    serve(&mut cold(dir.path()), &ALICE, &[1, 2, 5, 0]);
+    let mut cache = cold(dir.path());
+    serve(&mut cache, &ALICE, &[1, 2, 3, 0]);
+    let lookup = cache.lookup(&ALICE, &[1, 2, 9, 9], 4);
+    assert_eq!((lookup.tokens, lookup.hits[0].tier), (2, Tier::Resident));
+}
+
+#[test]
 fn blocks_are_durable_when_flush_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = cold(dir.path());

@@ -1,0 +1,198 @@
+//! Both implementations against the definition in f64, over every format, window and shape that differs in kind.
+
+use mlx_rs::{Array, Dtype};
+
+use super::{Queries, device, host};
+use crate::mlx::array::{dims, from_f32, host as memory, host_contiguous};
+use crate::mlx::gate::{Gate, GateError, Mlx};
+use crate::mlx::kv::{Format, KvSetting, KvSpec, LayerKv};
+use crate::mlx::mask::Mask;
+
+const KV_HEADS: usize = 2;
+const HEAD_DIM: usize = 64;
+const SCALE: f32 = 0.11;
+
+/// Numbers in about -2..2 that look like nothing.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+struct Row {
+    layer: LayerKv,
+    position: usize,
+    /// `[tokens, heads, head_dim]`.
+    queries: Vec<f32>,
+}
+
+/// A row of `length` tokens that entered in pieces, whose last `tokens` are the queries.
+fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads: usize) -> Row {
+    let mut layer = LayerKv::empty(mask);
+    let (mut at, piece) = (0, 97);
+    while at < length {
+        // The queries' own keys enter last and together, as in a step.
+        let count = if at < length - tokens { piece.min(length - tokens - at) } else { tokens };
+        layer.reserve(mx, spec, at, count).unwrap();
+        let encoded = [(spec.setting.keys, 1), (spec.setting.values, 2)].map(|(format, seed)| {
+            let vectors = noise(seed * 1000 + at as u64, KV_HEADS * count * HEAD_DIM);
+            let array = from_f32(mx, &vectors, &dims([KV_HEADS, count, HEAD_DIM])).unwrap();
+            format.encode(mx, &array).unwrap()
+        });
+        layer.write(mx, at, count, &encoded.concat()).unwrap();
+        at += count;
+    }
+    let queries = noise(77 + length as u64, tokens * heads * HEAD_DIM);
+    Row { layer, position: length - tokens, queries }
+}
+
+/// The definition, over what is stored.
+fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> Vec<f32> {
+    let (origin, end) = (row.layer.origin(), row.position + tokens);
+    let planes = row.layer.read(mx, origin, end).unwrap();
+    let (keys, values) = planes.split_at(spec.key_planes());
+    // The kernels read codes as exact numbers; MLX decodes to f16. So decode here, from codes and scales.
+    let decode = |format: Format, planes: &[Array]| -> Vec<f32> {
+        let wide: Vec<Array> = planes
+            .iter()
+            .map(|plane| if plane.dtype() == Dtype::Uint32 { plane.clone() } else { plane.as_type::<f32>().unwrap() })
+            .collect();
+        let array = host_contiguous(mx, &format.decode(mx, &wide).unwrap()).unwrap();
+        memory::<f32>(mx, &array).unwrap().to_vec()
+    };
+    let (keys, values) = (decode(spec.setting.keys, keys), decode(spec.setting.values, values));
+    let held = end - origin;
+    let mut out = Vec::new();
+    for (i, query) in row.queries.chunks_exact(HEAD_DIM).enumerate() {
+        let (position, kv_head) = (row.position + i / heads, i % heads / (heads / KV_HEADS));
+        let at = |p: usize| (kv_head * held + p - origin) * HEAD_DIM;
+        let seen: Vec<usize> = (row.layer.mask().visible_from(position)..=position).collect();
+        let dot = |p: usize| -> f64 {
+            let products = query.iter().zip(&keys[at(p)..][..HEAD_DIM]).map(|(q, k)| f64::from(*q) * f64::from(*k));
+            products.sum::<f64>() * f64::from(SCALE)
+        };
+        let scores: Vec<f64> = seen.iter().map(|&p| dot(p)).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        for d in 0..HEAD_DIM {
+            let mixed = seen.iter().zip(&weights).map(|(&p, weight)| weight * f64::from(values[at(p) + d]));
+            out.push((mixed.sum::<f64>() / sum) as f32);
+        }
+    }
+    out
+}
+
+type Implementation = fn(&Mlx, &KvSpec, &Queries<'_>, &[(&LayerKv, usize)]) -> Array;
+
+fn run(
+    mx: &Mlx,
+    spec: &KvSpec,
+    rows: &[&Row],
+    tokens: usize,
+    heads: usize,
+    on: Implementation,
+) -> Vec<f32> {
+    let queries: Vec<f32> = rows.iter().flat_map(|row| row.queries.clone()).collect();
+    let array = from_f32(mx, &queries, &dims([rows.len(), tokens, heads, HEAD_DIM])).unwrap();
+    let layers: Vec<_> = rows.iter().map(|row| (&row.layer, row.position)).collect();
+    let out = on(mx, spec, &Queries { array: &array, scale: SCALE, tokens }, &layers);
+    let out = host_contiguous(mx, &out).unwrap();
+    memory::<f32>(mx, &out).unwrap().to_vec()
+}
+
+fn on_host(mx: &Mlx, spec: &KvSpec, queries: &Queries<'_>, rows: &[(&LayerKv, usize)]) -> Array {
+    host(mx, spec, queries, rows.iter().copied()).unwrap()
+}
+
+fn on_device(mx: &Mlx, spec: &KvSpec, queries: &Queries<'_>, rows: &[(&LayerKv, usize)]) -> Array {
+    device(mx, spec, queries, rows.iter().copied()).unwrap()
+}
+
+fn settings() -> impl Iterator<Item = KvSetting> {
+    ["32", "16", "8", "k8v4", "4"].into_iter().map(|text| text.parse().unwrap())
+}
+
+const MASKS: [Mask; 3] = [Mask::Causal, Mask::Window { tokens: 100 }, Mask::Window { tokens: 1000 }];
+
+#[test]
+fn both_implementations_follow_the_definition() {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let mx = owner.mlx();
+    for setting in settings() {
+        for mask in MASKS {
+            for (length, tokens, heads) in [(1, 1, 2), (333, 1, 6), (65, 65, 4), (400, 130, 6), (257, 3, 2)] {
+                let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+                let row = row(mx, &spec, mask, length, tokens, heads);
+                let exact = expected(mx, &spec, &row, tokens, heads);
+                // The device's keys and values are f16 numbers: half a unit in the last place each.
+                let half = if setting == KvSetting::REFERENCE { 2e-5 } else { 4e-3 };
+                for (name, on, tolerance) in
+                    [("host", on_host as Implementation, 2e-5_f32), ("device", on_device, half)]
+                {
+                    let found = run(mx, &spec, &[&row], tokens, heads, on);
+                    let worst = found.iter().zip(&exact).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs()));
+                    let case = format!("{name}, {setting}, {mask:?}, {tokens} of {length} tokens, {heads} heads");
+                    assert!(worst < tolerance, "{case}: {worst:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let mx = owner.mlx();
+    let (heads, tokens) = (6, 150);
+    for setting in settings() {
+        for mask in MASKS {
+            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+            let whole = row(mx, &spec, mask, 401, tokens, heads);
+            let all = run(mx, &spec, &[&whole], tokens, heads, on_host);
+            let width = heads * HEAD_DIM;
+            for t in [0, 1, 63, 64, 149] {
+                let mut alone = row(mx, &spec, mask, 401, tokens, heads);
+                alone.position += t;
+                alone.queries = whole.queries[t * width..][..width].to_vec();
+                let stranger = row(mx, &spec, mask, 73, 1, heads);
+                // The keys behind the query are in memory already: they must not show.
+                let found = run(mx, &spec, &[&stranger, &alone], 1, heads, on_host);
+                let (found, all) = (&found[width..], &all[t * width..][..width]);
+                let same = found.iter().zip(all).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{setting}, {mask:?}, query {t}");
+            }
+        }
+    }
+}
+
+/// `cargo test --release -- --ignored --nocapture attention_rate`
+#[test]
+#[ignore = "measures"]
+fn attention_rate() {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let mx = owner.mlx();
+    let heads = 6;
+    for setting in settings() {
+        for (tokens, length, mask) in
+            [(512, 4096, Mask::Causal), (512, 4096, Mask::Window { tokens: 512 }), (1, 4096, Mask::Causal)]
+        {
+            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 256);
+            let row = row(mx, &spec, mask, length, tokens, heads);
+            let keys: usize = (length - tokens..length).map(|p| p + 1 - mask.visible_from(p)).sum();
+            let mut best = f64::INFINITY;
+            for _ in 0..10 {
+                let begin = std::time::Instant::now();
+                run(mx, &spec, &[&row], tokens, heads, on_host);
+                best = best.min(begin.elapsed().as_secs_f64());
+            }
+            let rate = (keys * heads * HEAD_DIM * 4) as f64 / best / 1e9;
+            println!("{setting} {mask:?} {tokens} x {length}: {:.3} ms, {rate:.1} GFLOP/s", best * 1e3);
+        }
+    }
+}

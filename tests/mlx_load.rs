@@ -1,0 +1,176 @@
+//! Loading: what is refused, with which words, and what identifies a model.
+
+use std::path::{Path, PathBuf};
+
+use prefixd::engine::Engine;
+use prefixd::mlx::{Gate, GateError, LoadError, LoadOptions, LoadStage, MlxEngine};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+}
+
+/// A copy that may be damaged.
+fn copy(case: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(golden(case)).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "golden.safetensors" {
+            std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+    }
+    dir
+}
+
+fn load(dir: &Path, kv: &str) -> Result<MlxEngine, LoadError> {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let options = LoadOptions { kv: kv.parse().unwrap(), ..LoadOptions::default() };
+    MlxEngine::load(owner.mlx(), dir, options, &mut |_| ())
+}
+
+fn refusal(dir: &Path) -> String {
+    match load(dir, "16") {
+        Ok(_) => panic!("{} was loaded", dir.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn with_config(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let dir = copy(case);
+    let path = dir.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(path, config.to_string()).unwrap();
+    dir
+}
+
+fn with_tensors(case: &str, change: impl FnOnce(&mut Vec<(String, TensorView<'_>)>)) -> tempfile::TempDir {
+    let dir = copy(case);
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+    change(&mut tensors);
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    dir
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_with_what_would_do() {
+    let cases: [(&str, Value, &[&str]); 10] = [
+        ("model_type", json!("mamba"), &["mamba", "gemma3_text"]),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), &["yarn", "llama3"]),
+        ("rope_scaling", json!({"rope_type": "linear"}), &["factor"]),
+        ("hidden_act", json!("relu"), &["relu", "silu"]),
+        ("hidden_size", json!("many"), &["hidden_size", "many"]),
+        ("num_attention_heads", json!(3), &["3 heads"]),
+        ("partial_rotary_factor", json!(0.5), &["0.5"]),
+        ("quantization", json!({"bits": 4, "group_size": 32, "mode": "mxfp4"}), &["mxfp4", "affine"]),
+        ("quantization", json!({"bits": 7, "group_size": 64}), &["7 bits"]),
+        ("quantization_config", json!({"quant_method": "gptq"}), &["gptq"]),
+    ];
+    for (key, value, words) in cases {
+        let dir = with_config("llama3", |config| config[key] = value.clone());
+        let text = refusal(dir.path());
+        for word in words {
+            assert!(text.contains(word), "{key} = {value}: {text}");
+        }
+    }
+    let dir = with_config("gemma3", |config| config["final_logit_softcapping"] = json!(30.0));
+    assert!(refusal(dir.path()).contains("final_logit_softcapping"));
+    let dir = with_config("qwen3", |config| config["use_sliding_window"] = json!(true));
+    assert!(refusal(dir.path()).contains("use_sliding_window"));
+}
+
+#[test]
+fn a_missing_left_over_or_misshapen_tensor_is_named() {
+    const NAME: &str = "model.layers.1.self_attn.k_proj.weight";
+    let dir = with_tensors("gemma3", |tensors| tensors.retain(|(name, _)| name != NAME));
+    let text = refusal(dir.path());
+    assert!(text.contains(NAME) && text.contains("missing"), "{text}");
+
+    let dir = with_tensors("gemma3", |tensors| {
+        let (_, view) = tensors.iter().find(|(name, _)| name == NAME).unwrap().clone();
+        tensors.push(("model.layers.1.self_attn.r_proj.weight".to_owned(), view));
+    });
+    let text = refusal(dir.path());
+    assert!(text.contains("r_proj"), "{text}");
+
+    let dir = with_tensors("gemma3", |tensors| {
+        let norm = tensors.iter().find(|(name, _)| name == "model.norm.weight").unwrap().1.clone();
+        tensors.iter_mut().find(|(name, _)| name == NAME).unwrap().1 = norm;
+    });
+    let text = refusal(dir.path());
+    assert!(text.contains(NAME) && text.contains("shape"), "{text}");
+}
+
+#[test]
+fn missing_and_broken_files_are_named() {
+    let dir = copy("gemma3");
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    assert!(refusal(dir.path()).contains("model.safetensors"));
+    std::fs::write(dir.path().join("model.safetensors"), b"not tensors").unwrap();
+    assert!(refusal(dir.path()).contains("model.safetensors"));
+    std::fs::write(dir.path().join("config.json"), b"{").unwrap();
+    assert!(refusal(dir.path()).contains("config.json"));
+    std::fs::remove_file(dir.path().join("config.json")).unwrap();
+    assert!(refusal(dir.path()).contains("config.json"));
+
+    let dir = copy("llama-sharded-quantized");
+    let index = dir.path().join("model.safetensors.index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    std::fs::write(&index, text.replace("model-00001", "../model-00001")).unwrap();
+    assert!(refusal(dir.path()).contains("file name"), "a shard lies beside its index");
+    std::fs::write(&index, text.replace("model-00001", "model-00007")).unwrap();
+    assert!(refusal(dir.path()).contains("model-00007"));
+    let whole = std::fs::read(golden("gemma3").join("model.safetensors")).unwrap();
+    let dir = copy("gemma3");
+    std::fs::write(dir.path().join("model.safetensors"), &whole[..whole.len() - 100]).unwrap();
+    refusal(dir.path());
+}
+
+#[test]
+fn a_kv_setting_the_heads_cannot_carry_is_refused() {
+    let error = load(&golden("gemma3"), "k8v4").map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("k8v4") && error.contains("32"), "{error}");
+}
+
+#[test]
+fn the_fingerprint_is_the_content_and_nothing_else() {
+    let print = |dir: &Path, kv: &str| load(dir, kv).unwrap().info().fingerprint;
+    let original = print(&golden("llama3"), "16");
+    let moved = copy("llama3");
+    assert_eq!(print(moved.path(), "16"), original, "a copy elsewhere, written at another time");
+    assert_ne!(print(moved.path(), "k8v4"), original);
+
+    let path = moved.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+    assert_ne!(print(moved.path(), "16"), original, "one bit, same length, same time");
+
+    for (name, text) in [("tokenizer.json", "{}"), ("chat_template.jinja", "{{ x }}"), ("tokenizer_config.json", "{}")] {
+        let dir = copy("llama3");
+        std::fs::write(dir.path().join(name), text).unwrap();
+        assert_ne!(print(dir.path(), "16"), original, "{name}");
+    }
+    let dir = with_config("llama3", |config| config["rope_theta"] = json!(499_999.0));
+    assert_ne!(print(dir.path(), "16"), original, "RoPE base");
+}
+
+#[test]
+fn progress_ends_at_the_total_of_each_stage() {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let options = LoadOptions { kv: "16".parse().unwrap(), ..LoadOptions::default() };
+    let mut seen = Vec::new();
+    MlxEngine::load(owner.mlx(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step)).unwrap();
+    for stage in [LoadStage::Digest, LoadStage::Weights] {
+        let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();
+        assert!(steps.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes), "{stage:?}");
+        let last = steps.last().unwrap();
+        assert_eq!(last.done_bytes, last.total_bytes, "{stage:?}");
+    }
+}
