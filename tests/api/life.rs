@@ -28,7 +28,7 @@ fn stepped(settings: ApiSettings, options: SchedulerOptions) -> (Server, Receive
         }
         Ok(())
     });
-    (Setup { settings, options, ..Setup::default() }.start(engine), calls, go)
+    (Setup { options, settings, ..Setup::default() }.start(engine), calls, go)
 }
 
 fn quiet() -> ApiSettings {
@@ -177,7 +177,7 @@ fn a_draining_server_finishes_and_refuses() {
         chat_body("x", json!({"max_tokens": 3, "ignore_eos": true})).to_string().as_bytes(),
     );
     calls.recv().unwrap();
-    server.scheduler.drain(Duration::from_secs(60));
+    server.scheduler.drain(Duration::from_secs(30));
     go.send(()).unwrap();
     assert_eq!(receive(running).status, 200);
     server.eventually("the drain", || {}, |status| status.condition != prefixd::scheduler::Condition::Ready);
