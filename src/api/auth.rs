@@ -3,6 +3,8 @@
 //! 1. Keys are kept as digests and compared in constant time.
 //! 2. Every key is a tenant of its own, and a `cache_salt` splits it further. No salt leads to another key's tenant.
 
+use std::ops::BitOr;
+
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use prefixd_cache::Tenant;
@@ -29,7 +31,7 @@ impl ApiKeys {
         let key = sent_key(request).ok_or(ApiError::Unauthorized)?;
         let digest = blake3::hash(key);
         // Equality of `blake3::Hash` takes the same time wherever they differ; every key is compared.
-        let known = self.digests.iter().fold(false, |known, other| known | (*other == digest));
+        let known = self.digests.iter().map(|other| *other == digest).fold(false, BitOr::bitor);
         if known { Ok(Tenant::derive(key)) } else { Err(ApiError::Unauthorized) }
     }
 }

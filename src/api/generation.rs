@@ -254,9 +254,10 @@ impl Answer {
     fn score(&self, id: u32, logprob: f32) -> Scored {
         let tokenizer = &self.model.text.tokenizer;
         let bytes = tokenizer.token_bytes(id).to_vec();
-        let text = match bytes.is_empty() {
-            true => tokenizer.token_name(id).unwrap_or_default(),
-            false => String::from_utf8_lossy(&bytes).into_owned(),
+        let text = if bytes.is_empty() {
+            tokenizer.token_name(id).unwrap_or_default()
+        } else {
+            String::from_utf8_lossy(&bytes).into_owned()
         };
         Scored { text, bytes, logprob: logprob.max(-9999.0) }
     }

@@ -132,8 +132,8 @@ impl ChatTemplate {
         if !self.names.contains(name) {
             name = self.names.iter().min().map_or(DEFAULT, String::as_str);
         }
-        let template = self.environment.get_template(name).map_err(failed)?;
-        template.render(Value::from(Serde(Json::Object(context)))).map_err(failed)
+        let template = self.environment.get_template(name).map_err(|error| failed(&error))?;
+        template.render(Value::from(Serde(Json::Object(context)))).map_err(|error| failed(&error))
     }
 
     /// Some templates only read content as a list of parts. One that shows a text given as a string gets strings.
@@ -151,11 +151,7 @@ impl ChatTemplate {
 
 /// The templates with their names.
 fn named(template: &Json) -> Result<Vec<(String, String)>, TemplateError> {
-    let wrong = || {
-        let mut found = template.to_string();
-        found.truncate(found.floor_char_boundary(80));
-        TemplateError::Shape { found }
-    };
+    let wrong = || TemplateError::Shape { found: template.to_string().chars().take(80).collect() };
     match template {
         Json::Null => Err(TemplateError::Missing),
         Json::String(text) => Ok(vec![(DEFAULT.into(), text.clone())]),
@@ -197,6 +193,8 @@ fn environment() -> Environment<'static> {
 #[error("{0}")]
 struct Raised(String);
 
+// By value: that is how a filter takes its named arguments.
+#[allow(clippy::needless_pass_by_value)]
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
@@ -229,15 +227,15 @@ fn without_generation_tags(source: &str) -> String {
     out
 }
 
-fn failed(error: Error) -> TemplateError {
-    let mut source = std::error::Error::source(&error);
+fn failed(error: &Error) -> TemplateError {
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
             return TemplateError::Refused(message.clone());
         }
         source = cause.source();
     }
-    TemplateError::Render(describe(&error))
+    TemplateError::Render(describe(error))
 }
 
 fn describe(error: &Error) -> String {

@@ -204,7 +204,7 @@ mod tests {
             let whole = format!("{TWO}{tail}");
             let (mut pieces, mut rest) = (Vec::new(), whole.as_str());
             for cut in cuts {
-                let (piece, after) = rest.split_at(rest.floor_char_boundary(cut.min(rest.len())));
+                let (piece, after) = rest.split_at(rest.char_indices().nth(cut).map_or(rest.len(), |(at, _)| at));
                 pieces.push(piece);
                 rest = after;
             }

@@ -33,13 +33,19 @@ fn a_whole_answer_has_everything_clients_read() {
     let body = response.json();
     assert_eq!(body["object"], "chat.completion");
     assert_eq!(body["model"], "alias");
-    assert!(body["id"].as_str().unwrap().starts_with("chatcmpl-") && body["created"].as_u64().unwrap() > 1_700_000_000);
+    assert!(
+        body["id"].as_str().unwrap().starts_with("chatcmpl-")
+            && body["created"].as_u64().unwrap() > 1_700_000_000
+    );
     let choice = json!({"index": 0, "message": {"role": "assistant", "content": "Hello, world"}, "logprobs": null, "finish_reason": "stop"});
     assert_eq!(body["choices"], json!([choice]));
     // bos, start, "user\n", script, the text, go, end, start, "assistant\n"; the answer and its stop token.
     let (prompt, answer) = (1 + 1 + 5 + 1 + 12 + 1 + 1 + 1 + 10, 13);
-    assert_eq!(body["usage"], json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer,
-        "prompt_tokens_details": {"cached_tokens": 0}}));
+    assert_eq!(
+        body["usage"],
+        json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": 0}})
+    );
 }
 
 #[test]
@@ -100,14 +106,21 @@ fn lengths_are_honoured_by_either_name() {
     let server = Setup::default().echo();
     for field in ["max_tokens", "max_completion_tokens"] {
         let body = chat(server.address, &says("abcdef"), json!({field: 3})).json();
-        assert_eq!((&body["choices"][0]["message"]["content"], &body["choices"][0]["finish_reason"]), (&json!("abc"), &json!("length")));
+        assert_eq!(
+            (&body["choices"][0]["message"]["content"], &body["choices"][0]["finish_reason"]),
+            (&json!("abc"), &json!("length"))
+        );
         assert_eq!(body["usage"]["completion_tokens"], 3);
     }
     let body = chat(server.address, &says("ab"), json!({"ignore_eos": true, "max_tokens": 10})).json();
-    assert_eq!((&body["usage"]["completion_tokens"], &body["choices"][0]["finish_reason"]), (&json!(10), &json!("length")));
+    assert_eq!(
+        (&body["usage"]["completion_tokens"], &body["choices"][0]["finish_reason"]),
+        (&json!(10), &json!("length"))
+    );
     let body = chat(server.address, &says("ab"), json!({"min_tokens": 6, "max_tokens": 50})).json();
     assert!(body["usage"]["completion_tokens"].as_u64().unwrap() >= 6, "{body}");
-    let body = chat(server.address, &says("aXb"), json!({"stop": "X", "min_tokens": 3, "max_tokens": 50})).json();
+    let body =
+        chat(server.address, &says("aXb"), json!({"stop": "X", "min_tokens": 3, "max_tokens": 50})).json();
     assert!(body["choices"][0]["message"]["content"].as_str().unwrap().starts_with("aXb"), "{body}");
     let body = chat(server.address, &says("abc"), json!({"stop_token_ids": [u32::from(b'c')]})).json();
     assert_eq!(body["choices"][0]["message"]["content"], "ab");
@@ -118,7 +131,10 @@ fn half_a_character_at_the_length_limit_is_the_same_streamed_and_whole() {
     let server = Setup::default().echo();
     let whole = content(&chat(server.address, &says("a🦀"), json!({"max_tokens": 3})));
     assert_eq!(whole, "a\u{fffd}");
-    assert_eq!(streamed(&chat(server.address, &says("a🦀"), json!({"max_tokens": 3, "stream": true})), 0).0, whole);
+    assert_eq!(
+        streamed(&chat(server.address, &says("a🦀"), json!({"max_tokens": 3, "stream": true})), 0).0,
+        whole
+    );
 }
 
 #[test]
@@ -129,12 +145,18 @@ fn content_may_be_parts_or_null_and_roles_may_be_new_or_old() {
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
         {"role": "tool", "tool_call_id": "c", "content": "done"},
         {"role": "user", "content": [{"type": "text", "text": "<script>o"}, {"type": "text", "text": "k<go>"}]}]);
-    let response = post(server.address, "/v1/chat/completions", &json!({"messages": messages, "temperature": 0, "unknown": 1, "user": "u", "store": true, "metadata": {}}));
+    let response = post(
+        server.address,
+        "/v1/chat/completions",
+        &json!({"messages": messages, "temperature": 0, "unknown": 1, "user": "u", "store": true, "metadata": {}}),
+    );
     assert_eq!(content(&response), "ok");
     let rendered = "<s><|start|>system\nBe brief.<|end|><|start|>assistant\n<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call><|end|>\
         <|start|>tool\ndone<|end|><|start|>user\n<script>ok<go><|end|><|start|>assistant\n";
     let special = ["<s>", "<|start|>", "<|end|>", "<script>", "<go>", "<tool_call>", "</tool_call>"];
-    let tokens = special.iter().fold(rendered.len(), |tokens, name| tokens - rendered.matches(name).count() * (name.len() - 1));
+    let tokens = special
+        .iter()
+        .fold(rendered.len(), |tokens, name| tokens - rendered.matches(name).count() * (name.len() - 1));
     assert_eq!(response.json()["usage"]["prompt_tokens"], tokens);
 }
 
@@ -147,14 +169,24 @@ fn tools() -> Value {
 #[test]
 fn tool_calls_are_taken_from_the_text_when_tools_are_declared() {
     let server = Setup::default().echo();
-    let body = chat(server.address, &says(CALLS), json!({"tools": tools(), "tool_choice": "auto", "parallel_tool_calls": true})).json();
+    let body = chat(
+        server.address,
+        &says(CALLS),
+        json!({"tools": tools(), "tool_choice": "auto", "parallel_tool_calls": true}),
+    )
+    .json();
     let choice = &body["choices"][0];
-    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("Let me see."), &json!("tool_calls")));
+    assert_eq!(
+        (&choice["message"]["content"], &choice["finish_reason"]),
+        (&json!("Let me see."), &json!("tool_calls"))
+    );
     let calls = choice["message"]["tool_calls"].as_array().unwrap();
     assert_eq!(calls[0]["function"], json!({"name": "ls", "arguments": "{\"z\":\"é\",\"a\":1}"}));
     assert_eq!((&calls[1]["function"]["arguments"], &calls[1]["type"]), (&json!("{}"), &json!("function")));
     assert!(calls[0]["id"].as_str().unwrap().starts_with("call_") && calls[0]["id"] != calls[1]["id"]);
-    let only = chat(server.address, &says("<tool_call>{\"name\": \"pwd\"}</tool_call>"), json!({"tools": tools()})).json();
+    let only =
+        chat(server.address, &says("<tool_call>{\"name\": \"pwd\"}</tool_call>"), json!({"tools": tools()}))
+            .json();
     assert_eq!(only["choices"][0]["message"]["content"], Value::Null);
 }
 
@@ -163,7 +195,11 @@ fn tool_calls_are_streamed_as_deltas() {
     let server = Setup::default().echo();
     let response = chat(server.address, &says(CALLS), json!({"tools": tools(), "stream": true}));
     assert_eq!(streamed(&response, 0), ("Let me see.".to_owned(), vec![json!("tool_calls")]));
-    let calls: Vec<Value> = response.chunks().iter().filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls").cloned()).collect();
+    let calls: Vec<Value> = response
+        .chunks()
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls").cloned())
+        .collect();
     assert_eq!(calls.len(), 2);
     assert_eq!((&calls[0][0]["index"], &calls[1][0]["index"]), (&json!(0), &json!(1)));
     assert_eq!(calls[0][0]["function"], json!({"name": "ls", "arguments": "{\"z\":\"é\",\"a\":1}"}));
@@ -176,7 +212,10 @@ fn without_wanted_tools_or_with_broken_json_a_call_is_text() {
     assert_eq!(content(&chat(server.address, &says(broken), json!({"tools": tools()}))), broken);
     for more in [json!({}), json!({"tools": tools(), "tool_choice": "none"}), json!({"tools": []})] {
         let body = chat(server.address, &says(CALLS), more).json();
-        assert_eq!((&body["choices"][0]["message"]["content"], &body["choices"][0]["finish_reason"]), (&json!(CALLS), &json!("stop")));
+        assert_eq!(
+            (&body["choices"][0]["message"]["content"], &body["choices"][0]["finish_reason"]),
+            (&json!(CALLS), &json!("stop"))
+        );
     }
 }
 
@@ -185,8 +224,21 @@ fn several_choices_are_numbered_and_their_prompt_counts_once() {
     let server = Setup::default().sim();
     let more = json!({"n": 3, "seed": 5, "temperature": 1, "max_tokens": 12, "ignore_eos": true});
     let body = chat(server.address, "hi", more.clone()).json();
-    let texts: Vec<&str> = body["choices"].as_array().unwrap().iter().map(|choice| choice["message"]["content"].as_str().unwrap()).collect();
-    assert_eq!(body["choices"].as_array().unwrap().iter().map(|choice| choice["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    let texts: Vec<&str> = body["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|choice| choice["message"]["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        body["choices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|choice| choice["index"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
     assert!(texts[0] != texts[1] && texts[1] != texts[2]);
     let one = chat(server.address, "hi", json!({"max_tokens": 1})).json();
     assert_eq!(body["usage"]["prompt_tokens"], one["usage"]["prompt_tokens"]);
@@ -205,15 +257,24 @@ fn log_probabilities_are_told_for_every_token_of_the_text() {
     let more = json!({"logprobs": true, "top_logprobs": 2});
     let body = chat(server.address, &says("aé"), more.clone()).json();
     let tokens = body["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
-    assert_eq!(tokens.iter().map(|token| token["bytes"][0].as_u64().unwrap()).collect::<Vec<_>>(), [0x61, 0xc3, 0xa9]);
+    assert_eq!(
+        tokens.iter().map(|token| token["bytes"][0].as_u64().unwrap()).collect::<Vec<_>>(),
+        [0x61, 0xc3, 0xa9]
+    );
     assert_eq!((&tokens[0]["token"], tokens[0]["top_logprobs"].as_array().unwrap().len()), (&json!("a"), 2));
-    assert!(tokens[0]["logprob"].as_f64().unwrap() < 0.0 && tokens[0]["logprob"] == tokens[0]["top_logprobs"][0]["logprob"]);
+    assert!(
+        tokens[0]["logprob"].as_f64().unwrap() < 0.0
+            && tokens[0]["logprob"] == tokens[0]["top_logprobs"][0]["logprob"]
+    );
     let stop = chat(server.address, &says("abXYcd"), json!({"logprobs": true, "stop": "XY"})).json();
     assert_eq!(stop["choices"][0]["logprobs"]["content"].as_array().unwrap().len(), 2);
     let mut body = chat_body(&says("aé"), more);
     body["stream"] = true.into();
     let chunks = post(server.address, "/v1/chat/completions", &body).chunks();
-    let streamed: Vec<Value> = chunks.iter().flat_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default()).collect();
+    let streamed: Vec<Value> = chunks
+        .iter()
+        .flat_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default())
+        .collect();
     assert_eq!(streamed, tokens);
 }
 
@@ -230,7 +291,13 @@ fn sampling_fields_reach_the_sampler() {
     };
     let base = draw(json!({}));
     assert_eq!(draw(json!({})), base);
-    for more in [json!({"seed": 2}), json!({"top_k": 1}), json!({"top_p": 0.01}), json!({"min_p": 1.0}), json!({"temperature": 0})] {
+    for more in [
+        json!({"seed": 2}),
+        json!({"top_k": 1}),
+        json!({"top_p": 0.01}),
+        json!({"min_p": 1.0}),
+        json!({"temperature": 0}),
+    ] {
         assert_ne!(draw(more.clone()), base, "{more}");
     }
     assert_eq!(draw(json!({"top_k": -1, "top_p": 1, "min_p": 0})), base);

@@ -32,7 +32,7 @@ impl Response {
     pub fn frames(&self) -> Vec<String> {
         assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"));
         let text = self.text().strip_suffix("\n\n").expect("the last frame is whole");
-        text.split("\n\n").map(|frame| frame.to_owned()).collect()
+        text.split("\n\n").map(str::to_owned).collect()
     }
 
     /// The chunks of a stream that ended well: every frame is data, the last is `[DONE]`.
@@ -46,12 +46,21 @@ impl Response {
 }
 
 /// Sends a request and leaves the answer to be read.
-pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> TcpStream {
     let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     connection.write_all(format!("{head}\r\n").as_bytes()).unwrap();
     connection.write_all(body).unwrap();

@@ -33,7 +33,8 @@ fn next(row: &[u32]) -> u32 {
     let Some(go) = row.iter().rposition(|token| *token == GO) else { return END };
     let Some(script) = row[..go].iter().rposition(|token| *token == SCRIPT) else { return END };
     let header = "assistant\n".len();
-    let answer = row[go..].iter().rposition(|token| *token == START).map_or(go + 1, |at| go + at + 1 + header);
+    let answer =
+        row[go..].iter().rposition(|token| *token == START).map_or(go + 1, |at| go + at + 1 + header);
     row[script + 1..go].get(row.len() - answer).copied().unwrap_or(END)
 }
 

@@ -22,7 +22,10 @@ fn error(response: &Response) -> Value {
 }
 
 fn still_serves(server: &Server) {
-    assert_eq!(chat(server.address, "<script>ok<go>", json!({})).json()["choices"][0]["message"]["content"], "ok");
+    assert_eq!(
+        chat(server.address, "<script>ok<go>", json!({})).json()["choices"][0]["message"]["content"],
+        "ok"
+    );
 }
 
 #[test]
@@ -38,7 +41,11 @@ fn every_wrong_field_is_named() {
         ("messages", json!([1]), "messages[0]"),
         ("messages", user(json!(5)), "messages[0].content"),
         ("messages", user(json!([{"type": "image_url", "image_url": {"url": "x"}}])), "messages[0].content"),
-        ("messages", json!([{"role": "assistant", "tool_calls": [{"function": {}}]}]), "messages[0].tool_calls[0].function.name"),
+        (
+            "messages",
+            json!([{"role": "assistant", "tool_calls": [{"function": {}}]}]),
+            "messages[0].tool_calls[0].function.name",
+        ),
         ("stop", json!([1, 2]), "stop"),
         ("stop", json!(7), "stop"),
         ("stop", json!(["a", ""]), "stop[1]"),
@@ -91,7 +98,11 @@ fn every_wrong_field_is_named() {
         assert_eq!(error(&response)["param"], named, "{field} = {value}: {}", response.text());
         body["stream"] = true.into();
         if field != "stream" {
-            assert_eq!(post(server.address, "/v1/chat/completions", &body).status, 400, "{field} = {value}, streamed");
+            assert_eq!(
+                post(server.address, "/v1/chat/completions", &body).status,
+                400,
+                "{field} = {value}, streamed"
+            );
         }
     }
     let completion_fields = [
@@ -132,7 +143,17 @@ fn neutral_values_of_unsupported_fields_are_fine() {
 fn bodies_that_are_no_json_object_are_refused() {
     let server = Setup::default().echo();
     let deep = "[".repeat(100_000);
-    let bodies: [&[u8]; 9] = [b"", b"{", b"not json", b"[1]", b"null", b"{\"messages\": [}", b"{\"a\": 1e999}", b"\xff\xfe{}", deep.as_bytes()];
+    let bodies: [&[u8]; 9] = [
+        b"",
+        b"{",
+        b"not json",
+        b"[1]",
+        b"null",
+        b"{\"messages\": [}",
+        b"{\"a\": 1e999}",
+        b"\xff\xfe{}",
+        deep.as_bytes(),
+    ];
     for body in bodies {
         let response = receive(send(server.address, "POST", "/v1/chat/completions", &[], body));
         assert_eq!(response.status, 400);
@@ -150,14 +171,22 @@ fn paths_methods_and_models_that_do_not_exist_are_named() {
     let server = Setup::default().echo();
     let path = get(server.address, "/v1/nothing");
     assert_eq!((path.status, error(&path)["code"].as_str()), (404, Some("unknown_url")));
-    for (method, path, allowed) in [("GET", "/v1/chat/completions", "POST"), ("PUT", "/v1/completions", "POST"), ("POST", "/v1/models", "GET, HEAD"), ("DELETE", "/health", "GET, HEAD")] {
+    for (method, path, allowed) in [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/completions", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/health", "GET, HEAD"),
+    ] {
         let response = receive(send(server.address, method, path, &[], b""));
         assert_eq!((response.status, response.header("allow")), (405, Some(allowed)), "{method} {path}");
         error(&response);
     }
     let model = chat(server.address, "x", json!({"model": "gpt-5"}));
     assert_eq!(model.status, 404);
-    assert_eq!((error(&model)["code"].as_str(), error(&model)["param"].as_str()), (Some("model_not_found"), Some("model")));
+    assert_eq!(
+        (error(&model)["code"].as_str(), error(&model)["param"].as_str()),
+        (Some("model_not_found"), Some("model"))
+    );
     let model = get(server.address, "/v1/models/gpt-5");
     assert_eq!((model.status, error(&model)["code"].as_str()), (404, Some("model_not_found")));
 }
@@ -175,7 +204,8 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_lengths() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_and_the_answer_arrives() {
-    let settings = ApiSettings { body_limit_bytes: 100_000, keepalive: None, workers: 1, ..ApiSettings::default() };
+    let settings =
+        ApiSettings { body_limit_bytes: 100_000, keepalive: None, workers: 1, ..ApiSettings::default() };
     let server = Setup { settings, ..Setup::default() }.echo();
     for size in [100_001, 350_000] {
         let response = receive(send(server.address, "POST", "/v1/chat/completions", &[], &vec![b'x'; size]));
@@ -187,15 +217,24 @@ fn a_body_over_the_limit_is_refused_and_the_answer_arrives() {
 
 #[test]
 fn a_body_that_stops_coming_is_cut_off() {
-    let settings = ApiSettings { body_stall: Duration::from_millis(50), keepalive: None, workers: 1, ..ApiSettings::default() };
+    let settings = ApiSettings {
+        body_stall: Duration::from_millis(50),
+        keepalive: None,
+        workers: 1,
+        ..ApiSettings::default()
+    };
     let server = Setup { settings, ..Setup::default() }.echo();
     let mut connection = TcpStream::connect(server.address).unwrap();
-    connection.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\"").unwrap();
+    connection
+        .write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\"")
+        .unwrap();
     let response = receive(connection);
     assert_eq!((response.status, error(&response)["code"].as_str()), (408, Some("body_timeout")));
     // Half a body, then the end: no answer is owed, and the server goes on.
     let mut connection = TcpStream::connect(server.address).unwrap();
-    connection.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\"").unwrap();
+    connection
+        .write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\"")
+        .unwrap();
     connection.shutdown(Shutdown::Write).unwrap();
     still_serves(&server);
 }

@@ -28,7 +28,7 @@ fn stepped(settings: ApiSettings, options: SchedulerOptions) -> (Server, Receive
         }
         Ok(())
     });
-    (Setup { settings, options, ..Setup::default() }.start(engine), calls, go)
+    (Setup { options, settings, ..Setup::default() }.start(engine), calls, go)
 }
 
 fn quiet() -> ApiSettings {
@@ -38,7 +38,8 @@ fn quiet() -> ApiSettings {
 #[test]
 fn a_client_that_leaves_during_prefill_frees_its_row() {
     for stream in [false, true] {
-        let options = SchedulerOptions { prefill_step_tokens: 1, block_tokens: 16, ..SchedulerOptions::default() };
+        let options =
+            SchedulerOptions { prefill_step_tokens: 1, block_tokens: 16, ..SchedulerOptions::default() };
         let (server, calls, go) = stepped(quiet(), options);
         let body = chat_body(&"long ".repeat(2000), json!({"stream": stream}));
         let connection = send(server.address, "POST", CHAT, &[], body.to_string().as_bytes());
@@ -50,7 +51,10 @@ fn a_client_that_leaves_during_prefill_frees_its_row() {
             go.send(()).unwrap();
         };
         server.eventually("the cancel", step, |status| status.cancelled == 1 && status.prefilling == 0);
-        assert!(calls.try_iter().all(|call| matches!(call, SimCall::Prefill { .. })), "the prompt was computed to its end");
+        assert!(
+            calls.try_iter().all(|call| matches!(call, SimCall::Prefill { .. })),
+            "the prompt was computed to its end"
+        );
         drop(go);
     }
 }
@@ -67,14 +71,19 @@ fn a_client_that_leaves_while_reading_frees_its_row() {
             server.eventually("decoding", || {}, |status| status.decoding == 1);
         }
         leave(connection);
-        server.eventually("the cancel", || {}, |status| status.cancelled == cancelled && status.decoding == 0);
+        server.eventually(
+            "the cancel",
+            || {},
+            |status| status.cancelled == cancelled && status.decoding == 0,
+        );
     }
 }
 
 #[test]
 fn silence_is_filled_with_comments_and_the_role_comes_at_once() {
     let settings = ApiSettings { keepalive: Some(Duration::from_millis(20)), ..quiet() };
-    let (server, calls, go) = stepped(settings, SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() });
+    let (server, calls, go) =
+        stepped(settings, SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() });
     let body = chat_body("x", json!({"stream": true, "max_tokens": 2}));
     let mut connection = send(server.address, "POST", CHAT, &[], body.to_string().as_bytes());
     calls.recv().unwrap();
@@ -104,7 +113,11 @@ fn an_engine_that_fails_is_said_before_and_within_a_stream() {
     let mut decodes = 0;
     let engine = SimEngine::new(VOCAB, 100_000, 64).with_hook(move |call| {
         decodes += usize::from(matches!(call, SimCall::Decode { .. }));
-        if decodes % 3 == 0 && matches!(call, SimCall::Decode { .. }) { Err(EngineError::Backend("out of luck".into())) } else { Ok(()) }
+        if decodes % 3 == 0 && matches!(call, SimCall::Decode { .. }) {
+            Err(EngineError::Backend("out of luck".into()))
+        } else {
+            Ok(())
+        }
     });
     let server = Setup::default().start(engine);
     let more = json!({"max_tokens": 50, "ignore_eos": true});
@@ -113,7 +126,8 @@ fn an_engine_that_fails_is_said_before_and_within_a_stream() {
     assert!(whole.json()["error"]["message"].as_str().unwrap().contains("out of luck"));
     let stream = chat(server.address, "x", json!({"max_tokens": 50, "ignore_eos": true, "stream": true}));
     let frames = stream.frames();
-    let last: serde_json::Value = serde_json::from_str(frames.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+    let last: serde_json::Value =
+        serde_json::from_str(frames.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(last["error"]["code"], "engine_error");
     assert!(frames.iter().all(|frame| !frame.contains("[DONE]")));
     assert_eq!(chat(server.address, "x", json!({"max_tokens": 2, "ignore_eos": true})).status, 200);
@@ -121,9 +135,18 @@ fn an_engine_that_fails_is_said_before_and_within_a_stream() {
 
 #[test]
 fn a_full_queue_says_when_to_come_back() {
-    let options = SchedulerOptions { max_batch: 1, queue_limit: 1, block_tokens: 16, ..SchedulerOptions::default() };
+    let options =
+        SchedulerOptions { max_batch: 1, queue_limit: 1, block_tokens: 16, ..SchedulerOptions::default() };
     let (server, calls, go) = stepped(quiet(), options);
-    let ask = || send(server.address, "POST", CHAT, &[], chat_body("x", json!({"max_tokens": 1})).to_string().as_bytes());
+    let ask = || {
+        send(
+            server.address,
+            "POST",
+            CHAT,
+            &[],
+            chat_body("x", json!({"max_tokens": 1})).to_string().as_bytes(),
+        )
+    };
     let first = ask();
     calls.recv().unwrap();
     let second = ask();
@@ -139,15 +162,22 @@ fn a_full_queue_says_when_to_come_back() {
 
 #[test]
 fn a_draining_server_finishes_and_refuses() {
-    let (server, calls, go) = stepped(quiet(), SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() });
+    let (server, calls, go) =
+        stepped(quiet(), SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() });
     let ready = get(server.address, "/health");
     assert_eq!(ready.status, 200);
     let expected = json!({"status": "ready", "model": "maker/model", "backend": "sim", "kv": "digest", "context_tokens": 100_000,
         "queue": {"waiting": 0, "prefilling": 0, "decoding": 0}, "cache": {"degraded": null}});
     assert_eq!(ready.json(), expected);
-    let running = send(server.address, "POST", CHAT, &[], chat_body("x", json!({"max_tokens": 3, "ignore_eos": true})).to_string().as_bytes());
+    let running = send(
+        server.address,
+        "POST",
+        CHAT,
+        &[],
+        chat_body("x", json!({"max_tokens": 3, "ignore_eos": true})).to_string().as_bytes(),
+    );
     calls.recv().unwrap();
-    server.scheduler.drain(Duration::from_secs(60));
+    server.scheduler.drain(Duration::from_secs(30));
     go.send(()).unwrap();
     assert_eq!(receive(running).status, 200);
     server.eventually("the drain", || {}, |status| status.condition != prefixd::scheduler::Condition::Ready);
@@ -167,7 +197,11 @@ fn a_dead_scheduler_shows_in_health() {
     let server = Setup::default().start(engine);
     let failed = chat(server.address, "x", json!({}));
     assert_eq!(failed.status, 500, "{}", failed.text());
-    server.eventually("the end", || {}, |status| matches!(status.condition, prefixd::scheduler::Condition::Failed(_)));
+    server.eventually(
+        "the end",
+        || {},
+        |status| matches!(status.condition, prefixd::scheduler::Condition::Failed(_)),
+    );
     let health = get(server.address, "/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("failed")));
     assert!(health.json()["reason"].as_str().unwrap().contains("the engine broke"));
@@ -178,11 +212,15 @@ fn a_dead_scheduler_shows_in_health() {
 fn the_model_is_listed_under_each_of_its_names() {
     let server = Setup::default().sim();
     let list = get(server.address, "/v1/models").json();
-    let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["maker/model", "alias", "default"]);
     for id in ids {
         let model = get(server.address, &format!("/v1/models/{id}")).json();
-        assert_eq!(model, json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "prefixd", "root": "maker/model", "max_model_len": 100_000}));
+        assert_eq!(
+            model,
+            json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "prefixd", "root": "maker/model", "max_model_len": 100_000})
+        );
         assert_eq!(chat(server.address, "x", json!({"model": id, "max_tokens": 1})).json()["model"], id);
     }
 }
@@ -190,7 +228,11 @@ fn the_model_is_listed_under_each_of_its_names() {
 #[test]
 fn request_ids_are_echoed_or_made() {
     let server = Setup::default().sim();
-    let with = |headers: &[(&str, &str)]| receive(send(server.address, "GET", "/health", headers, b"")).header("x-request-id").map(str::to_owned);
+    let with = |headers: &[(&str, &str)]| {
+        receive(send(server.address, "GET", "/health", headers, b""))
+            .header("x-request-id")
+            .map(str::to_owned)
+    };
     assert_eq!(with(&[("x-request-id", "mine-1")]).as_deref(), Some("mine-1"));
     let (a, b) = (with(&[]).unwrap(), with(&[]).unwrap());
     assert!(a.starts_with("req-") && a != b);

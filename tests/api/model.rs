@@ -31,8 +31,13 @@ fn tokenizer() -> Vec<u8> {
     let vocab: serde_json::Map<String, Value> =
         (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
     let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
-    let added: Vec<Value> = (256..).zip(special).map(|(id, content)| json!({"id": id, "content": content, "special": true,
-        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})).collect();
+    let added: Vec<Value> = (256..)
+        .zip(special)
+        .map(|(id, content)| {
+            json!({"id": id, "content": content, "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+        })
+        .collect();
     json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -51,7 +56,8 @@ pub fn text(template: bool) -> ModelText {
         config["chat_template"] = TEMPLATE.into();
     }
     let config: TokenizerConfig = serde_json::from_value(config).unwrap();
-    let text = ModelText::new(&tokenizer(), &config, None, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
+    let text =
+        ModelText::new(&tokenizer(), &config, None, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
     text.tokenizer.check().unwrap();
     text
 }

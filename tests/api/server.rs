@@ -27,7 +27,12 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let options = SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() };
-        let settings = ApiSettings { keepalive: None, workers: 1, shutdown: Duration::from_secs(1), ..ApiSettings::default() };
+        let settings = ApiSettings {
+            keepalive: None,
+            workers: 1,
+            shutdown: Duration::from_secs(1),
+            ..ApiSettings::default()
+        };
         Self { options, settings, template: true, cache: false }
     }
 }
@@ -52,18 +57,31 @@ impl Setup {
     pub fn start<E: Engine + Send + 'static>(self, engine: E) -> Server {
         let cache = self.cache;
         let block_tokens = self.options.block_tokens;
-        let engine = SchedulerThread::spawn(self.options, move |_| Ok(engine), move |info| {
-            cache.then_some(CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes: 1 << 30, disk: None })
-        })
+        let engine = SchedulerThread::spawn(
+            self.options,
+            move |_| Ok(engine),
+            move |info| {
+                cache.then_some(CacheOptions {
+                    fingerprint: info.fingerprint,
+                    block_tokens,
+                    resident_bytes: 1 << 30,
+                    disk: None,
+                })
+            },
+        )
         .unwrap();
         let scheduler = engine.handle().clone();
-        let served = ServedModel {
+        let model = ServedModel {
             names: vec!["maker/model".into(), "alias".into()],
             created: 1_700_000_000,
             text: model::text(self.template),
             defaults: SamplingDefaults::default(),
         };
-        let state = ApiState { model: Arc::new(served), scheduler: scheduler.clone(), settings: Arc::new(self.settings) };
+        let state = ApiState {
+            model: Arc::new(model),
+            scheduler: scheduler.clone(),
+            settings: Arc::new(self.settings),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, started) = mpsc::channel();
@@ -74,7 +92,13 @@ impl Setup {
                 server.await.unwrap();
             });
         });
-        Server { address, scheduler, stop: started.recv().unwrap(), thread: Some(thread), engine: Some(engine) }
+        Server {
+            address,
+            scheduler,
+            stop: started.recv().unwrap(),
+            thread: Some(thread),
+            engine: Some(engine),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use crate::prompt::Message;
 
 /// What both endpoints take. `null` is the same as nothing.
+// The names are OpenAI's.
+#[allow(clippy::struct_field_names)]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Options {

@@ -220,8 +220,7 @@ pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
     ];
     for (param, neutral) in table {
         if let Some(value) = object.get(param).filter(|value| !value.is_null() && !neutral(value)) {
-            let mut shown = value.to_string();
-            shown.truncate(shown.floor_char_boundary(60));
+            let shown: String = value.to_string().chars().take(60).collect();
             return Err(ApiError::Unsupported { param, what: format!("{param} = {shown}") });
         }
     }

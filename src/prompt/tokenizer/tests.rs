@@ -50,7 +50,7 @@ pub fn byte_level() -> Vec<u8> {
 }
 
 /// A SentencePiece-like tokenizer (Llama 2, Gemma): `▁` for a space, byte fallback. `normalizer` may break it.
-fn sentence_piece(normalizer: Value, decoder: Value) -> Vec<u8> {
+fn sentence_piece(normalizer: &Value, decoder: &Value) -> Vec<u8> {
     let mut tokens: Vec<String> = vec!["<unk>".into(), "<s>".into()];
     tokens.extend((0..=255).map(|byte: u8| format!("<0x{byte:02X}>")));
     let letters: BTreeSet<char> = (' '..='~').filter(|c| *c != ' ').collect();
@@ -84,7 +84,7 @@ fn load(json: &[u8]) -> Tokenizer {
 
 #[test]
 fn every_kind_of_text_comes_back_from_both_families() {
-    for json in [byte_level(), sentence_piece(marker(), restore(1))] {
+    for json in [byte_level(), sentence_piece(&marker(), &restore(1))] {
         assert_eq!(load(&json).check().unwrap(), RoundTrip::default());
     }
 }
@@ -94,9 +94,9 @@ fn a_tokenizer_that_drops_the_space_marker_is_refused_with_that_reason() {
     let unmarked = json!({"type": "Replace", "pattern": {"String": " "}, "content": ""});
     let undone = json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": ""}, {"type": "ByteFallback"}, {"type": "Fuse"}]});
     for broken in [
-        sentence_piece(unmarked, restore(1)),
-        sentence_piece(marker(), undone),
-        sentence_piece(marker(), restore(0)),
+        sentence_piece(&unmarked, &restore(1)),
+        sentence_piece(&marker(), &undone),
+        sentence_piece(&marker(), &restore(0)),
     ] {
         let error = load(&broken).check().unwrap_err();
         assert!(
@@ -108,7 +108,7 @@ fn a_tokenizer_that_drops_the_space_marker_is_refused_with_that_reason() {
 
 #[test]
 fn characters_a_vocabulary_lacks_are_reported_not_refused() {
-    let letters = String::from_utf8(sentence_piece(marker(), restore(1))).unwrap();
+    let letters = String::from_utf8(sentence_piece(&marker(), &restore(1))).unwrap();
     let report = load(
         letters
             .replace("\"byte_fallback\":true", "\"byte_fallback\":false")
@@ -123,7 +123,7 @@ fn characters_a_vocabulary_lacks_are_reported_not_refused() {
 
 #[test]
 fn decoding_agrees_with_the_library() {
-    let (byte_level, pieces) = (load(&byte_level()), load(&sentence_piece(marker(), restore(1))));
+    let (byte_level, pieces) = (load(&byte_level()), load(&sentence_piece(&marker(), &restore(1))));
     for tokenizer in [byte_level, pieces] {
         for (_, text) in PROBES {
             let ids = tokenizer.encode_text(text).unwrap();
