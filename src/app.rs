@@ -75,7 +75,8 @@ impl App {
         let dir = source.dir.clone();
         let build = move |mx: &crate::mlx::Mlx| {
             let failed = |error: &dyn std::error::Error| StartError::Engine(error.to_string());
-            let mut engine = MlxEngine::load(mx, &dir, load, &mut progress).map_err(|error| failed(&error))?;
+            let mut engine =
+                MlxEngine::load(mx, &dir, load, &mut progress).map_err(|error| failed(&error))?;
             let check = self_check(&mut engine, SELF_CHECK_TOKENS).map_err(|error| {
                 StartError::Engine(format!("the start-up check failed, so this model is not served: {error}"))
             })?;
@@ -95,7 +96,9 @@ impl App {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        self.listener.local_addr().map_or_else(|error| error.to_string(), |address| format!("http://{address}"))
+        self.listener
+            .local_addr()
+            .map_or_else(|error| error.to_string(), |address| format!("http://{address}"))
     }
 
     /// What is served.
@@ -147,7 +150,8 @@ async fn signal() {
 
 /// How the model is loaded; `doctor` loads it the same way.
 pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
-    let kv: KvSetting = config.kv_bits.parse().map_err(|error| AppError::KvBits(format!("kv.bits: {error}")))?;
+    let kv: KvSetting =
+        config.kv_bits.parse().map_err(|error| AppError::KvBits(format!("kv.bits: {error}")))?;
     Ok(LoadOptions { kv, block_tokens: config.block_tokens, ..LoadOptions::default() })
 }
 

@@ -37,7 +37,8 @@ impl Server {
         let mut child = arguments(&program, command).spawn().context("the server process did not start")?;
         let stdout = child.stdout.take().context("the server process has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let found = lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix(READY).map(str::to_owned));
+        let found =
+            lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix(READY).map(str::to_owned));
         let Some(url) = found else {
             let status = child.wait()?;
             anyhow::bail!("the server ended before it was ready ({status}); its log above says why");
@@ -55,7 +56,8 @@ impl Server {
     /// Ends it in order: it finishes answers, writes its blocks, and exits.
     pub fn stop(mut self) -> anyhow::Result<()> {
         let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).context("the server could not be told to stop")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)
+            .context("the server could not be told to stop")?;
         let status = self.child.wait()?;
         anyhow::ensure!(status.success(), "the server ended with {status}");
         Ok(())
@@ -65,8 +67,12 @@ impl Server {
 fn arguments(program: &Path, command: &ServerCommand) -> Command {
     let mut process = Command::new(program);
     process.arg("serve").args(command.model.as_ref());
-    process.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"]).arg(&command.cache_dir);
-    for (flag, value) in [("--kv-bits", command.kv_bits.clone()), ("--max-batch", command.max_batch.map(|n| n.to_string()))] {
+    process
+        .args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"])
+        .arg(&command.cache_dir);
+    for (flag, value) in
+        [("--kv-bits", command.kv_bits.clone()), ("--max-batch", command.max_batch.map(|n| n.to_string()))]
+    {
         if let Some(value) = value {
             process.args([flag, &value]);
         }

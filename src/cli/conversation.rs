@@ -69,7 +69,9 @@ impl Conversation {
     pub fn read_all(text: &str) -> anyhow::Result<Vec<Self>> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         lines
-            .map(|(at, line)| serde_json::from_str(line).map_err(|error| anyhow::anyhow!("line {}: {error}", at + 1)))
+            .map(|(at, line)| {
+                serde_json::from_str(line).map_err(|error| anyhow::anyhow!("line {}: {error}", at + 1))
+            })
             .collect()
     }
 
@@ -91,7 +93,8 @@ impl Conversation {
                 messages.push(json!({"role": "tool", "tool_call_id": call.id, "content": result}));
             }
             let right = turn.expect.accepts(&answer);
-            let ended = answer.finish_reason != "length" && !(answer.text.is_empty() && answer.tool_calls.is_empty());
+            let ended =
+                answer.finish_reason != "length" && !(answer.text.is_empty() && answer.tool_calls.is_empty());
             let stuck = turn.tool.is_some() && answer.tool_calls.is_empty();
             played.push(Played { answer, right, ended });
             if stuck {
@@ -110,7 +113,8 @@ impl Expect {
         match self {
             Self::Text(text) => answer.tool_calls.is_empty() && answer.text.trim() == text.trim(),
             Self::Call { name, arguments } => answer.tool_calls.first().is_some_and(|call| {
-                call.name == *name && serde_json::from_str::<Value>(&call.arguments).is_ok_and(|found| found == *arguments)
+                call.name == *name
+                    && serde_json::from_str::<Value>(&call.arguments).is_ok_and(|found| found == *arguments)
             }),
         }
     }

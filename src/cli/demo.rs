@@ -24,7 +24,8 @@ pub struct DemoArgs {
 
 /// Runs the demo. False when the three answers differ or a warm row reused nothing.
 pub fn run(args: &DemoArgs) -> anyhow::Result<bool> {
-    let conversation = Conversation::read_all(CONVERSATION)?.into_iter().next().context("the demo's prompt is missing")?;
+    let conversation =
+        Conversation::read_all(CONVERSATION)?.into_iter().next().context("the demo's prompt is missing")?;
     let turn = conversation.turns.first().context("the demo's question is missing")?;
     let question = turn.user.clone().unwrap_or_default();
     let mut messages = conversation.messages.clone();

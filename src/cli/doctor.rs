@@ -67,8 +67,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<bool> {
 fn check_text(report: &mut Report, text: &ModelText) {
     let round_trip = text.tokenizer.check().map(|trip| {
         let lossy: Vec<&str> = trip.lossy.iter().map(|(kind, _)| *kind).collect();
-        let detail =
-            if lossy.is_empty() { "exact".to_owned() } else { format!("spaces kept; lossy: {}", lossy.join(", ")) };
+        let detail = if lossy.is_empty() {
+            "exact".to_owned()
+        } else {
+            format!("spaces kept; lossy: {}", lossy.join(", "))
+        };
         ((), detail)
     });
     report.note("tokenizer round trip", round_trip);
@@ -79,8 +82,12 @@ fn check_text(report: &mut Report, text: &ModelText) {
     let messages = vec![Message::text(Role::User, "Hello")];
     let hello = Conversation { messages, add_generation_prompt: true, ..Conversation::default() };
     let rendered = template.render(&hello).map_err(|error| error.to_string());
-    let tokens = rendered.and_then(|prompt| text.tokenizer.encode_rendered(&prompt).map_err(|error| error.to_string()));
-    report.note("chat template", tokens.map(|tokens| ((), format!("\"Hello\" becomes {} tokens", tokens.len()))));
+    let tokens = rendered
+        .and_then(|prompt| text.tokenizer.encode_rendered(&prompt).map_err(|error| error.to_string()));
+    report.note(
+        "chat template",
+        tokens.map(|tokens| ((), format!("\"Hello\" becomes {} tokens", tokens.len()))),
+    );
 }
 
 /// A check that failed, as text: all that may leave the gate.
@@ -92,7 +99,8 @@ type Line = (String, Result<String, Failed>);
 
 /// Loads the model and checks it on the gate's thread.
 fn check_model(report: &mut Report, gate: &Gate, dir: PathBuf, options: LoadOptions) -> Option<EngineInfo> {
-    let (lines, info) = report.note("MLX", gate.run(move |mx| load_and_check(mx, &dir, options)).map(|found| (found, "runs")))?;
+    let (lines, info) = report
+        .note("MLX", gate.run(move |mx| load_and_check(mx, &dir, options)).map(|found| (found, "runs")))?;
     for (what, result) in lines {
         report.note(&what, result.map(|detail| ((), detail)));
     }
@@ -107,10 +115,17 @@ fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Opt
     };
     let info = engine.info().clone();
     let (arrays, settled) = engine.materialized();
-    let materialized = if arrays == settled { Ok(format!("{arrays}")) } else { Err(Failed(format!("{settled} of {arrays}"))) };
+    let materialized = if arrays == settled {
+        Ok(format!("{arrays}"))
+    } else {
+        Err(Failed(format!("{settled} of {arrays}")))
+    };
     let check = self_check(&mut engine, usize::MAX).map_err(|error| failed(&error));
     let detail = check.map(|check| {
-        format!("{} tokens, distance {:e}, allowed {:e}", check.prompt_tokens, check.distance, check.tolerance)
+        format!(
+            "{} tokens, distance {:e}, allowed {:e}",
+            check.prompt_tokens, check.distance, check.tolerance
+        )
     });
     let lines = vec![
         ("weights".into(), Ok(format!("loaded on {}", info.backend))),
@@ -129,7 +144,9 @@ fn check_cache(report: &mut Report, config: &Config, info: &EngineInfo) {
         let stats = cache.stats();
         let detail = match &stats.disk {
             None => "in memory only".to_owned(),
-            Some(disk) => format!("{} blocks of this model on disk, {} of others", disk.tier.blocks, disk.stray_blocks),
+            Some(disk) => {
+                format!("{} blocks of this model on disk, {} of others", disk.tier.blocks, disk.stray_blocks)
+            }
         };
         ((), detail)
     });

@@ -75,7 +75,9 @@ type Class = (String, Phase, String, u64);
 /// Plays everything. False when a phase changed an answer.
 pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
     let text = match &args.tasks {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?
+        }
         None => SMALL.to_owned(),
     };
     let conversations = Conversation::read_all(&text)?;
@@ -162,7 +164,9 @@ impl Score {
         self.turns += 1;
         self.right += usize::from(played.right);
         self.ended += usize::from(played.ended);
-        let differs = |first: &Played| (&first.answer.text, &first.answer.tool_calls.len()) != (&answer.text, &answer.tool_calls.len());
+        let differs = |first: &Played| {
+            (&first.answer.text, &first.answer.tool_calls.len()) != (&answer.text, &answer.tool_calls.len())
+        };
         self.changed += usize::from(first.is_some_and(differs));
         self.prompt_tokens += answer.prompt_tokens;
         self.cached_tokens += answer.cached_tokens;
@@ -184,7 +188,18 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["KV", "phase", "task", "up to tokens", "turns", "right", "ended", "changed", "cached", "mean TTFT"]);
+    table.set_header([
+        "KV",
+        "phase",
+        "task",
+        "up to tokens",
+        "turns",
+        "right",
+        "ended",
+        "changed",
+        "cached",
+        "mean TTFT",
+    ]);
     for ((kv, phase, task, bucket), score) in scores {
         let share = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole.max(1.0));
         let turns = score.turns as f64;

@@ -31,7 +31,11 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)
         .map_err(|error| anyhow::anyhow!("log.level is `{}`: {error}", config.log_level))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.log_json { log.json().init() } else { log.init() }
+    if config.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     Ok(())
 }
 
@@ -66,11 +70,16 @@ fn announce(config: &Config, name: &str, app: &App) {
                 None => println!("  cache    in memory only, {ram}"),
                 Some(disk) => {
                     let (dir, budget) = (disk.dir.display(), ByteSize(disk.budget_bytes));
-                    println!("  cache    {dir} ({} blocks found; {ram} memory, {budget} disk)", app.blocks_found());
+                    println!(
+                        "  cache    {dir} ({} blocks found; {ram} memory, {budget} disk)",
+                        app.blocks_found()
+                    );
                 }
             }
         }
     }
     println!("  try      curl {url}/v1/chat/completions -H 'content-type: application/json' \\");
-    println!("             -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello, who are you?\"}}]}}'");
+    println!(
+        "             -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello, who are you?\"}}]}}'"
+    );
 }

@@ -181,7 +181,11 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     let readers = faults.at_least("cache.readers", cache.readers, 1);
     let resident_bytes = faults.size("cache.ram_budget", &cache.ram_budget, ram_bytes);
     let write_queue_bytes = faults.size("cache.write_queue", &cache.write_queue, ram_bytes);
-    let dir = if cache.dir.as_os_str().is_empty() { user_dir().map(|dir| dir.join("prefixes")) } else { Some(cache.dir) };
+    let dir = if cache.dir.as_os_str().is_empty() {
+        user_dir().map(|dir| dir.join("prefixes"))
+    } else {
+        Some(cache.dir)
+    };
     let Some(dir) = dir else {
         faults.0.push("no home directory to keep the cache in; name one with --cache-dir".into());
         return None;

@@ -11,7 +11,8 @@ use crate::config::ModelsConfig;
 /// The directory of the snapshot of `id`, fetched when the cache does not hold it.
 pub(super) fn fetch(id: &str, config: &ModelsConfig) -> Result<ModelSource, SourceError> {
     let cache = config.hf_home.as_ref().map_or_else(Cache::default, |home| Cache::new(home.join("hub")));
-    let cached = cache.model(id.to_owned()).get("config.json").and_then(|path| path.parent().map(Path::to_owned));
+    let cached =
+        cache.model(id.to_owned()).get("config.json").and_then(|path| path.parent().map(Path::to_owned));
     let dir = match cached {
         Some(dir) if config.hf_offline => dir,
         None if config.hf_offline => {

@@ -57,11 +57,14 @@ pub fn resolve(model: Option<&str>, config: &ModelsConfig) -> Result<ModelSource
     let dir = Path::new(text);
     if dir.join("config.json").is_file() {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        let name = dir.file_name().map_or_else(|| text.to_owned(), |name| name.to_string_lossy().into_owned());
+        let name =
+            dir.file_name().map_or_else(|| text.to_owned(), |name| name.to_string_lossy().into_owned());
         return Ok(ModelSource { dir, name });
     }
     match text.split_once('/') {
-        Some((owner, name)) if is_id_part(owner) && is_id_part(name) && !dir.exists() => hub::fetch(text, config),
+        Some((owner, name)) if is_id_part(owner) && is_id_part(name) && !dir.exists() => {
+            hub::fetch(text, config)
+        }
         _ => Err(SourceError::Unknown(text.to_owned())),
     }
 }
@@ -76,7 +79,12 @@ mod tests {
     use super::*;
 
     fn config(dir: &Path) -> ModelsConfig {
-        ModelsConfig { unpack_dir: dir.join("models"), hf_home: Some(dir.join("hf")), hf_token: None, hf_offline: true }
+        ModelsConfig {
+            unpack_dir: dir.join("models"),
+            hf_home: Some(dir.join("hf")),
+            hf_token: None,
+            hf_offline: true,
+        }
     }
 
     #[test]

@@ -57,11 +57,7 @@ pub unsafe extern "C" fn cblas_sgemm(
     };
     let operand = |data, leading, transposed: bool| {
         let stored = Operand { data, row_stride: leading, column_stride: 1 };
-        if transposed == row_major {
-            stored.transposed()
-        } else {
-            stored
-        }
+        if transposed == row_major { stored.transposed() } else { stored }
     };
     let lda = leading("lda", lda, a_transposed, (m, k));
     let ldb = leading("ldb", ldb, b_transposed, (k, n));

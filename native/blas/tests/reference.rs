@@ -77,11 +77,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         Stored::new(lines, length, gap, seed)
     };
     let read = |matrix: &Stored, row, column, swapped: bool| {
-        if swapped {
-            matrix.at(column, row)
-        } else {
-            matrix.at(row, column)
-        }
+        if swapped { matrix.at(column, row) } else { matrix.at(row, column) }
     };
     let swapped = transposed.map(|transposed| transposed != column_major);
     let a = stored(m, k, swapped[0], gap[0], seed);
