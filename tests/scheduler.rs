@@ -1,5 +1,7 @@
 //! The scheduler's laws, on the engine that digests tokens: every wrong, missing or foreign entry changes the answer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -32,9 +32,9 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("log.level is `{}`: {error}", config.log_level))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if config.log_json {
-        log.json().init()
+        log.json().init();
     } else {
-        log.init()
+        log.init();
     }
     Ok(())
 }

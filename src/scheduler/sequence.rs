@@ -78,7 +78,7 @@ impl Sequence {
 
     /// Notes what the cache knew of the prompt.
     pub fn note_lookup(&mut self, lookup: &Lookup) {
-        self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then(|| lookup.miss);
+        self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then_some(lookup.miss);
     }
 
     /// Says that the prompt is computed.

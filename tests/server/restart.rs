@@ -1,13 +1,11 @@
 //! The main promise over HTTP on the real model: a prompt is computed once, whatever happens to the process.
 
-mod support;
-
 use serde_json::{Value, json};
-use support::{Server, cached_tokens, greedy, text};
+use crate::support::{Server, cached_tokens, greedy, text};
 
 /// A handbook of about 4,000 tokens with a question about it.
 fn conversation() -> Value {
-    serde_json::from_str(include_str!("../models/clerk/demo.json")).unwrap()
+    serde_json::from_str(include_str!("../../models/clerk/demo.json")).unwrap()
 }
 
 fn first_turn() -> (Vec<Value>, String) {

@@ -1,12 +1,10 @@
 //! Requests that share a long prefix, sent together and staggered, answer as they do alone.
 
-mod support;
-
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Server, cached_tokens, greedy, text};
+use crate::support::{Server, cached_tokens, greedy, text};
 
 /// Rounds of each arrangement; every round has a prompt of its own.
 const ROUNDS: usize = 13;
@@ -26,7 +24,7 @@ const ARRANGEMENTS: [Arrangement; 4] = [
 ];
 
 fn demo() -> Value {
-    serde_json::from_str(include_str!("../models/clerk/demo.json")).unwrap()
+    serde_json::from_str(include_str!("../../models/clerk/demo.json")).unwrap()
 }
 
 /// Bodies whose prompts share about 2,000 tokens that no other edition has.

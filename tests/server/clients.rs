@@ -1,12 +1,10 @@
 //! Real clients, installed by name and version into the target directory, against the real server.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::Server;
+use crate::support::Server;
 
 /// Installs a pinned Python package once and returns the folder to import it from.
 fn python_package(requirement: &str) -> PathBuf {
@@ -14,7 +12,7 @@ fn python_package(requirement: &str) -> PathBuf {
     let done = dir.join(".installed");
     if !done.exists() {
         let status = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+            .args(["-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--root-user-action=ignore", "--upgrade", "--target"])
             .arg(&dir)
             .arg(requirement)
             .status()

@@ -1,0 +1,8 @@
+//! The real server, a process of its own, on the embedded model, over HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod clients;
+mod concurrency;
+mod restart;
+mod support;
