@@ -16,7 +16,7 @@ pub struct Linear {
 
 /// A weight matrix, ready to multiply.
 #[derive(Debug)]
-pub(super) enum Weight {
+pub enum Weight {
     /// `[in, out]`.
     Dense(Array),
     /// `[out, in]` as codes.
@@ -25,7 +25,7 @@ pub(super) enum Weight {
 
 impl Weight {
     /// `[n, in]` to `[n, out]`.
-    pub(super) fn product(&self, _: &Mlx, x: &Array) -> Result<Array> {
+    pub fn product(&self, _: &Mlx, x: &Array) -> Result<Array> {
         Ok(match self {
             Self::Dense(weight) => x.matmul(weight)?,
             Self::Packed { codes, scales, biases, group, bits } => {
@@ -34,7 +34,7 @@ impl Weight {
         })
     }
 
-    pub(super) fn arrays(&self) -> Vec<&Array> {
+    pub fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Dense(weight) => vec![weight],
             Self::Packed { codes, scales, biases, .. } => vec![codes, scales, biases],
