@@ -92,8 +92,8 @@ fn main() -> Result<(), Failure> {
                 0.0,
                 result.as_mut_ptr(),
                 N,
-            )
-        };
+            );
+        }
         Ok(())
     };
 

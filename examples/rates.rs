@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             engine.extend(&mut batch, copy)?;
         }
         let (steps, begin) = (64, Instant::now());
-        for step in 0..steps {
-            engine.decode(&mut batch, &vec![prompt[step]; rows])?;
+        for token in &prompt[..steps] {
+            engine.decode(&mut batch, &vec![*token; rows])?;
         }
         let seconds = begin.elapsed().as_secs_f64() / steps as f64;
         println!(

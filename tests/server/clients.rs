@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
 use crate::support::Server;
+use serde_json::Value;
 
 /// Installs a pinned Python package once and returns the folder to import it from.
 fn python_package(requirement: &str) -> PathBuf {
@@ -12,7 +12,16 @@ fn python_package(requirement: &str) -> PathBuf {
     let done = dir.join(".installed");
     if !done.exists() {
         let status = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--root-user-action=ignore", "--upgrade", "--target"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-warn-conflicts",
+                "--root-user-action=ignore",
+                "--upgrade",
+                "--target",
+            ])
             .arg(&dir)
             .arg(requirement)
             .status()

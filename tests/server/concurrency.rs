@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use crate::support::{Server, cached_tokens, greedy, text};
+use serde_json::{Value, json};
 
 /// Rounds of each arrangement; every round has a prompt of its own.
 const ROUNDS: usize = 13;

@@ -1,7 +1,7 @@
 //! The main promise over HTTP on the real model: a prompt is computed once, whatever happens to the process.
 
-use serde_json::{Value, json};
 use crate::support::{Server, cached_tokens, greedy, text};
+use serde_json::{Value, json};
 
 /// A handbook of about 4,000 tokens with a question about it.
 fn conversation() -> Value {
