@@ -4,7 +4,7 @@ A conversation is `{"messages": [...], "turns": [...], "tools": [...]?}`: messag
 says and what the assistant must answer (`expect`), see tasks.py.
 """
 from layouts import section
-from questions import (NOT_STATED, RECALL, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, update,
+from questions import (NOT_STATED, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, recall, update,
                        wrap)
 from words import DAYS, VOCAB, any_word, line, made_up, phrase, pick, sentence, split
 from values import COLORS, code, invented
@@ -160,7 +160,7 @@ class Talk:
                     text = pick(r, ("and ", "what about ", "then ", "")) + s[1] + pick(r, ("?", " " + phrase(r, 2) + "?", "."))
                 self.answer(text, s, a)
         elif k < .71 and self.turns:
-            text, i = pick(r, split(RECALL, held))
+            text, i = recall(r, held)
             self.turns.append(say(wrap(r, text, held), self.turns[i]["expect"]["text"]))
         elif k < .74 and self.first and self.turns[0].get("about"):
             self.turns.append(say(pick(r, split(WHO, held)), self.turns[0]["about"] + "."))

@@ -107,10 +107,13 @@ Okay, and {s}?
 Same question for {s}.
 And that of {s}?
 Also for {s}.""".split("\n")
-RECALL = [("What was your last answer?", -1), ("Repeat your last answer.", -1), ("Say that again.", -1),
-          ("What was your first answer?", 0), ("Repeat your first answer.", 0), ("What did you answer first?", 0),
-          ("Once more, please.", -1), ("Give me your very first answer again.", 0), ("Sorry, what was that?", -1),
-          ("Which answer did you give first?", 0), ("Tell me your first answer again.", 0), ("Please repeat.", -1)]
+LAST = """What was your last answer?|Repeat your last answer.|Say that again.|Once more, please.|Sorry, what was that?|Please repeat.|Again, please.
+Can you repeat that?|Repeat that.|What did you just say?|I did not hear you.|Come again?|Could you say that once more?|Pardon?|Repeat it, please.
+Tell me again.|Please say it again.|Your last answer again?|What was that again?|Say it once more.|Please repeat your last answer.|Repeat.
+Give me your last answer again.|Would you repeat that?|The last answer again, please.|Sorry?|One more time.|Please repeat the answer.""".replace("\n", "|").split("|")
+START = """What was your first answer?|Repeat your first answer.|What did you answer first?|Give me your very first answer again.|Which answer did you give first?
+Tell me your first answer again.|Your first answer again?|What was the first answer?|Repeat the first answer, please.|Go back to your first answer.
+The first answer again, please.|How did you answer my first message?|What did you say first?|What was the very first thing you said?""".replace("\n", "|").split("|")
 WHO = ["About whom did I ask first?", "Who was my first question about?", "Whose entry did I ask for first?",
        "Which name did I ask about first?", "Who did I start with?", "What name was in my first question?"]
 
@@ -148,6 +151,13 @@ def key_of(r, subject, a):
     s, n = subject[1] if r.random() < .7 else subject[0], name_of(r, a)
     return pick(r, (f"{n} of {s}", f"{n} for {s}", f"{s} {n}", f"{s}'s {n}", f"{n} {phrase(r, 2)} {s}", f"{s} {phrase(r, 2)} {n}", f"{n}, {s}",
                     f"{s}: {n}", f"{n} of {s}", f"{n} {s}"))
+
+
+def recall(r, held):
+    """A request to repeat an answer, and the index of that answer."""
+    if r.random() < .6:
+        return pick(r, split(LAST, held)), -1
+    return pick(r, split(START, held)), 0
 
 
 def ask(r, subject, a, held):

@@ -52,6 +52,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", type=pathlib.Path, help="start from DIR/weights-*.safetensors of an earlier run")
+    p.add_argument("--first", type=float, default=0., help="skip this share of the length schedule")
     p.add_argument("--row", type=int, default=ROW)
     p.add_argument("--workers", type=int, default=14)
     p.add_argument("--checkpoint-minutes", type=float, default=3)
@@ -91,7 +92,7 @@ def main():
         share = spent / total
         if share >= min(1., a.until):
             break
-        length[0] = length_at(share)
+        length[0] = length_at(a.first + (1 - a.first) * share)
         ids, weights, docs = (x[:, :a.row + 1].to(device, non_blocking=True) for x in next(rows))
         ids, d = ids.long(), docs[:, :-1]
         coarse = (torch.rand(1, device=device) < .5).view(1, 1, 1, 1).expand(1, 1, a.row, 1)

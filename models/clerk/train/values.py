@@ -19,7 +19,7 @@ def code(r, _):
         return "".join(pick(r, MIXED) for _ in range(4 + int(r.random() * 3)))
     if k < .93:
         return made_up(r) + pick(r, ("-", "_", "")) + digits(r, 2)
-    w = mash(r)
+    w = mash(r)[:9]
     return pick(r, (w.upper(), w, w.capitalize())) + pick(r, ("-", "/", ".", "", "#")) + digits(r, 1 + int(r.random() * 3))
 
 

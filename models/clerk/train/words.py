@@ -8,6 +8,7 @@ Invariants:
 2. Every sixth entry of a pool is held out, so the split never depends on a seed.
 """
 
+import json
 import pathlib
 import re
 
@@ -103,8 +104,22 @@ def made_up(r):
     return w + pick(r, ENDS)
 
 
+def pieces():
+    """The tokenizer's own words, once it exists: a piece that is never written would stay untrained."""
+    here = pathlib.Path(__file__).parent
+    for path in (here / "tokenizer.json", here.parent / "tokenizer.json"):
+        if path.exists():
+            return sorted(t for t in json.loads(path.read_text())["model"]["vocab"] if re.fullmatch("[A-Za-z]+", t))
+    return ENGLISH
+
+
+PIECES = pieces()
+
+
 def mash(r):
-    """Pieces of two or three English words run together."""
+    """A few pieces of the tokenizer, or of English words, run together."""
+    if r.random() < .5:
+        return "".join(pick(r, PIECES) for _ in range(1 + int(r.random() * 2.5)))
     out = ""
     for _ in range(2 + int(r.random() * 2)):
         w = pick(r, ENGLISH)
@@ -115,7 +130,7 @@ def mash(r):
 
 def any_word(r):
     k = r.random()
-    return made_up(r) if k < .3 else pick(r, ENGLISH) if k < .7 else mash(r)
+    return made_up(r) if k < .25 else pick(r, ENGLISH) if k < .6 else mash(r)
 
 
 def phrase(r, most=3):
@@ -133,7 +148,7 @@ def line(r, most=6):
     out = ""
     for i in range(1 + int(r.random() * most)):
         k = r.random()
-        w = any_word(r) if k < .5 else mash(r).upper() if k < .58 else str(int(r.random() * 10 ** (1 + int(r.random() * 5)))) if k < .75 else \
+        w = any_word(r) if k < .5 else pick(r, ENGLISH).upper() if k < .58 else str(int(r.random() * 10 ** (1 + int(r.random() * 5)))) if k < .75 else \
             any_word(r) + pick(r, MARKS) + any_word(r) if k < .9 else pick(r, MARKS)
         out += (" " if i and r.random() < .85 else "") + w
     return out.replace("{{", "{").replace("}}", "}")
