@@ -9,9 +9,13 @@ use serde_json::Value;
 use super::cpu::activation::Activation;
 use super::cpu::rotate::Pairs;
 use super::error::LoadError;
+use super::fields::Fields;
 use super::mask::Mask;
 use super::quantization::Quantization;
 use super::rope::{RopeConfig, Scaling};
+
+/// More layers than any model has: a broken file should not cost memory.
+const MOST_LAYERS: usize = 1000;
 
 /// A model family: which file of `model/` computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,8 +166,7 @@ fn qwen3(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
     let mut config = common(fields, Family::Qwen3, "silu")?;
     fields.refuse_true("use_sliding_window", "false")?;
     config.attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
-    let layers = fields.need("num_hidden_layers")?;
-    config.masks = vec![Mask::Causal; layers];
+    config.masks = masks(fields, None)?;
     let nested = fields.0.pointer("/rope_parameters/rope_theta").and_then(Value::as_f64);
     let base = fields.number("rope_theta")?.or(nested);
     let base = base.ok_or_else(|| LoadError::Config("rope_theta is missing".into()))?;
@@ -173,8 +176,7 @@ fn qwen3(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
 }
 
 fn gemma3(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, LoadError> {
-    let defaults =
-        Defaults { hidden: Some(1152), layers: Some(26), heads: 8, kv_heads: 4, head_dim: Some(256) };
+    let defaults = Defaults { hidden: Some(1152), heads: 8, kv_heads: 4, head_dim: Some(256) };
     let defaults = if vocab.is_some() { defaults } else { Defaults { heads: 4, kv_heads: 1, ..defaults } };
     let mut config = common_or(fields, Family::Gemma3, "gelu_pytorch_tanh", &defaults, vocab)?;
     fields.refuse_set("attn_logit_softcapping")?;
@@ -200,7 +202,6 @@ fn gemma3(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, LoadE
 /// Sizes that a family's older configurations leave out.
 struct Defaults {
     hidden: Option<usize>,
-    layers: Option<usize>,
     heads: usize,
     kv_heads: usize,
     head_dim: Option<usize>,
@@ -208,7 +209,7 @@ struct Defaults {
 
 fn common(fields: Fields<'_>, family: Family, activation: &'static str) -> Result<ModelConfig, LoadError> {
     let heads = fields.need("num_attention_heads")?;
-    let defaults = Defaults { hidden: None, layers: None, heads, kv_heads: heads, head_dim: None };
+    let defaults = Defaults { hidden: None, heads, kv_heads: heads, head_dim: None };
     common_or(fields, family, activation, &defaults, None)
 }
 
@@ -252,7 +253,7 @@ fn common_or(
             Some(false) if !gemma => Head::Separate,
             _ => Head::AsStored,
         },
-        masks: vec![Mask::Causal; or("num_hidden_layers", defaults.layers)?],
+        masks: Vec::new(),
         rope: RopeConfig::plain(head_dim, 10_000.0),
         window_rope: RopeConfig::plain(head_dim, 10_000.0),
         quantization: None,
@@ -266,7 +267,16 @@ fn masks(fields: Fields<'_>, pattern: Option<usize>) -> Result<Vec<Mask>, LoadEr
         let missing = || LoadError::Config("a sliding_attention layer without sliding_window".into());
         window.map(|tokens| Mask::Window { tokens }).ok_or_else(missing)
     };
-    let layers = fields.count("num_hidden_layers")?.unwrap_or(26);
+    let layers = match (fields.count("num_hidden_layers")?, pattern) {
+        (Some(layers), _) if layers <= MOST_LAYERS => layers,
+        (None, Some(_)) => 26,
+        (Some(layers), _) => {
+            return Err(LoadError::Config(format!(
+                "num_hidden_layers is {layers}, expected at most {MOST_LAYERS}"
+            )));
+        }
+        (None, None) => return Err(LoadError::Config("num_hidden_layers is missing".into())),
+    };
     if let Some(kinds) = fields.0.get("layer_types").and_then(Value::as_array) {
         if kinds.len() != layers {
             return Err(LoadError::Config(format!("{} layer_types for {layers} layers", kinds.len())));
@@ -335,61 +345,5 @@ fn parse_scaling(fields: Fields<'_>) -> Result<Scaling, LoadError> {
             found: other.to_owned(),
             expected: "default, linear, llama3",
         }),
-    }
-}
-
-/// Typed access to a JSON object; `null` counts as absent.
-#[derive(Clone, Copy)]
-pub(super) struct Fields<'a>(pub(super) &'a Value);
-
-impl<'a> Fields<'a> {
-    fn get(self, key: &str) -> Option<&'a Value> {
-        self.0.get(key).filter(|value| !value.is_null())
-    }
-
-    fn typed<T>(
-        self,
-        key: &str,
-        kind: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, LoadError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| LoadError::Config(format!("{key} is {value}, expected {kind}")))
-    }
-
-    pub(super) fn text(self, key: &str) -> Result<Option<&'a str>, LoadError> {
-        self.typed(key, "text", Value::as_str)
-    }
-
-    pub(super) fn flag(self, key: &str) -> Result<Option<bool>, LoadError> {
-        self.typed(key, "true or false", Value::as_bool)
-    }
-
-    pub(super) fn number(self, key: &str) -> Result<Option<f64>, LoadError> {
-        self.typed(key, "a number", Value::as_f64)
-    }
-
-    pub(super) fn count(self, key: &str) -> Result<Option<usize>, LoadError> {
-        // i32 is what MLX counts in.
-        let read = |value: &Value| value.as_u64().and_then(|n| i32::try_from(n).ok()).map(|n| n as usize);
-        self.typed(key, "a whole number below 2^31", read)
-    }
-
-    fn need(self, key: &str) -> Result<usize, LoadError> {
-        self.count(key)?.ok_or_else(|| LoadError::Config(format!("{key} is missing")))
-    }
-
-    fn refuse_true(self, key: &'static str, expected: &'static str) -> Result<(), LoadError> {
-        match self.flag(key)? {
-            Some(true) => Err(LoadError::Unsupported { key, found: "true".into(), expected }),
-            _ => Ok(()),
-        }
-    }
-
-    fn refuse_set(self, key: &'static str) -> Result<(), LoadError> {
-        match self.get(key) {
-            Some(value) => Err(LoadError::Unsupported { key, found: value.to_string(), expected: "null" }),
-            None => Ok(()),
-        }
     }
 }

@@ -169,10 +169,12 @@ impl MlxEngine {
 
 /// Packed weights stay packed where MLX multiplies them well, and where numbers would not fit.
 fn holding(backend: Backend, config: &ModelConfig, dense_budget_bytes: u64) -> Holding {
-    let matrices = config.hidden * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
-        + 3 * config.hidden * config.intermediate;
-    let weights = config.masks.len() * matrices + 2 * config.vocab * config.hidden;
-    let dense = backend == Backend::Cpu && weights as u64 * 4 <= dense_budget_bytes;
+    // In floating point: sizes out of a file may multiply to anything.
+    let [hidden, inner, vocab, layers] =
+        [config.hidden, config.intermediate, config.vocab, config.masks.len()].map(|size| size as f64);
+    let heads = 2.0 * (config.heads as f64 + config.kv_heads as f64) * config.head_dim as f64;
+    let bytes = 4.0 * (layers * hidden * (heads + 3.0 * inner) + 2.0 * vocab * hidden);
+    let dense = backend == Backend::Cpu && bytes <= dense_budget_bytes as f64;
     if dense { Holding::Dense } else { Holding::Packed }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 mod cpu;
 mod engine;
 mod error;
+mod fields;
 mod fingerprint;
 pub mod gate;
 pub mod kv;

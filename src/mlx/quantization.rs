@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::config::Fields;
 use super::error::LoadError;
+use super::fields::Fields;
 
 /// Affine quantization of one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -125,7 +125,7 @@ impl Weights {
                 )));
             }
         };
-        settle(mx, [&array])?;
+        settle(mx, [&array]).map_err(|error| LoadError::Weights(format!("{name}: {error}")))?;
         self.done_bytes += array.size() as u64 * super::array::item_bytes(dtype) as u64;
         Ok(array)
     }

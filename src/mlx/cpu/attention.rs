@@ -18,6 +18,8 @@ use super::store::Store;
 const KEYS: usize = 64;
 /// Query vectors per unit of work, about: enough to make up for unpacking a tile, few enough to stay in the cache.
 const UNIT_VECTORS: usize = 96;
+/// Products of scores below which waking a second thread costs more than it saves.
+const PARALLEL_FROM: usize = 1 << 17;
 /// The value's width is padded to this, so that every register tile is whole.
 const PAD: usize = 32;
 
@@ -73,7 +75,7 @@ struct Task<'a> {
 
 /// `out[row, token, head, head_dim] = softmax(scale * q k^T) v` for queries `[rows, tokens, heads, head_dim]`.
 pub fn attend(shape: Shape, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
-    let Shape { heads, kv_heads, head_dim, tokens, .. } = shape;
+    let Shape { heads, kv_heads, head_dim, tokens, window, .. } = shape;
     let (repeats, row_size) = (heads / kv_heads, tokens * heads * head_dim);
     assert_eq!(queries.len(), rows.len() * row_size, "queries are not [rows, tokens, heads, head_dim]");
     assert_eq!(out.len(), queries.len(), "the result is not shaped like the queries");
@@ -95,9 +97,13 @@ pub fn attend(shape: Shape, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) 
     // Each unit's result is gathered apart and then placed: its heads lie strided among the others'.
     let size = step * repeats * head_dim;
     let mut results = vec![0.0_f32; units.len() * size];
-    results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(|(result, unit)| {
-        unit_of_work(&task(unit), result);
-    });
+    let work = |(result, unit): (&mut [f32], &Unit)| unit_of_work(&task(unit), result);
+    let longest = rows.iter().map(|row| row.position + tokens).max().unwrap_or(0);
+    if longest.min(window.unwrap_or(longest) + tokens) * queries.len() < PARALLEL_FROM {
+        results.chunks_mut(size).zip(&units).for_each(work);
+    } else {
+        results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(work);
+    }
     for (result, unit) in results.chunks(size).zip(&units) {
         let vectors = result.chunks(repeats * head_dim).take(unit.queries);
         for (t, vector) in vectors.enumerate() {
