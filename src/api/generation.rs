@@ -32,6 +32,8 @@ pub enum Piece {
     End {
         /// Why.
         reason: EndReason,
+        /// The stop string that ended it.
+        stop: Option<String>,
         /// Tokens generated.
         completion_tokens: usize,
         /// Tokens not told yet.
@@ -98,6 +100,9 @@ pub struct Answer {
     events: Option<Stream>,
     detokenizer: Detokenizer,
     stop: StopFilter,
+    stops: Vec<String>,
+    /// Index of the stop string that came.
+    stopped_by: Option<usize>,
     min_tokens: usize,
     tools: Option<Box<dyn ToolCallFormat>>,
     calls: usize,
@@ -127,6 +132,8 @@ impl Answer {
             events: Some(events),
             detokenizer,
             stop: StopFilter::new(options.stops.clone()),
+            stops: options.stops.clone(),
+            stopped_by: None,
             min_tokens: options.min_tokens,
             tools,
             calls: 0,
@@ -193,8 +200,9 @@ impl Answer {
                 self.show(&text);
                 false
             }
-            Stopped::Yes { text, .. } => {
+            Stopped::Yes { text, by } => {
                 self.show(&text);
+                self.stopped_by = Some(by);
                 true
             }
         }
@@ -233,8 +241,9 @@ impl Answer {
         }
         let called = reason == EndReason::Stop && self.calls > 0;
         let reason = if called { EndReason::ToolCalls } else { reason };
+        let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
         let logprobs = self.told();
-        self.pieces.push_back(Piece::End { reason, completion_tokens, logprobs });
+        self.pieces.push_back(Piece::End { reason, stop, completion_tokens, logprobs });
     }
 
     fn note_logprob(&mut self, choice: &TokenChoice) {

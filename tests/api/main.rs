@@ -10,5 +10,6 @@ mod completions;
 mod echo;
 mod errors;
 mod life;
+mod messages;
 mod model;
 mod server;
