@@ -138,6 +138,7 @@ impl ApiError {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),
                 ..wire(503, "server_error", None, Some("shutting_down"))
             },
+            Self::Failed(Failure::Constraint(_)) => wire(500, "server_error", None, Some("format_error")),
             Self::Failed(Failure::Engine(_)) => wire(500, "server_error", None, Some("engine_error")),
             Self::Internal(_) => wire(500, "server_error", None, None),
         }

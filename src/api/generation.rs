@@ -16,7 +16,9 @@ use serde::Serialize;
 
 use super::ServedModel;
 use crate::engine::TokenChoice;
-use crate::prompt::{Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText};
+use crate::prompt::{
+    CallCount, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
+};
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
 /// What an answer is made of.
@@ -88,6 +90,8 @@ pub struct AnswerOptions {
     pub min_tokens: usize,
     /// Tool calls are looked for.
     pub tools: bool,
+    /// How many of them; the first ends the answer where there may be only one.
+    pub calls: CallCount,
     /// The answer goes on with the prompt's text instead of beginning its own.
     pub continues: bool,
 }
@@ -106,6 +110,7 @@ pub struct Answer {
     min_tokens: usize,
     tools: Option<Box<dyn ToolCallFormat>>,
     calls: usize,
+    most_calls: CallCount,
     tokens: usize,
     /// Text decoded so far, and how much of it was let through.
     decoded: Extent,
@@ -137,6 +142,7 @@ impl Answer {
             min_tokens: options.min_tokens,
             tools,
             calls: 0,
+            most_calls: options.calls,
             tokens: 0,
             decoded: Extent::default(),
             shown_bytes: 0,
@@ -164,7 +170,8 @@ impl Answer {
                 self.tokens += 1;
                 self.note_logprob(&choice);
                 let text = self.detokenizer.push(choice.id);
-                if self.decode(&text) {
+                let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
+                if enough {
                     self.end(EndReason::Stop, self.tokens);
                 }
             }
@@ -230,12 +237,16 @@ impl Answer {
                 }
             };
             self.pieces.push_back(piece);
+            if self.most_calls == CallCount::One && self.calls > 0 {
+                return;
+            }
         }
     }
 
     fn end(&mut self, reason: EndReason, completion_tokens: usize) {
         self.events = None;
-        if let Some(tools) = &mut self.tools {
+        let enough = self.most_calls == CallCount::One && self.calls > 0;
+        if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
             let rest = tools.finish();
             self.emit(rest);
         }

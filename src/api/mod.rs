@@ -23,6 +23,7 @@ mod anthropic;
 mod auth;
 mod body;
 mod error;
+mod format;
 mod generation;
 mod health;
 mod openai;

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::generation::AnswerOptions;
 use super::options::{Options, Stop};
 use super::{ApiSettings, ServedModel};
-use crate::engine::Sampling;
+use crate::engine::{Constraint, Sampling};
 
 /// Choices of one request at most, all prompts together.
 const MOST_CHOICES: u64 = 128;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub stream: bool,
     pub include_usage: bool,
     pub answer: AnswerOptions,
+    /// What the answer must look like.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             stream: options.stream.unwrap_or(false),
             include_usage: options.stream_options.and_then(|stream| stream.include_usage).unwrap_or(false),
             answer,
+            constraint: None,
         })
     }
 

@@ -42,6 +42,7 @@ impl ApiState {
                     min_tokens: plan.min_tokens,
                     stop_tokens: plan.stop_tokens.clone(),
                     sampling,
+                    constraint: plan.constraint.clone(),
                     top_logprobs: plan.top_logprobs,
                     tenant,
                 };

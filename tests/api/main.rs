@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod echo;
 mod errors;
+mod format;
 mod life;
 mod messages;
 mod model;

@@ -4,5 +4,6 @@
 
 mod clients;
 mod concurrency;
+mod format;
 mod restart;
 mod support;

@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Block, Content, PromptFields, Tool, ToolChoice, Turn};
+use super::request::{self, Block, Content, PromptFields, Tool, Turn};
 use crate::api::error::ApiError;
-use crate::prompt::{self, Conversation, FunctionCall, Message, Role, ToolCallMessage};
+use crate::api::format::{self, ToolChoice, json_schema};
+use crate::prompt::{self, CallCount, Conversation, Format, FunctionCall, Message, Role, ToolCallMessage};
 
 /// Claude Code puts a line with a number of its own into every request's system prompt, first of all. Were it part of the
 /// prompt, no two requests would share a prefix.
@@ -17,6 +18,9 @@ const BILLING_HEADER: &str = "x-anthropic-billing-header";
 #[derive(Debug)]
 pub struct Asked {
     pub conversation: Conversation,
+    /// What of the answer's format is to be enforced.
+    pub format: Option<Format>,
+    pub calls: CallCount,
     /// A prefix is marked to be cached.
     pub marked: bool,
 }
@@ -51,15 +55,24 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
         // What the templates of models that can do both look at.
         variables.entry("enable_thinking").or_insert(thinks.into());
     }
-    let wanted = tools_wanted(fields.tool_choice.as_ref())?;
+    let choice = tool_choice(fields.tool_choice.as_ref())?;
+    let one = fields.tool_choice.is_some_and(|choice| choice.disable_parallel_tool_use == Some(true));
+    let calls = if one { CallCount::One } else { CallCount::Several };
+    let (field, asked) = match fields.output_config.and_then(|config| config.format) {
+        Some(asked) => ("output_config.format", Some(asked)),
+        None => ("output_format", fields.output_format),
+    };
+    let schema =
+        json_schema(field, asked.as_ref(), |asked| (format!("{field}.schema"), asked["schema"].clone()))?;
+    let format = format::format(schema, &tools, &choice, calls)?;
     let conversation = Conversation {
         messages: converter.messages,
         // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if wanted { tools } else { Vec::new() },
+        tools: if choice == ToolChoice::None { Vec::new() } else { tools },
         variables,
         add_generation_prompt: true,
     };
-    Ok(Asked { conversation, marked: converter.marked })
+    Ok(Asked { conversation, format, calls, marked: converter.marked })
 }
 
 struct Converter {
@@ -257,19 +270,14 @@ fn without_billing_header(text: &str) -> &str {
     if text.starts_with(BILLING_HEADER) { text.split_once('\n').map_or("", |(_, rest)| rest) } else { text }
 }
 
-fn tools_wanted(choice: Option<&ToolChoice>) -> Result<bool, ApiError> {
-    let Some(choice) = choice else { return Ok(true) };
-    let unsupported = |what| Err(ApiError::Unsupported { param: "tool_choice", what });
-    match choice.kind.as_str() {
-        "auto" if choice.disable_parallel_tool_use == Some(true) => {
-            unsupported("tool_choice.disable_parallel_tool_use = true".into())
-        }
-        "auto" => Ok(true),
-        "none" => Ok(false),
-        kind @ ("any" | "tool") => {
-            let name = choice.name.as_ref().map_or_else(String::new, |name| format!(" {name:?}"));
-            unsupported(format!("tool_choice = {kind}{name}"))
-        }
-        other => Err(unknown("tool_choice.type", other, "auto, any, tool or none")),
+fn tool_choice(choice: Option<&request::ToolChoice>) -> Result<ToolChoice, ApiError> {
+    let Some(choice) = choice else { return Ok(ToolChoice::Auto) };
+    match (choice.kind.as_str(), &choice.name) {
+        ("auto", _) => Ok(ToolChoice::Auto),
+        ("none", _) => Ok(ToolChoice::None),
+        ("any", _) => Ok(ToolChoice::Required),
+        ("tool", Some(name)) => Ok(ToolChoice::Named(name.clone())),
+        ("tool", None) => Err(ApiError::field("tool_choice.name", "tool_choice.name is missing")),
+        (other, _) => Err(unknown("tool_choice.type", other, "auto, any, tool or none")),
     }
 }

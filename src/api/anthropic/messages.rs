@@ -12,10 +12,11 @@ use crate::api::ApiState;
 use crate::api::auth::salted;
 use crate::api::body::{fields, read_object};
 use crate::api::error::{ApiError, json_response};
+use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
-use crate::api::refuse::{empty, never, refuse};
+use crate::api::refuse::{empty, refuse};
 use crate::api::sse::{self, StreamPlan};
 use crate::api::submit::encode;
 use crate::api::usage::UsageCount;
@@ -34,6 +35,9 @@ pub async fn messages(
     let asked = convert(prompt_fields(&object)?)?;
     let mut plan = plan(options, &object, &state)?;
     plan.answer.tools = !asked.conversation.tools.is_empty();
+    plan.answer.calls = asked.calls;
+    let fields = FormatFields { schema: "output_config.format", tools: "tools" };
+    enforce(&state, &mut plan, asked.format, fields).await?;
     let prompt = encode(&state, asked.conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
@@ -68,8 +72,6 @@ fn prompt_fields(object: &Map<String, Value>) -> Result<PromptFields, ApiError> 
                 let edits = value["edits"].as_array().map_or(&[][..], Vec::as_slice);
                 edits.iter().all(|edit| edit["keep"] == "all")
             }),
-            ("output_format", never),
-            ("output_config", |value| value["format"].is_null()),
         ],
     )?;
     fields(object)

@@ -14,6 +14,8 @@ pub struct PromptFields {
     pub tools: Option<Vec<Tool>>,
     pub tool_choice: Option<ToolChoice>,
     pub thinking: Option<Thinking>,
+    pub output_config: Option<OutputConfig>,
+    pub output_format: Option<Value>,
     pub cache_control: Option<Value>,
     pub chat_template_kwargs: Option<Map<String, Value>>,
 }
@@ -84,6 +86,12 @@ pub struct ToolChoice {
     pub kind: String,
     pub name: Option<String>,
     pub disable_parallel_tool_use: Option<bool>,
+}
+
+/// How the answer is to be.
+#[derive(Debug, Deserialize)]
+pub struct OutputConfig {
+    pub format: Option<Value>,
 }
 
 /// Whether the model is to think first.

@@ -5,11 +5,12 @@ use serde::Serialize;
 
 use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, Usage};
 use super::request::ChatFields;
-use super::validate::{conversation, refuse_unsupported};
+use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::auth::salted;
 use crate::api::body::{fields, read_object};
 use crate::api::error::{ApiError, json_response};
+use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, Piece};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
@@ -34,9 +35,12 @@ pub async fn chat(
     refuse_unsupported(&object)?;
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
-    let conversation = conversation(chat)?;
-    plan.answer.tools = !conversation.tools.is_empty();
-    let prompt = encode(&state, conversation).await?;
+    let asked = asked(chat)?;
+    plan.answer.tools = !asked.conversation.tools.is_empty();
+    plan.answer.calls = asked.calls;
+    let fields = FormatFields { schema: "response_format", tools: "tools" };
+    enforce(&state, &mut plan, asked.format, fields).await?;
+    let prompt = encode(&state, asked.conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {

@@ -13,6 +13,7 @@ use crate::api::error::{ApiError, json_response};
 use crate::api::generation::{Answers, Piece, TokenLogprob};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
+use crate::api::refuse::refuse;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::blocking;
 use crate::api::usage::UsageCount;
@@ -30,6 +31,7 @@ pub async fn completions(
     let tenant = salted(tenant, options.cache_salt.as_deref());
     let CompletionFields { prompt, logprobs } = fields(&object)?;
     refuse_unsupported(&object)?;
+    refuse(&object, &[("response_format", |value| value["type"] == "text")])?;
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
     let prompts = encode(&state, prompt, &plan).await?;

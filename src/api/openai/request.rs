@@ -12,6 +12,8 @@ pub struct ChatFields {
     pub messages: Vec<Message>,
     pub tools: Option<Vec<Value>>,
     pub tool_choice: Option<Value>,
+    pub parallel_tool_calls: Option<bool>,
+    pub response_format: Option<Value>,
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
     pub chat_template_kwargs: Option<Map<String, Value>>,

@@ -4,15 +4,15 @@ use serde_json::{Map, Value};
 
 use super::request::ChatFields;
 use crate::api::error::ApiError;
+use crate::api::format::{ToolChoice, format, json_schema};
 use crate::api::refuse::{empty, never, off, refuse};
-use crate::prompt::Conversation;
+use crate::prompt::{CallCount, Conversation, Format};
 
 /// Refuses what neither endpoint acts on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
     refuse(
         object,
         &[
-            ("response_format", |value| value["type"] == "text"),
             ("functions", empty),
             ("function_call", |value| *value == "none" || *value == "auto"),
             ("modalities", |value| {
@@ -35,8 +35,16 @@ pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
     )
 }
 
-/// The conversation of a chat request, checked.
-pub fn conversation(fields: ChatFields) -> Result<Conversation, ApiError> {
+/// What a chat request asks for.
+pub struct Asked {
+    pub conversation: Conversation,
+    /// What of the answer's format is to be enforced.
+    pub format: Option<Format>,
+    pub calls: CallCount,
+}
+
+/// Checks a chat request's own fields.
+pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
     if fields.messages.is_empty() {
         return Err(ApiError::field("messages", "messages is empty; expected at least one message"));
     }
@@ -55,27 +63,37 @@ pub fn conversation(fields: ChatFields) -> Result<Conversation, ApiError> {
             ));
         }
     }
-    let wanted = tools_wanted(fields.tool_choice.as_ref())?;
-    Ok(Conversation {
+    let choice = tool_choice(fields.tool_choice.as_ref())?;
+    let calls = if fields.parallel_tool_calls == Some(false) { CallCount::One } else { CallCount::Several };
+    let schema = json_schema("response_format", fields.response_format.as_ref(), |asked| {
+        ("response_format.json_schema.schema".into(), asked["json_schema"]["schema"].clone())
+    })?;
+    let format = format(schema, &tools, &choice, calls)?;
+    let conversation = Conversation {
         messages: fields.messages,
         // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if wanted { tools } else { Vec::new() },
+        tools: if choice == ToolChoice::None { Vec::new() } else { tools },
         variables: fields.chat_template_kwargs.unwrap_or_default(),
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
-    })
+    };
+    Ok(Asked { conversation, format, calls })
 }
 
-fn tools_wanted(choice: Option<&Value>) -> Result<bool, ApiError> {
+fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
     match choice {
-        None | Some(Value::Null) => Ok(true),
-        Some(choice) if choice == "auto" => Ok(true),
-        Some(choice) if choice == "none" => Ok(false),
-        Some(choice) if choice == "required" || choice["type"] == "function" => {
-            Err(ApiError::Unsupported { param: "tool_choice", what: format!("tool_choice = {choice}") })
-        }
-        Some(other) => Err(ApiError::field(
-            "tool_choice",
-            format!("tool_choice is {other}; expected \"auto\" or \"none\""),
-        )),
+        None | Some(Value::Null) => Ok(ToolChoice::Auto),
+        Some(choice) if choice == "auto" => Ok(ToolChoice::Auto),
+        Some(choice) if choice == "none" => Ok(ToolChoice::None),
+        Some(choice) if choice == "required" => Ok(ToolChoice::Required),
+        Some(choice) => match choice["function"]["name"].as_str() {
+            Some(name) => Ok(ToolChoice::Named(name.to_owned())),
+            None => Err(ApiError::field(
+                "tool_choice",
+                format!(
+                    "tool_choice is {choice}; expected \"auto\", \"none\", \"required\" or \
+                     {{\"type\": \"function\", \"function\": {{\"name\": ...}}}}"
+                ),
+            )),
+        },
     }
 }
