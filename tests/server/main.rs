@@ -4,6 +4,8 @@
 
 mod clients;
 mod concurrency;
+#[path = "../forensics/mod.rs"]
+mod forensics;
 mod format;
 mod restart;
 mod support;
