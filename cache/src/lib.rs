@@ -27,19 +27,25 @@ mod options;
 mod payload;
 mod policy;
 mod restored;
+mod retention;
 mod stats;
+mod tenants;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod tuning;
 
 pub use block::Block;
 pub use cache::{Lease, PrefixCache};
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
-pub use lookup::{Hit, Lookup, Miss, Tier};
+pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};
 pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
 pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};
 pub use restored::{Restored, RestoredBlock};
+pub use retention::{Pin, Retention};
 pub use safetensors::Dtype;
 pub use stats::{CacheStats, DiskStats, FlushOutcome, MissStats, ReadFailureStats, TierStats, WriteStats};
+pub use tenants::TenantStats;
+pub use tuning::{Tuning, WallClock};
