@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
 
     let mut last: Option<Vec<f32>> = None;
-    let chunks = if arguments.len() > 3 { vec![] } else { vec![length, 2048, 512, 512, 256, 128] };
+    let chunks =
+        if arguments.len() > 3 { vec![] } else { vec![length, 2048, 512, 256, 128, 64, 32, 16, 8, 4] };
     for chunk in chunks {
         let (mut row, begin, mut logits) = (engine.start()?, Instant::now(), Vec::new());
         for tokens in prompt.chunks(chunk) {
@@ -39,6 +40,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut row = engine.start()?;
     for tokens in prompt.chunks(512) {
         engine.prefill(&mut row, tokens)?;
+    }
+    for size in [1, 2, 4, 8, 16, 32] {
+        let (mut batch, mut riding) = (engine.extract(&row, 0)?, engine.extract(&row, 0)?);
+        let begin = Instant::now();
+        for step in 0..32 {
+            let chunk: Vec<u32> = (0..size).map(|i| (step * 31 + i * 7) as u32 % 4000).collect();
+            engine.decode_and_prefill(&mut batch, &[7], &mut riding, &chunk)?;
+        }
+        println!(
+            "a row and {size} tokens at {length}: {:.2} ms a step",
+            begin.elapsed().as_secs_f64() * 1e3 / 32.0
+        );
     }
     let only: Option<usize> = arguments.get(3).map(|n| n.parse()).transpose()?;
     for rows in only.map_or(vec![1, 2, 4, 8], |rows| vec![rows; 8]) {

@@ -172,6 +172,7 @@ fn scheduler_options(config: &Config) -> SchedulerOptions {
         max_batch: config.max_batch,
         queue_limit: config.queue_limit,
         prefill_step_tokens: config.prefill_step_tokens,
+        decode_slowdown: config.decode_slowdown,
         block_tokens: config.block_tokens,
         live_bytes: config.live_bytes,
         exact: config.exact,

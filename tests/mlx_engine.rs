@@ -98,6 +98,38 @@ fn chunks_and_neighbours_do_not_change_one_bit() {
 }
 
 #[test]
+fn a_prompt_that_rides_along_changes_no_bit_of_anyone() {
+    let owner = owner();
+    for kv in ["k8v4", "16"] {
+        let mut engine = load(&owner, &clerk(), kv, 256);
+        let tokens = prompt(1300, engine.info().vocab);
+        let mut row = engine.start().unwrap();
+        let expected = engine.prefill(&mut row, &tokens[..900]).unwrap();
+        let mut batch = engine.empty();
+        for length in [700, 3] {
+            let mut other = engine.start().unwrap();
+            engine.prefill(&mut other, &tokens[..length]).unwrap();
+            engine.extend(&mut batch, other).unwrap();
+        }
+        let mut together = engine.extract(&batch, 0).unwrap();
+        let second = engine.extract(&batch, 1).unwrap();
+        engine.extend(&mut together, second).unwrap();
+        let (mut at, mut riding, mut found) = (0, engine.start().unwrap(), Vec::new());
+        for size in [1, 40, 7, 300, 500, 52] {
+            let next = [tokens[at], tokens[at + 1]];
+            let chunk = &tokens[at..at + size];
+            let (decoded, prefilled) =
+                engine.decode_and_prefill(&mut together, &next, &mut riding, chunk).unwrap();
+            let alone = engine.decode(&mut batch, &next).unwrap();
+            assert!((0..2).all(|row| bits(&decoded[row]) == bits(&alone[row])), "{kv}: rows beside {size}");
+            (at, found) = (at + size, prefilled);
+        }
+        assert_eq!(at, 900);
+        assert!(bits(&found) == bits(&expected), "{kv}: the prompt");
+    }
+}
+
+#[test]
 fn an_imported_prefix_goes_on_as_the_computed_one() {
     let owner = owner();
     for kv in ["k8v4", "16", "8", "4"] {

@@ -28,8 +28,10 @@ pub struct Config {
     pub max_batch: usize,
     /// Requests that may wait.
     pub queue_limit: usize,
-    /// Tokens of a prompt between two decode steps.
+    /// Tokens of a prompt computed at once.
     pub prefill_step_tokens: usize,
+    /// Slowdown of running streams that a prompt may cause.
+    pub decode_slowdown: f64,
     /// Answer length when a request names none.
     pub max_tokens: usize,
     /// What all rows' KV together may grow to.
@@ -142,6 +144,13 @@ impl Config {
         let block_tokens = faults.at_least("cache.block_tokens", cache.block_tokens, 16);
         let prefill_step_tokens =
             faults.at_least("scheduler.prefill_step_size", scheduler.prefill_step_size, 16);
+        // Written so that NaN is a fault too.
+        if !(scheduler.decode_slowdown >= 1.05 && scheduler.decode_slowdown.is_finite()) {
+            let found = scheduler.decode_slowdown;
+            faults
+                .0
+                .push(format!("scheduler.decode_slowdown is {found}; expected a number of at least 1.05"));
+        }
         if server.api_keys.iter().any(|key| key.trim().is_empty()) {
             faults
                 .0
@@ -158,6 +167,7 @@ impl Config {
             max_batch: faults.at_least("scheduler.max_batch", scheduler.max_batch, 1),
             queue_limit: faults.at_least("scheduler.queue_limit", scheduler.queue_limit, 1),
             prefill_step_tokens,
+            decode_slowdown: scheduler.decode_slowdown,
             max_tokens: faults.at_least("scheduler.max_tokens", scheduler.max_tokens, 1),
             live_bytes: faults.size("scheduler.live_budget", &scheduler.live_budget, ram_bytes),
             exact: scheduler.exact,
@@ -259,10 +269,12 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let error = written("[scheduler]\nmax_batch = 0\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\n")
+        let error = written("[scheduler]\nmax_batch = 0\ndecode_slowdown = nan\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\n")
             .unwrap_err();
-        assert_eq!(error.faults.len(), 3, "{error}");
-        for key in ["scheduler.max_batch", "cache.ram_budget", "cache.block_tokens"] {
+        assert_eq!(error.faults.len(), 4, "{error}");
+        for key in
+            ["scheduler.max_batch", "scheduler.decode_slowdown", "cache.ram_budget", "cache.block_tokens"]
+        {
             assert!(error.to_string().contains(key), "{error}");
         }
     }

@@ -100,6 +100,7 @@ pub struct Scheduler {
     pub max_batch: usize,
     pub queue_limit: usize,
     pub prefill_step_size: usize,
+    pub decode_slowdown: f64,
     pub max_tokens: usize,
     pub live_budget: String,
     pub exact: bool,

@@ -57,6 +57,9 @@ pub enum EngineError {
     Block(String),
 }
 
+/// The logits of each decoding row, and those of the prefilled row's last token.
+pub type DecodedAndPrefilled = (Vec<Vec<f32>>, Vec<f32>);
+
 /// Turns tokens into logits. `Kv` is a batch of rows; a batch of one row is what prefill works on.
 pub trait Engine {
     /// KV state of a batch of rows, in row order.
@@ -79,6 +82,16 @@ pub trait Engine {
 
     /// Appends one token to each row. Returns each row's logits `[vocab]`.
     fn decode(&mut self, batch: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// What [`decode`](Self::decode) of `batch` and [`prefill`](Self::prefill) of `row` would do and return, in one pass
+    /// over the weights. When it fails, neither batch has changed.
+    fn decode_and_prefill(
+        &mut self,
+        batch: &mut Self::Kv,
+        tokens: &[u32],
+        row: &mut Self::Kv,
+        chunk: &[u32],
+    ) -> Result<DecodedAndPrefilled, EngineError>;
 
     /// Moves the rows of `rows` behind those of `batch`.
     fn extend(&mut self, batch: &mut Self::Kv, rows: Self::Kv) -> Result<(), EngineError>;

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use prefixd_cache::{Dtype, Fingerprint, Part, Payload, TensorBytes};
 
-use super::{Engine, EngineError, EngineInfo, ImportBlock};
+use super::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
 
 /// What the engine is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,19 @@ impl Engine for SimEngine {
         self.announce(SimCall::Decode { rows: batch.len() })?;
         batch.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
         Ok(batch.iter().map(|row| self.logits(row)).collect())
+    }
+
+    fn decode_and_prefill(
+        &mut self,
+        batch: &mut Self::Kv,
+        tokens: &[u32],
+        row: &mut Self::Kv,
+        chunk: &[u32],
+    ) -> Result<DecodedAndPrefilled, EngineError> {
+        let (mut decoded, mut prefilled) = (batch.clone(), row.clone());
+        let logits = (self.decode(&mut decoded, tokens)?, self.prefill(&mut prefilled, chunk)?);
+        (*batch, *row) = (decoded, prefilled);
+        Ok(logits)
     }
 
     fn extend(&mut self, batch: &mut Self::Kv, rows: Self::Kv) -> Result<(), EngineError> {

@@ -23,7 +23,7 @@ use super::model::{self, Model};
 use super::pass::Pass;
 use super::step::Step;
 use super::weights::{LoadProgress, Weights};
-use crate::engine::{Engine, EngineError, EngineInfo, ImportBlock};
+use crate::engine::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
 
 /// How a model is to be served.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,7 +129,7 @@ impl MlxEngine {
     /// Appends `tokens` to the only row. Returns the logits of every one of them.
     pub fn score(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         only_row(row)?;
-        self.step(row, tokens, tokens.len(), Wanted::All)
+        self.step(&mut [(row, tokens.len())], tokens, Wanted::All)
     }
 
     /// Forgets the tokens of a row from `length` on.
@@ -137,12 +137,12 @@ impl MlxEngine {
         batch.trim(&self.mx, row, length)
     }
 
-    /// `tokens` new tokens for each row, row by row.
+    /// New tokens for the rows of batches, each batch with the number of tokens that each of its rows gets. `ids` are
+    /// all of them, row by row.
     fn step(
         &mut self,
-        batch: &mut BatchKv,
+        batches: &mut [(&mut BatchKv, usize)],
         ids: &[u32],
-        tokens: usize,
         wanted: Wanted,
     ) -> Result<Vec<Vec<f32>>> {
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.info.vocab) {
@@ -151,16 +151,21 @@ impl MlxEngine {
         }
         let mx = &self.mx;
         let spec = self.spec.clone();
-        let step = Step::new(mx, tokens, batch.lengths().collect());
+        let spans =
+            batches.iter().flat_map(|(batch, tokens)| batch.lengths().map(|length| (length, *tokens)));
+        let step = Step::new(mx, spans);
         let ids = Array::from_slice(ids, &dims([ids.len()]));
-        let mut pass = Pass::new(&step, &spec, batch, self.arithmetic.kernels);
+        let rows = batches.iter_mut().flat_map(|(batch, _)| batch.rows_mut()).collect();
+        let mut pass = Pass::new(&step, &spec, rows, self.arithmetic.kernels);
         let hidden = self.model.forward(mx, &ids, &mut pass)?;
         let hidden = if wanted == Wanted::Last { pass.last(mx, &hidden)? } else { hidden };
         let logits = self.model.logits(mx, &hidden)?.as_type::<f32>()?;
-        let planes = batch.rows().iter().flat_map(|row| &row.layers).flat_map(LayerKv::planes);
-        settle(mx, planes.chain([&logits]))?;
-        for row in batch.rows_mut() {
-            row.length += tokens;
+        let rows = batches.iter().flat_map(|(batch, _)| batch.rows());
+        settle(mx, rows.flat_map(|row| &row.layers).flat_map(LayerKv::planes).chain([&logits]))?;
+        for (batch, tokens) in batches {
+            for row in batch.rows_mut() {
+                row.length += *tokens;
+            }
         }
         let logits = host_contiguous(mx, &logits)?;
         Ok(host::<f32>(mx, &logits)?.chunks_exact(self.info.vocab).map(<[f32]>::to_vec).collect())
@@ -185,6 +190,14 @@ fn only_row(row: &BatchKv) -> Result<()> {
     }
 }
 
+fn one_each(batch: &BatchKv, tokens: &[u32]) -> Result<()> {
+    let (rows, tokens) = (batch.len(), tokens.len());
+    if rows == tokens {
+        return Ok(());
+    }
+    Err(EngineError::Backend(format!("{tokens} tokens for a batch of {rows} rows")))
+}
+
 impl Engine for MlxEngine {
     type Kv = BatchKv;
 
@@ -205,23 +218,34 @@ impl Engine for MlxEngine {
     }
 
     fn prefill(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<f32>> {
-        only_row(row)?;
-        if tokens.is_empty() {
-            return Err(EngineError::Backend("a prefill of no tokens has no logits".into()));
-        }
-        let logits = self.step(row, tokens, tokens.len(), Wanted::Last)?;
-        logits.into_iter().next().ok_or_else(|| EngineError::Backend("no logits came back".into()))
+        let (_, logits) = self.decode_and_prefill(&mut self.empty(), &[], row, tokens)?;
+        Ok(logits)
     }
 
     fn decode(&mut self, batch: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
-        if tokens.len() != batch.len() {
-            let (rows, tokens) = (batch.len(), tokens.len());
-            return Err(EngineError::Backend(format!("{tokens} tokens for a batch of {rows} rows")));
-        }
+        one_each(batch, tokens)?;
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        self.step(batch, tokens, 1, Wanted::Last)
+        self.step(&mut [(batch, 1)], tokens, Wanted::Last)
+    }
+
+    fn decode_and_prefill(
+        &mut self,
+        batch: &mut BatchKv,
+        tokens: &[u32],
+        row: &mut BatchKv,
+        chunk: &[u32],
+    ) -> Result<DecodedAndPrefilled> {
+        one_each(batch, tokens)?;
+        only_row(row)?;
+        if chunk.is_empty() {
+            return Err(EngineError::Backend("a prefill of no tokens has no logits".into()));
+        }
+        let ids = [tokens, chunk].concat();
+        let mut logits = self.step(&mut [(batch, 1), (row, chunk.len())], &ids, Wanted::Last)?;
+        let last = logits.pop().ok_or_else(|| EngineError::Backend("no logits came back".into()))?;
+        Ok((logits, last))
     }
 
     fn extend(&mut self, batch: &mut BatchKv, rows: BatchKv) -> Result<()> {

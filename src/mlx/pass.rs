@@ -7,21 +7,21 @@ use super::array::{Result, dims, settle};
 use super::attention::{self, Queries};
 use super::backend::Kernels;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSpec, RowKv};
+use super::kv::{KvSpec, RowKv};
 use super::step::Step;
 
 /// The rows of a batch while they take a step.
 pub struct Pass<'a> {
     step: &'a Step,
     spec: &'a KvSpec,
-    rows: &'a mut [RowKv],
+    rows: Vec<&'a mut RowKv>,
     kernels: Kernels,
 }
 
 impl<'a> Pass<'a> {
-    /// `step` over all rows of `batch`.
-    pub fn new(step: &'a Step, spec: &'a KvSpec, batch: &'a mut BatchKv, kernels: Kernels) -> Self {
-        Self { step, spec, rows: batch.rows_mut(), kernels }
+    /// `step` over `rows`, in its order.
+    pub fn new(step: &'a Step, spec: &'a KvSpec, rows: Vec<&'a mut RowKv>, kernels: Kernels) -> Self {
+        Self { step, spec, rows, kernels }
     }
 
     /// What each row gets, and where.
@@ -29,54 +29,52 @@ impl<'a> Pass<'a> {
         self.step
     }
 
-    /// Appends keys and values to a layer of every row, then attends: queries `[rows, tokens, heads, head_dim]`, keys
-    /// and values `[rows, tokens, kv heads, head_dim]`, result `[rows * tokens, heads * head_dim]`.
+    /// Appends keys and values to a layer of every row, then attends: queries `[tokens, heads, head_dim]`, keys and
+    /// values `[tokens, kv heads, head_dim]`, result `[tokens, heads * head_dim]`.
     ///
     /// The new tokens are read back as they were stored, like all others: so borders between chunks change nothing.
     pub fn attend(&mut self, mx: &Mlx, layer: usize, heads: [&Array; 3], scale: f32) -> Result<Array> {
         let [query, key, value] = heads;
         self.append(mx, layer, key, value)?;
-        let spans = self.rows.iter().zip(self.step.starts()).map(|(row, &start)| (&row.layers[layer], start));
-        let queries = Queries { array: query, scale, tokens: self.step.tokens() };
+        let rows = self.rows.iter().zip(self.step.rows()).map(|(row, at)| (&row.layers[layer], *at));
+        let queries = Queries { array: query, scale };
         match self.kernels {
-            Kernels::Host => attention::host(mx, self.spec, &queries, spans),
-            Kernels::Device => attention::device(mx, self.spec, &queries, spans),
+            Kernels::Host => attention::host(mx, self.spec, queries, rows),
+            Kernels::Device => attention::device(mx, self.spec, queries, rows),
         }
     }
 
     fn append(&mut self, mx: &Mlx, layer: usize, key: &Array, value: &Array) -> Result<()> {
-        let (spec, tokens) = (self.spec, self.step.tokens());
-        let by_head = |x: &Array| x.transpose_axes(&[0, 2, 1, 3]);
-        let mut encoded = spec.setting.keys.encode(mx, &by_head(key)?)?;
-        encoded.extend(spec.setting.values.encode(mx, &by_head(value)?)?);
+        let spec = self.spec;
+        let mut encoded = spec.setting.keys.encode(mx, key)?;
+        encoded.extend(spec.setting.values.encode(mx, value)?);
         if self.kernels == Kernels::Host {
             encoded = encoded.iter().map(Array::contiguous).collect::<std::result::Result<_, _>>()?;
             settle(mx, &encoded)?;
         }
-        for (number, (row, &start)) in self.rows.iter_mut().zip(self.step.starts()).enumerate() {
+        for (row, at) in self.rows.iter_mut().zip(self.step.rows()) {
             let state = &mut row.layers[layer];
-            state.reserve(mx, spec, start, tokens)?;
-            if self.kernels == Kernels::Host {
-                state.write_host(mx, spec, start, tokens, &encoded, number)?;
-                continue;
+            state.reserve(mx, spec, at.position, at.tokens)?;
+            match self.kernels {
+                Kernels::Host => state.write_host(mx, spec, *at, &encoded)?,
+                Kernels::Device => {
+                    let (from, to) = (at.first as i32, at.range().end as i32);
+                    let by_head = |plane: &Array| plane.try_index(from..to)?.transpose_axes(&[1, 0, 2]);
+                    let own = encoded.iter().map(by_head).collect::<std::result::Result<Vec<_>, _>>()?;
+                    state.write(mx, at.position, at.tokens, &own)?;
+                }
             }
-            let own = encoded.iter().zip(spec.planes()).map(|(array, plane)| {
-                let row = array.try_index(number as i32)?;
-                Ok(row.reshape(&dims([spec.kv_heads, tokens, plane.width]))?)
-            });
-            let own = own.collect::<Result<Vec<_>>>()?;
-            state.write(mx, start, tokens, &own)?;
         }
         Ok(())
     }
 
-    /// The last token's vector of each row: `[rows * tokens, width]` to `[rows, width]`.
+    /// The last new token's vector of each row: `[tokens, width]` to `[rows, width]`.
     pub fn last(&self, _: &Mlx, x: &Array) -> Result<Array> {
-        let (rows, tokens) = (self.step.rows() as i32, self.step.tokens() as i32);
-        if tokens == 1 {
+        let rows = self.step.rows();
+        if self.step.tokens() == rows.len() {
             return Ok(x.clone());
         }
-        let ends: Vec<i32> = (1..=rows).map(|row| row * tokens - 1).collect();
-        Ok(take_axis(x, Array::from_slice(&ends, &[rows]), 0)?)
+        let ends: Vec<i32> = rows.iter().map(|row| row.range().end as i32 - 1).collect();
+        Ok(take_axis(x, Array::from_slice(&ends, &dims([ends.len()])), 0)?)
     }
 }

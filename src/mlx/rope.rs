@@ -3,12 +3,13 @@
 use std::cell::OnceCell;
 
 use mlx_rs::Array;
+use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::array::{Result, dims, from_f32, host};
 use super::backend::Kernels;
 use super::cpu::rotate::{Pairs, Turns, rotate};
 use super::gate::Mlx;
-use super::step::Step;
+use super::step::{Group, Step};
 
 /// How positions are stretched beyond the length a model was first trained on.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +128,7 @@ impl Rope {
 }
 
 impl RopeAt<'_> {
-    /// Turns heads `[rows, tokens, heads, head_dim]`.
+    /// Turns heads `[tokens, heads, head_dim]`.
     pub fn apply(&self, mx: &Mlx, heads: &Array) -> Result<Array> {
         let rope = self.rope;
         match rope.kernels {
@@ -137,22 +138,34 @@ impl RopeAt<'_> {
                 });
                 let x = host::<f32>(mx, heads)?;
                 let mut out = vec![0.0; x.len()];
-                rotate(turns, rope.pairs, heads.dim(2) as usize, x, &mut out);
+                rotate(turns, rope.pairs, heads.dim(1) as usize, x, &mut out);
                 from_f32(mx, &out, heads.shape())
             }
             Kernels::Device => {
-                let by_head = heads.transpose_axes(&[0, 2, 1, 3])?;
-                let turned = mlx_rs::fast::rope_dynamic(
-                    &by_head,
-                    rope.dims as i32,
-                    rope.pairs == Pairs::Neighbours,
-                    None,
-                    rope.position_scale,
-                    self.step.offsets(),
-                    &rope.wavelengths,
-                )?;
-                Ok(turned.transpose_axes(&[0, 2, 1, 3])?)
+                let groups = self.step.groups().iter().map(|group| self.apply_group(heads, group));
+                let turned = groups.collect::<Result<Vec<_>>>()?;
+                if let [one] = turned.as_slice() {
+                    return Ok(one.clone());
+                }
+                Ok(mlx_rs::ops::concatenate(&turned, 0)?)
             }
         }
+    }
+
+    fn apply_group(&self, heads: &Array, group: &Group) -> Result<Array> {
+        let (rope, count) = (self.rope, group.rows * group.tokens);
+        let own = heads.try_index(group.first as i32..(group.first + count) as i32)?;
+        let shape = [heads.dim(1) as usize, heads.dim(2) as usize];
+        let by_row = own.reshape(&dims([group.rows, group.tokens, shape[0], shape[1]]))?;
+        let turned = mlx_rs::fast::rope_dynamic(
+            by_row.transpose_axes(&[0, 2, 1, 3])?,
+            rope.dims as i32,
+            rope.pairs == Pairs::Neighbours,
+            None,
+            rope.position_scale,
+            &group.offsets,
+            &rope.wavelengths,
+        )?;
+        Ok(turned.transpose_axes(&[0, 2, 1, 3])?.reshape(&dims([count, shape[0], shape[1]]))?)
     }
 }

@@ -6,20 +6,34 @@ use super::step::Scheduler;
 use crate::engine::Engine;
 
 impl<E: Engine> Scheduler<E> {
-    /// Feeds each row its last token, chooses the next, and lets rows that ended leave.
-    pub(super) fn decode_step(&mut self) {
-        let tokens: Vec<u32> = self.rows.iter().filter_map(|row| row.tokens.last().copied()).collect();
+    /// The token that each row is fed next.
+    pub(super) fn last_tokens(&self) -> Vec<u32> {
+        self.rows.iter().filter_map(|row| row.tokens.last().copied()).collect()
+    }
+
+    /// A pass of the rows and nothing else.
+    pub(super) fn decode_alone(&mut self) {
+        let tokens = self.last_tokens();
         if tokens.is_empty() {
             return;
         }
-        let logits = match self.engine.decode(&mut self.batch, &tokens) {
-            Ok(logits) => logits,
+        let began = (self.options.clock)();
+        match self.engine.decode(&mut self.batch, &tokens) {
+            Ok(logits) => {
+                let took = (self.options.clock)().saturating_duration_since(began);
+                self.pace.note_alone(tokens.len(), took);
+                self.take_tokens(logits);
+            }
             Err(error) => {
                 // Which row the engine failed on is unknown, and so is what the others' KV holds now.
                 tracing::error!(%error, rows = tokens.len(), "decode failed");
-                return self.fail_rows(&Failure::Engine(error.to_string()));
+                self.fail_rows(&Failure::Engine(error.to_string()));
             }
-        };
+        }
+    }
+
+    /// Chooses each row's next token, and lets rows that ended leave.
+    pub(super) fn take_tokens(&mut self, logits: Vec<Vec<f32>>) {
         self.shared.status.lock().completion_tokens += logits.len() as u64;
         let mut ended = vec![None; self.rows.len()];
         let mut rows = std::mem::take(&mut self.rows);

@@ -3,7 +3,7 @@
 //! A request waits, is admitted (its known prefix is looked up and restored), is prefilled in chunks, decodes as a row
 //! of the batch, and ends. [`Scheduler::step`] does one round of everything; the thread repeats it.
 //!
-//! 1. Rows join and leave at every step; between two decode steps at most one chunk of one prompt is computed.
+//! 1. Rows join and leave at every step; a prompt that is computed beside them slows them down by a set factor at most.
 //! 2. A stream ends by [`Event::Finished`] or [`Event::Failed`], and the batch never waits for its reader.
 //! 3. A sequence's blocks are visible to the next lookup as soon as they are computed.
 //! 4. What the cache cannot do makes a request slower, never wrong and never failed.
@@ -16,6 +16,7 @@ mod decode;
 mod handle;
 mod message;
 mod options;
+mod pace;
 mod persist;
 mod prefill;
 mod sequence;

@@ -13,13 +13,16 @@ pub struct SchedulerOptions {
     pub max_batch: usize,
     /// Requests that may wait for a row.
     pub queue_limit: usize,
-    /// Tokens of a prompt computed between two decode steps; chunks end at absolute multiples of it.
+    /// Tokens of a prompt computed at once at most; chunks end at absolute multiples of it while no row decodes.
     pub prefill_step_tokens: usize,
+    /// A pass that carries tokens of a prompt beside decoding rows may take this many times as long as the rows alone.
+    pub decode_slowdown: f64,
     /// Tokens of a block.
     pub block_tokens: usize,
     /// KV bytes that all rows together may grow to. One row is always admitted.
     pub live_bytes: u64,
-    /// Reuse stops at a multiple of `prefill_step_tokens`, so that a warm prefill computes the chunks of a cold one.
+    /// Chunks always end at multiples of `prefill_step_tokens` and reuse stops there, so that a warm prefill computes the
+    /// chunks of a cold one.
     pub exact: bool,
     /// How long the last writes of blocks may take at shutdown.
     pub flush_limit: Duration,
@@ -33,6 +36,7 @@ impl Default for SchedulerOptions {
             max_batch: 8,
             queue_limit: 256,
             prefill_step_tokens: 512,
+            decode_slowdown: 1.8,
             block_tokens: 256,
             live_bytes: u64::MAX,
             exact: false,

@@ -12,6 +12,7 @@ use super::admission::Restoring;
 use super::handle::{Condition, Message, Shared, Submission};
 use super::message::{Event, Failure};
 use super::options::SchedulerOptions;
+use super::pace::Pace;
 use super::prefill::Prefilling;
 use super::sequence::Sequence;
 use crate::engine::Engine;
@@ -53,6 +54,7 @@ pub struct Scheduler<E: Engine> {
     /// The decode batch; row `i` belongs to `rows[i]`.
     pub(super) batch: E::Kv,
     pub(super) rows: Vec<Sequence>,
+    pub(super) pace: Pace,
     pub(super) draining: Option<Instant>,
 }
 
@@ -66,6 +68,7 @@ impl<E: Engine> Scheduler<E> {
         shared: Arc<Shared>,
     ) -> Self {
         let batch = engine.empty();
+        let pace = Pace::new(options.decode_slowdown);
         let restored = crossbeam_channel::unbounded();
         Self {
             engine,
@@ -81,18 +84,18 @@ impl<E: Engine> Scheduler<E> {
             prefilling: VecDeque::new(),
             batch,
             rows: Vec::new(),
+            pace,
             draining: None,
         }
     }
 
-    /// One round: messages, cancels, admission, one prefill chunk, one decode step, housekeeping.
+    /// One round: messages, cancels, admission, one pass of computing, housekeeping.
     pub fn step(&mut self) -> StepOutcome {
         let connected = self.receive();
         self.drop_abandoned();
         self.admit();
         self.take_restored();
-        self.prefill_chunk();
-        self.decode_step();
+        self.compute();
         if let Some(cache) = &mut self.cache {
             cache.poll();
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use prefixd::engine::{Engine, EngineError, EngineInfo, ImportBlock};
+use prefixd::engine::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
 use prefixd_cache::{Fingerprint, Payload};
 
 use super::model::{END, GO, SCRIPT, START, VOCAB};
@@ -65,6 +65,16 @@ impl Engine for EchoEngine {
     fn decode(&mut self, batch: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
         batch.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
         Ok(batch.iter().map(|row| logits(row)).collect())
+    }
+
+    fn decode_and_prefill(
+        &mut self,
+        batch: &mut Self::Kv,
+        tokens: &[u32],
+        row: &mut Self::Kv,
+        chunk: &[u32],
+    ) -> Result<DecodedAndPrefilled, EngineError> {
+        Ok((self.decode(batch, tokens)?, self.prefill(row, chunk)?))
     }
 
     fn extend(&mut self, batch: &mut Self::Kv, rows: Self::Kv) -> Result<(), EngineError> {

@@ -4,5 +4,7 @@
 
 mod clients;
 mod concurrency;
+#[path = "../forensics/mod.rs"]
+mod forensics;
 mod restart;
 mod support;

@@ -9,41 +9,42 @@ use crate::mlx::cpu::attention::{Row, Shape, attend};
 use crate::mlx::cpu::store::{Affine, Store};
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSpec, LayerKv};
+use crate::mlx::step::RowStep;
 
-/// Rows are layers with the position of their first query. Result: `[rows * tokens, heads * head_dim]`, f32.
+/// Rows are layers with their share of the step. Result: `[tokens, heads * head_dim]`, f32.
 pub fn host<'a>(
     mx: &Mlx,
     spec: &KvSpec,
-    queries: &Queries<'_>,
-    rows: impl Iterator<Item = (&'a LayerKv, usize)>,
+    queries: Queries<'_>,
+    rows: impl Iterator<Item = (&'a LayerKv, RowStep)>,
 ) -> Result<Array> {
     let rows: Vec<_> = rows.collect();
     settle(mx, rows.iter().flat_map(|(layer, _)| layer.planes()).chain([queries.array]))?;
-    let heads = queries.array.dim(2) as usize;
+    let heads = queries.array.dim(1) as usize;
     let mask = rows.first().map(|(layer, _)| layer.mask());
     let shape = Shape {
         heads,
         kv_heads: spec.kv_heads,
         head_dim: spec.head_dim,
-        tokens: queries.tokens,
         window: mask.and_then(super::super::mask::Mask::window),
         scale: queries.scale,
     };
-    let stores = rows.iter().map(|(layer, position)| {
+    let stores = rows.iter().map(|(layer, at)| {
         let (keys, values) = layer.planes().split_at(spec.key_planes());
         Ok(Row {
             keys: store(mx, spec.setting.keys, keys)?,
             values: store(mx, spec.setting.values, values)?,
             capacity: layer.capacity(),
             origin: layer.origin(),
-            position: *position,
+            position: at.position,
+            tokens: at.tokens,
         })
     });
     let stores = stores.collect::<Result<Vec<_>>>()?;
     let vectors = memory::<f32>(mx, queries.array)?;
     let mut out = vec![0.0; vectors.len()];
     attend(shape, &stores, vectors, &mut out);
-    from_f32(mx, &out, &dims([rows.len() * queries.tokens, heads * spec.head_dim]))
+    from_f32(mx, &out, &dims([vectors.len() / (heads * spec.head_dim), heads * spec.head_dim]))
 }
 
 fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>> {

@@ -13,13 +13,11 @@ pub use host::host;
 
 use mlx_rs::Array;
 
-/// Queries `[rows, tokens, heads, head_dim]`, rotated, and what scores are multiplied by.
+/// Queries `[tokens, heads, head_dim]` of all rows of a step, rotated, and what scores are multiplied by.
 #[derive(Clone, Copy)]
 pub struct Queries<'a> {
     /// The vectors.
     pub array: &'a Array,
     /// Factor of the scores.
     pub scale: f32,
-    /// Tokens of each row.
-    pub tokens: usize,
 }

@@ -7,6 +7,7 @@ use crate::mlx::array::{dims, from_f32, host as memory, host_contiguous};
 use crate::mlx::gate::{Gate, GateError, Mlx};
 use crate::mlx::kv::{Format, KvSetting, KvSpec, LayerKv};
 use crate::mlx::mask::Mask;
+use crate::mlx::step::{RowStep, Step};
 
 const KV_HEADS: usize = 2;
 const HEAD_DIM: usize = 64;
@@ -96,22 +97,26 @@ fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> 
     out
 }
 
-type Implementation = fn(&Mlx, &KvSpec, &Queries<'_>, &[(&LayerKv, usize)]) -> Array;
+type Implementation = fn(&Mlx, &KvSpec, Queries<'_>, &[(&LayerKv, RowStep)]) -> Array;
 
-fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], tokens: usize, heads: usize, on: Implementation) -> Vec<f32> {
+/// The rows' queries in one step.
+fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], heads: usize, on: Implementation) -> Vec<f32> {
     let queries: Vec<f32> = rows.iter().flat_map(|row| row.queries.clone()).collect();
-    let array = from_f32(mx, &queries, &dims([rows.len(), tokens, heads, HEAD_DIM])).unwrap();
-    let layers: Vec<_> = rows.iter().map(|row| (&row.layer, row.position)).collect();
-    let out = on(mx, spec, &Queries { array: &array, scale: SCALE, tokens }, &layers);
+    let width = heads * HEAD_DIM;
+    let array = from_f32(mx, &queries, &dims([queries.len() / width, heads, HEAD_DIM])).unwrap();
+    let spans = rows.iter().map(|row| (row.position, row.queries.len() / width));
+    let step = Step::new(mx, spans);
+    let layers: Vec<_> = rows.iter().map(|row| &row.layer).zip(step.rows().iter().copied()).collect();
+    let out = on(mx, spec, Queries { array: &array, scale: SCALE }, &layers);
     let out = host_contiguous(mx, &out).unwrap();
     memory::<f32>(mx, &out).unwrap().to_vec()
 }
 
-fn on_host(mx: &Mlx, spec: &KvSpec, queries: &Queries<'_>, rows: &[(&LayerKv, usize)]) -> Array {
+fn on_host(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&LayerKv, RowStep)]) -> Array {
     host(mx, spec, queries, rows.iter().copied()).unwrap()
 }
 
-fn on_device(mx: &Mlx, spec: &KvSpec, queries: &Queries<'_>, rows: &[(&LayerKv, usize)]) -> Array {
+fn on_device(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&LayerKv, RowStep)]) -> Array {
     device(mx, spec, queries, rows.iter().copied()).unwrap()
 }
 
@@ -136,11 +141,39 @@ fn both_implementations_follow_the_definition() {
                 for (name, on, tolerance) in
                     [("host", on_host as Implementation, 2e-5_f32), ("device", on_device, half)]
                 {
-                    let found = run(mx, &spec, &[&row], tokens, heads, on);
+                    let found = run(mx, &spec, &[&row], heads, on);
                     let worst = found.iter().zip(&exact).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs()));
                     let case =
                         format!("{name}, {setting}, {mask:?}, {tokens} of {length} tokens, {heads} heads");
                     assert!(worst < tolerance, "{case}: {worst:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_any_length_share_a_step() {
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
+    let mx = owner.mlx();
+    let heads = 6;
+    // Decoding rows beside a chunk of a prompt, contexts shorter and longer than the window.
+    let shapes = [(333, 1), (40, 1), (400, 130), (65, 65), (257, 3), (99, 1), (101, 1), (640, 64)];
+    for setting in ["16", "k8v4"].map(|text| text.parse::<KvSetting>().unwrap()) {
+        for mask in MASKS {
+            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+            let rows: Vec<Row> =
+                shapes.iter().map(|(length, tokens)| row(mx, &spec, mask, *length, *tokens, heads)).collect();
+            for batch in [1, 2, 3, 4, 8] {
+                let exact: Vec<f32> = (rows[..batch].iter().zip(shapes))
+                    .flat_map(|(row, (_, tokens))| expected(mx, &spec, row, tokens, heads))
+                    .collect();
+                let rows: Vec<&Row> = rows[..batch].iter().collect();
+                for (on, tolerance) in [(on_host as Implementation, 2e-5_f32), (on_device, 4e-3)] {
+                    let found = run(mx, &spec, &rows, heads, on);
+                    assert_eq!(found.len(), exact.len());
+                    let worst = found.iter().zip(&exact).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs()));
+                    assert!(worst < tolerance, "{setting}, {mask:?}, a batch of {batch}: {worst:e}");
                 }
             }
         }
@@ -156,7 +189,7 @@ fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
         for mask in MASKS {
             let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
             let whole = row(mx, &spec, mask, 401, tokens, heads);
-            let all = run(mx, &spec, &[&whole], tokens, heads, on_host);
+            let all = run(mx, &spec, &[&whole], heads, on_host);
             let width = heads * HEAD_DIM;
             for t in [0, 1, 63, 64, 149] {
                 let mut alone = row(mx, &spec, mask, 401, tokens, heads);
@@ -164,7 +197,7 @@ fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
                 alone.queries = whole.queries[t * width..][..width].to_vec();
                 let stranger = row(mx, &spec, mask, 73, 1, heads);
                 // The keys behind the query are in memory already: they must not show.
-                let found = run(mx, &spec, &[&stranger, &alone], 1, heads, on_host);
+                let found = run(mx, &spec, &[&stranger, &alone], heads, on_host);
                 let (found, all) = (&found[width..], &all[t * width..][..width]);
                 let same = found.iter().zip(all).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{setting}, {mask:?}, query {t}");
@@ -190,7 +223,7 @@ fn attention_rate() {
             let mut best = f64::INFINITY;
             for _ in 0..10 {
                 let begin = std::time::Instant::now();
-                run(mx, &spec, &[&row], tokens, heads, on_host);
+                run(mx, &spec, &[&row], heads, on_host);
                 best = best.min(begin.elapsed().as_secs_f64());
             }
             let rate = (keys * heads * HEAD_DIM * 4) as f64 / best / 1e9;

@@ -36,6 +36,8 @@ pub struct Row<'a> {
     pub origin: usize,
     /// Absolute position of the row's first query. All queries' own keys are stored already.
     pub position: usize,
+    /// Number of queries.
+    pub tokens: usize,
 }
 
 /// Shapes that all rows share.
@@ -47,8 +49,6 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Queries per row.
-    pub tokens: usize,
     /// Keys a query sees, itself included; `None` for all before it.
     pub window: Option<usize>,
     /// Scores are multiplied by this.
@@ -59,6 +59,8 @@ pub struct Shape {
 #[derive(Clone, Copy)]
 struct Unit {
     row: usize,
+    /// Index of the row's first query vector among all rows' elements.
+    base: usize,
     kv_head: usize,
     /// First query, counted from the row's first.
     first: usize,
@@ -73,33 +75,37 @@ struct Task<'a> {
     queries: &'a [f32],
 }
 
-/// `out[row, token, head, head_dim] = softmax(scale * q k^T) v` for queries `[rows, tokens, heads, head_dim]`.
+/// `out[token, head, head_dim] = softmax(scale * q k^T) v` for queries `[token, head, head_dim]`, row by row.
 pub fn attend(shape: Shape, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
-    let Shape { heads, kv_heads, head_dim, tokens, window, .. } = shape;
-    let (repeats, row_size) = (heads / kv_heads, tokens * heads * head_dim);
-    assert_eq!(queries.len(), rows.len() * row_size, "queries are not [rows, tokens, heads, head_dim]");
+    let Shape { heads, kv_heads, head_dim, window, .. } = shape;
+    let (repeats, token_size) = (heads / kv_heads, heads * head_dim);
+    let tokens: usize = rows.iter().map(|row| row.tokens).sum();
+    assert_eq!(queries.len(), tokens * token_size, "queries are not [tokens, heads, head_dim]");
     assert_eq!(out.len(), queries.len(), "the result is not shaped like the queries");
-    let step = UNIT_VECTORS.div_ceil(repeats).min(tokens.max(1));
-    let mut units = Vec::new();
-    for row in 0..rows.len() {
+    let longest = rows.iter().map(|row| row.tokens).max().unwrap_or(0);
+    let step = UNIT_VECTORS.div_ceil(repeats).min(longest.max(1));
+    let (mut units, mut base, mut products) = (Vec::new(), 0, 0);
+    for (number, row) in rows.iter().enumerate() {
         for kv_head in 0..kv_heads {
-            for first in (0..tokens).step_by(step) {
-                units.push(Unit { row, kv_head, first, queries: step.min(tokens - first) });
+            for first in (0..row.tokens).step_by(step) {
+                units.push(Unit { row: number, base, kv_head, first, queries: step.min(row.tokens - first) });
             }
         }
+        base += row.tokens * token_size;
+        let keys = row.position + row.tokens;
+        products += keys.min(window.unwrap_or(keys) + row.tokens) * row.tokens * token_size;
     }
     let task = |unit: &Unit| Task {
         shape,
         row: rows[unit.row],
         unit: *unit,
-        queries: &queries[unit.row * row_size..][..row_size],
+        queries: &queries[unit.base..][..rows[unit.row].tokens * token_size],
     };
     // Each unit's result is gathered apart and then placed: its heads lie strided among the others'.
     let size = step * repeats * head_dim;
     let mut results = vec![0.0_f32; units.len() * size];
     let work = |(result, unit): (&mut [f32], &Unit)| unit_of_work(&task(unit), result);
-    let longest = rows.iter().map(|row| row.position + tokens).max().unwrap_or(0);
-    if longest.min(window.unwrap_or(longest) + tokens) * queries.len() < PARALLEL_FROM {
+    if products < PARALLEL_FROM {
         results.chunks_mut(size).zip(&units).for_each(work);
     } else {
         results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(work);
@@ -107,7 +113,7 @@ pub fn attend(shape: Shape, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) 
     for (result, unit) in results.chunks(size).zip(&units) {
         let vectors = result.chunks(repeats * head_dim).take(unit.queries);
         for (t, vector) in vectors.enumerate() {
-            let at = unit.row * row_size + ((unit.first + t) * heads + unit.kv_head * repeats) * head_dim;
+            let at = unit.base + ((unit.first + t) * heads + unit.kv_head * repeats) * head_dim;
             out[at..][..vector.len()].copy_from_slice(vector);
         }
     }

@@ -14,6 +14,7 @@ use crate::engine::EngineError;
 use crate::mlx::array::{Result, bytes, dims, item_bytes, overwrite, settle, zeros_of};
 use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
+use crate::mlx::step::RowStep;
 
 /// Slots are added in multiples of this.
 const SLOTS: usize = 256;
@@ -102,30 +103,27 @@ impl LayerKv {
         Ok(())
     }
 
-    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of `rows` rows, `[rows, kv heads, tokens,
-    /// width]`, of which `row` is this one. On the host, where a dozen lazy operations a row would cost more than the
-    /// copy.
-    pub fn write_host(
-        &mut self,
-        mx: &Mlx,
-        spec: &KvSpec,
-        position: usize,
-        tokens: usize,
-        encoded: &[Array],
-        row: usize,
-    ) -> Result<()> {
-        let slot = position - self.origin;
+    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of a whole step, `[tokens, kv heads,
+    /// width]`, of which `at` says this row's share. On the host, where a dozen lazy operations a row would cost more
+    /// than the copy.
+    pub fn write_host(&mut self, mx: &Mlx, spec: &KvSpec, at: RowStep, encoded: &[Array]) -> Result<()> {
+        let slot = at.position - self.origin;
         for ((plane, new), shape) in self.planes.iter_mut().zip(encoded).zip(spec.planes()) {
             let vector = shape.width * item_bytes(shape.dtype);
-            let new = bytes(mx, new)?;
+            let (new, token) = (bytes(mx, new)?, spec.kv_heads * vector);
+            let new = new.get(at.first * token..at.range().end * token).ok_or_else(|| {
+                EngineError::Backend(format!(
+                    "tokens {:?} of encoded planes of {} bytes",
+                    at.range(),
+                    new.len()
+                ))
+            })?;
             for head in 0..spec.kv_heads {
-                let source = (row * spec.kv_heads + head) * tokens * vector;
-                let source = new.get(source..source + tokens * vector).ok_or_else(|| {
-                    EngineError::Backend(format!("row {row} of encoded planes of {} bytes", new.len()))
-                })?;
+                let of_head = new.chunks_exact(token).map(|token| &token[head * vector..][..vector]);
+                let source: Vec<u8> = of_head.flatten().copied().collect();
                 // SAFETY: the planes' memory is this layer's alone (invariant 4): they are made here or by an import or
                 // copy, never cloned, and the views that `read` gives are evaluated and gone before the next write.
-                unsafe { overwrite(mx, plane, (head * self.capacity + slot) * vector, source)? };
+                unsafe { overwrite(mx, plane, (head * self.capacity + slot) * vector, &source)? };
             }
         }
         Ok(())

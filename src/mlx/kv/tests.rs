@@ -12,6 +12,7 @@ use crate::engine::{EngineError, ImportBlock};
 use crate::mlx::array::{bytes, dims, from_f32, host_contiguous, item_bytes};
 use crate::mlx::gate::{Gate, GateError, Mlx, Owner};
 use crate::mlx::mask::Mask;
+use crate::mlx::step::RowStep;
 
 const BLOCK: usize = 16;
 const HEADS: usize = 2;
@@ -59,8 +60,18 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
         if seed.is_multiple_of(2) {
             state.write(mx, start, count, &encoded).unwrap();
         } else {
-            let encoded: Vec<_> = encoded.iter().map(|plane| host_contiguous(mx, plane).unwrap()).collect();
-            state.write_host(mx, &spec, start, count, &encoded, 0).unwrap();
+            // A step's planes go token by token; this row's share of them begins at `first`.
+            let first = seed as usize % 5;
+            let by_token = |plane: &Array| {
+                let plane = plane.transpose_axes(&[1, 0, 2]).unwrap();
+                let others =
+                    mlx_rs::ops::zeros_dtype(&[first as i32, plane.dim(1), plane.dim(2)], plane.dtype());
+                let step = mlx_rs::ops::concatenate(&[others.unwrap(), plane], 0).unwrap();
+                host_contiguous(mx, &step).unwrap()
+            };
+            let encoded: Vec<_> = encoded.iter().map(by_token).collect();
+            let at = RowStep { position: start, tokens: count, first };
+            state.write_host(mx, &spec, at, &encoded).unwrap();
         }
     }
     batch.rows_mut()[row].length += count;

@@ -59,7 +59,7 @@ impl SelfAttention {
         })
     }
 
-    /// `[rows * tokens, hidden]` to the same, appending to layer `layer` of every row.
+    /// `[tokens, hidden]` to the same, appending to layer `layer` of every row.
     pub fn forward(
         &self,
         mx: &Mlx,
@@ -68,8 +68,8 @@ impl SelfAttention {
         pass: &mut Pass<'_>,
         layer: usize,
     ) -> Result<Array> {
-        let (rows, tokens) = (pass.step().rows(), pass.step().tokens());
-        let split = |x: Array, heads| x.reshape(&dims([rows, tokens, heads, self.head_dim]));
+        let tokens = pass.step().tokens();
+        let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
         let mut query = split(self.query.forward(mx, x)?, self.heads)?;
         let mut key = split(self.key.forward(mx, x)?, self.kv_heads)?;
         let value = split(self.value.forward(mx, x)?, self.kv_heads)?;

@@ -15,7 +15,7 @@ use super::pass::Pass;
 
 /// A decoder-only model.
 pub trait Model {
-    /// New tokens `[rows * tokens]` (u32), row by row, to normalized hidden states `[rows * tokens, hidden]`.
+    /// New tokens `[tokens]` (u32) of all rows, row by row, to normalized hidden states `[tokens, hidden]`.
     fn forward(&self, mx: &Mlx, tokens: &Array, pass: &mut Pass<'_>) -> Result<Array>;
 
     /// Hidden states `[n, hidden]` to logits `[n, vocab]`.
