@@ -179,8 +179,8 @@ impl Node {
     }
 
     /// The node's places among what may be dropped. A copy may be dropped
-    /// - from RAM, when it is also stored, or when nothing stands on the node, nothing pins it and nothing is being
-    ///   written;
+    /// - from RAM, when it is also stored (with its window part, if something pins the node), or when nothing stands on
+    ///   the node, nothing pins it and nothing is being written;
     /// - from disk, when nothing pins the node, no child is on disk (a restart would lose it) and the node keeps a copy in
     ///   RAM or nothing stands on it.
     ///
@@ -193,7 +193,9 @@ impl Node {
         let loose = self.children.is_empty() && unpinned;
         let stored = matches!(self.disk, DiskCopy::Stored { .. });
         let held = self.resident.is_some();
-        let resident = held && (stored || (self.disk == DiskCopy::None && loose));
+        let lacks_window = matches!(self.disk, DiskCopy::Stored { window: DiskWindow::Dropped, .. });
+        let spare = stored && (unpinned || !lacks_window);
+        let resident = held && (spare || (self.disk == DiskCopy::None && loose));
         let disk = stored && unpinned && self.children_on_disk == 0 && (held || loose);
         let apart = matches!(self.disk, DiskCopy::Stored { window: DiskWindow::Apart { .. }, .. });
         let window = apart && self.interior && unpinned;
