@@ -6,7 +6,7 @@
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
 //! Order of the modules, which is the order of what may depend on what: `key`, `payload`, `block`, `policy`, `tree`,
-//! `disk`, `cache`.
+//! `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod error;
 mod ghosts;
 mod key;
 mod lookup;
+pub mod maintenance;
 mod options;
 mod payload;
 mod policy;

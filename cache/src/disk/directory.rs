@@ -32,8 +32,8 @@ const WINDOW_SUFFIX: &str = ".window.safetensors";
 #[derive(Debug)]
 pub(crate) struct Directory {
     root: PathBuf,
-    /// Dropping it releases the lock.
-    _lock: File,
+    /// Dropping it releases the lock; `None` when the directory is only looked at.
+    _lock: Option<File>,
 }
 
 /// A block file as a listing sees it.
@@ -77,7 +77,7 @@ impl Directory {
         let root = dir.canonicalize().map_err(|source| io_error("resolving", dir, source))?;
         own_dir(&root)?;
         let lock = lock(&root)?;
-        let directory = Self { root, _lock: lock };
+        let directory = Self { root, _lock: Some(lock) };
         for dir in [directory.blocks(), directory.tmp(), directory.quarantine()] {
             if let Err(source) = files::create_dir(&dir)
                 && source.kind() != io::ErrorKind::AlreadyExists
@@ -88,6 +88,24 @@ impl Directory {
         }
         directory.empty_tmp()?;
         Ok(directory)
+    }
+
+    /// Opens a store that is there already to read its blocks, without the lock: another process may be using it.
+    pub fn look(dir: &Path) -> Result<Self, CacheError> {
+        let failed = |source| io_error("opening", dir, source);
+        let root = dir.canonicalize().map_err(failed)?;
+        let blocks = root.join("blocks");
+        let metadata =
+            fs::symlink_metadata(&blocks).map_err(|source| io_error("opening", &blocks, source))?;
+        if !metadata.is_dir() {
+            let found = if metadata.is_symlink() { "a symbolic link" } else { "not a directory" };
+            return Err(CacheError::Layout { path: blocks, found, expected: "a directory of blocks" });
+        }
+        Ok(Self { root, _lock: None })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     pub fn blocks(&self) -> PathBuf {

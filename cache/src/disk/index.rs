@@ -186,6 +186,11 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::Damaged("sled panicked".into())))
 }
 
+/// Removes the index of a store, so that the next opening makes it anew.
+pub(crate) fn remove(path: &Path) -> Result<(), CacheError> {
+    discard(path)
+}
+
 /// Removes a damaged index. It is moved first, so that whatever still holds it open keeps its own files.
 fn discard(path: &Path) -> Result<(), CacheError> {
     let aside: PathBuf = path.with_extension("damaged");

@@ -8,13 +8,13 @@
 //! Threads: `prefixd-evict` (see `service`) and `prefixd-read-N` (see `reader`); both end, in the order readers then
 //! service, when the tier is dropped.
 
-mod codec;
-mod directory;
-mod files;
-mod index;
-mod load;
+pub(crate) mod codec;
+pub(crate) mod directory;
+pub(crate) mod files;
+pub(crate) mod index;
+pub(crate) mod load;
 mod message;
-mod open;
+pub(crate) mod open;
 mod reader;
 mod service;
 mod strays;
