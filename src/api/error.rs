@@ -138,6 +138,7 @@ impl ApiError {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),
                 ..wire(503, "server_error", None, Some("shutting_down"))
             },
+            Self::Failed(Failure::Constraint(_)) => wire(500, "server_error", None, Some("format_error")),
             Self::Failed(Failure::Engine(_)) => wire(500, "server_error", None, Some("engine_error")),
             Self::Internal(_) => wire(500, "server_error", None, None),
         }
@@ -156,6 +157,13 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.respond(&self.body())
+    }
+}
+
+impl ApiError {
+    /// The error's status and headers around `body`.
+    pub fn respond(&self, body: &Value) -> HttpResponse {
         let wire = self.wire();
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = wire.retry_after {
@@ -171,7 +179,7 @@ impl ResponseError for ApiError {
         if wire.status >= 500 {
             tracing::warn!(status = wire.status, error = %self, "request failed");
         }
-        json_response(&mut response, &self.body())
+        json_response(&mut response, body)
     }
 }
 
@@ -200,6 +208,7 @@ pub async fn only_get(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(wrong_method(&request, "GET, HEAD"))
 }
 
-fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
+/// A method that the path does not take.
+pub fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
     ApiError::Method { method: request.method().to_string(), path: request.path().to_owned(), allowed }
 }

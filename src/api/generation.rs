@@ -16,7 +16,9 @@ use serde::Serialize;
 
 use super::ServedModel;
 use crate::engine::TokenChoice;
-use crate::prompt::{Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText};
+use crate::prompt::{
+    CallCount, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
+};
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
 /// What an answer is made of.
@@ -32,6 +34,8 @@ pub enum Piece {
     End {
         /// Why.
         reason: EndReason,
+        /// The stop string that ended it.
+        stop: Option<String>,
         /// Tokens generated.
         completion_tokens: usize,
         /// Tokens not told yet.
@@ -86,6 +90,8 @@ pub struct AnswerOptions {
     pub min_tokens: usize,
     /// Tool calls are looked for.
     pub tools: bool,
+    /// How many of them; the first ends the answer where there may be only one.
+    pub calls: CallCount,
     /// The answer goes on with the prompt's text instead of beginning its own.
     pub continues: bool,
 }
@@ -98,9 +104,13 @@ pub struct Answer {
     events: Option<Stream>,
     detokenizer: Detokenizer,
     stop: StopFilter,
+    stops: Vec<String>,
+    /// Index of the stop string that came.
+    stopped_by: Option<usize>,
     min_tokens: usize,
     tools: Option<Box<dyn ToolCallFormat>>,
     calls: usize,
+    most_calls: CallCount,
     tokens: usize,
     /// Text decoded so far, and how much of it was let through.
     decoded: Extent,
@@ -127,9 +137,12 @@ impl Answer {
             events: Some(events),
             detokenizer,
             stop: StopFilter::new(options.stops.clone()),
+            stops: options.stops.clone(),
+            stopped_by: None,
             min_tokens: options.min_tokens,
             tools,
             calls: 0,
+            most_calls: options.calls,
             tokens: 0,
             decoded: Extent::default(),
             shown_bytes: 0,
@@ -157,7 +170,8 @@ impl Answer {
                 self.tokens += 1;
                 self.note_logprob(&choice);
                 let text = self.detokenizer.push(choice.id);
-                if self.decode(&text) {
+                let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
+                if enough {
                     self.end(EndReason::Stop, self.tokens);
                 }
             }
@@ -193,8 +207,9 @@ impl Answer {
                 self.show(&text);
                 false
             }
-            Stopped::Yes { text, .. } => {
+            Stopped::Yes { text, by } => {
                 self.show(&text);
+                self.stopped_by = Some(by);
                 true
             }
         }
@@ -222,19 +237,24 @@ impl Answer {
                 }
             };
             self.pieces.push_back(piece);
+            if self.most_calls == CallCount::One && self.calls > 0 {
+                return;
+            }
         }
     }
 
     fn end(&mut self, reason: EndReason, completion_tokens: usize) {
         self.events = None;
-        if let Some(tools) = &mut self.tools {
+        let enough = self.most_calls == CallCount::One && self.calls > 0;
+        if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
             let rest = tools.finish();
             self.emit(rest);
         }
         let called = reason == EndReason::Stop && self.calls > 0;
         let reason = if called { EndReason::ToolCalls } else { reason };
+        let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
         let logprobs = self.told();
-        self.pieces.push_back(Piece::End { reason, completion_tokens, logprobs });
+        self.pieces.push_back(Piece::End { reason, stop, completion_tokens, logprobs });
     }
 
     fn note_logprob(&mut self, choice: &TokenChoice) {

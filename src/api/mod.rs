@@ -19,14 +19,21 @@ use actix_web::{App, HttpServer, middleware, web};
 use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
+mod anthropic;
 mod auth;
 mod body;
 mod error;
+mod format;
 mod generation;
 mod health;
 mod openai;
+mod options;
+mod plan;
+mod refuse;
 mod request_log;
 mod sse;
+mod submit;
+mod usage;
 
 pub use auth::ApiKeys;
 pub use error::ApiError;
@@ -112,6 +119,7 @@ pub struct ApiState {
 pub fn configure(config: &mut web::ServiceConfig) {
     config
         .configure(openai::configure)
+        .configure(anthropic::configure)
         .configure(health::configure)
         .default_service(web::to(error::unknown_path));
 }
