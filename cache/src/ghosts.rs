@@ -11,6 +11,7 @@ const CAPACITY: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     Evicted,
+    Expired,
     Quarantined,
 }
 

@@ -6,7 +6,7 @@
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
 //! Order of the modules, which is the order of what may depend on what: `key`, `payload`, `block`, `policy`, `tree`,
-//! `disk`, `cache`.
+//! `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
@@ -23,23 +23,30 @@ mod error;
 mod ghosts;
 mod key;
 mod lookup;
+pub mod maintenance;
 mod options;
 mod payload;
 mod policy;
 mod restored;
+mod retention;
 mod stats;
+mod tenants;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod tuning;
 
 pub use block::Block;
 pub use cache::{Lease, PrefixCache};
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
-pub use lookup::{Hit, Lookup, Miss, Tier};
+pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};
 pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
 pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};
 pub use restored::{Restored, RestoredBlock};
+pub use retention::{Pin, Retention};
 pub use safetensors::Dtype;
 pub use stats::{CacheStats, DiskStats, FlushOutcome, MissStats, ReadFailureStats, TierStats, WriteStats};
+pub use tenants::TenantStats;
+pub use tuning::{Tuning, WallClock};

@@ -7,11 +7,40 @@ use crate::key::BlockKey;
 /// What the cache knows of one prompt. No bytes have moved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
+    /// Tokens asked for: the prompt up to the caller's limit.
+    pub asked_tokens: usize,
     /// Tokens known from the start of the prompt, to the token.
     pub tokens: usize,
     /// The blocks that hold them, contiguous from position 0.
     pub hits: Vec<Hit>,
     /// Why not more.
+    pub miss: Miss,
+}
+
+impl Lookup {
+    /// Tokens by the tier they are in, and how many are missing and why.
+    pub fn reuse(&self) -> Reuse {
+        let tokens_in =
+            |tier| self.hits.iter().filter(|hit| hit.tier == tier).map(|hit| hit.used_tokens).sum();
+        Reuse {
+            resident_tokens: tokens_in(Tier::Resident),
+            disk_tokens: tokens_in(Tier::Disk),
+            missed_tokens: self.asked_tokens - self.tokens,
+            miss: self.miss,
+        }
+    }
+}
+
+/// A lookup in numbers, as a client may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reuse {
+    /// Tokens found in RAM.
+    pub resident_tokens: usize,
+    /// Tokens found on disk.
+    pub disk_tokens: usize,
+    /// Tokens not found.
+    pub missed_tokens: usize,
+    /// Why not.
     pub miss: Miss,
 }
 
@@ -61,6 +90,16 @@ pub enum Miss {
     /// What follows was known and its file was found damaged.
     Quarantined {
         /// Position of the first token that is gone.
+        at: usize,
+    },
+    /// What follows outlived its lifetime.
+    Expired {
+        /// Position of the first token that is gone.
+        at: usize,
+    },
+    /// What follows is on disk, and the disk does not give it at the moment.
+    Unreadable {
+        /// Position of the first token that cannot be had.
         at: usize,
     },
     /// What follows is on disk, computed by another model, template or KV setting.

@@ -5,6 +5,13 @@
 //!
 //! Scores are in microseconds since 1970, so that two policies, or blocks of another fingerprint, can be compared.
 
+/// Place in the order of eviction: priority first, then the policy's score; the lowest leaves first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Worth {
+    pub priority: u8,
+    pub score: u64,
+}
+
 /// How a block has been used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -46,6 +53,11 @@ pub struct BlockFacts {
 pub trait EvictionPolicy: Send {
     /// The block with the lowest score leaves first.
     fn score(&self, facts: &BlockFacts) -> u64;
+}
+
+/// What a cache uses unless it is told otherwise: the better one in the replay of `benches/replay.rs`.
+pub(crate) fn default_policy() -> Box<dyn EvictionPolicy> {
+    Box::new(Lru)
 }
 
 /// Least recently used first.

@@ -11,6 +11,8 @@ pub struct CacheStats {
     pub disk: Option<DiskStats>,
     /// Blocks that leases keep.
     pub pinned_blocks: u64,
+    /// Blocks that a retention pins.
+    pub retained_blocks: u64,
     /// Calls of `lookup`.
     pub lookups: u64,
     /// Tokens found in RAM by lookups.
@@ -23,6 +25,10 @@ pub struct CacheStats {
     pub misses: MissStats,
     /// Blocks that left their last tier to make room.
     pub evicted_blocks: u64,
+    /// Blocks that outlived their lifetime.
+    pub expired_blocks: u64,
+    /// Window parts that made room on disk.
+    pub dropped_windows: u64,
 }
 
 /// Size of one tier.
@@ -76,6 +82,8 @@ pub struct WriteStats {
     pub dropped_blocks: u64,
     /// Not written because the disk said no.
     pub failed_blocks: u64,
+    /// Not written because the daily write budget is used up.
+    pub over_daily_blocks: u64,
 }
 
 /// Lookups by the reason they ended.
@@ -93,6 +101,10 @@ pub struct MissStats {
     pub quarantined: u64,
     /// What follows was computed under another fingerprint.
     pub other_fingerprint: u64,
+    /// What follows outlived its lifetime.
+    pub expired: u64,
+    /// What follows is on disk and cannot be read at the moment.
+    pub unreadable: u64,
 }
 
 /// Blocks that could not be read, by reason.

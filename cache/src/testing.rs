@@ -98,6 +98,12 @@ pub(crate) fn assert_sound(block: &Block, prompt: &[u32], used: usize, whole: bo
     assert_eq!(block.payload, expected);
 }
 
+/// Bytes that an empty store takes: its index takes its size when it is opened for the second time.
+pub(crate) fn settled_bytes(options: &CacheOptions) -> u64 {
+    drop(PrefixCache::open(options.clone()).unwrap());
+    PrefixCache::open(options.clone()).unwrap().stats().disk.unwrap().other_bytes
+}
+
 /// Settings of a property test: `count` cases, or `PROPTEST_CASES`.
 pub(crate) fn cases(count: u32) -> Config {
     let default = Config { failure_persistence: None, ..Config::default() };

@@ -11,16 +11,18 @@
 #![forbid(unsafe_code)]
 
 pub mod v1;
+pub mod v2;
 
 /// The version this build writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// Row type of [`VERSION`].
-pub use v1::Row;
+/// Row type of [`VERSION`], and what it is made of.
+pub use v2::{DEFAULT_PRIORITY, MAX_PRIORITY, Row, Window};
 
 /// Name of the sled tree that holds the rows: block key -> row.
 pub const BLOCKS_TREE: &str = "blocks";
-const META_TREE: &str = "meta";
+/// Name of the sled tree that holds what is true of the whole store.
+pub const META_TREE: &str = "meta";
 const VERSION_KEY: &str = "version";
 
 /// Why an index could not be brought to [`VERSION`].
@@ -52,7 +54,7 @@ struct Step {
 }
 
 /// Every step, in order of version.
-const STEPS: &[Step] = &[Step { version: 1, run: v1::migrate }];
+const STEPS: &[Step] = &[Step { version: 1, run: v1::migrate }, Step { version: 2, run: v2::migrate }];
 
 /// Brings the index to [`VERSION`] and says which version it found; 0 is a new or unversioned database.
 ///
@@ -120,28 +122,66 @@ mod tests {
         assert!(!db.tree_names().iter().any(|name| name == b"other"));
     }
 
+    fn rows(db: &sled::Db) -> Vec<([u8; 32], Row)> {
+        let row = |entry: (sled::IVec, sled::IVec)| {
+            (entry.0.as_ref().try_into().unwrap(), Row::decode(&entry.1).unwrap())
+        };
+        db.open_tree(BLOCKS_TREE).unwrap().iter().map(|entry| row(entry.unwrap())).collect()
+    }
+
     #[test]
     fn a_version_1_index_keeps_its_rows() {
         let db = load(include_str!("../fixtures/v1.txt"));
         assert_eq!(migrate(&db).unwrap(), 1);
-        let rows: Vec<_> = db.open_tree(BLOCKS_TREE).unwrap().iter().map(Result::unwrap).collect();
+        let rows = rows(&db);
         assert_eq!(rows.len(), 2);
-        let first = Row::decode(&rows[0].1).unwrap();
-        assert_eq!(rows[0].0.as_ref(), &[0xa1; 32]);
+        let (key, first) = &rows[0];
+        assert_eq!(*key, [0xa1; 32]);
         assert_eq!((first.parent, first.start, &first.tokens[..]), (None, 0, &[1, 2, 70_000][..]));
-        let second = Row::decode(&rows[1].1).unwrap();
+        let second = &rows[1].1;
         assert_eq!((second.parent, second.start), (Some([0xa1; 32]), 3));
         assert_eq!((second.fingerprint, second.tenant), ([0xf0; 32], [0xee; 32]));
-        assert_eq!((second.file_bytes, second.allocated_bytes, second.full_bytes), (5_000, 8_192, 4_000));
-        assert_eq!((second.last_use_us, second.hits, second.tokens), (1_700_000_000_000_001, 9, vec![4]));
+        assert_eq!((second.file_bytes, second.allocated_bytes), (5_000, 8_192));
+        assert_eq!((second.window, second.priority, second.ttl_us), (Window::Inside, 50, 0));
+        assert_eq!(
+            (second.last_use_us, second.hits, &second.tokens[..]),
+            (1_700_000_000_000_001, 9, &[4][..])
+        );
         assert!((second.reuse - 2.5).abs() < f32::EPSILON);
+    }
+
+    #[test]
+    fn a_version_2_index_keeps_its_rows() {
+        let db = load(include_str!("../fixtures/v2.txt"));
+        assert_eq!(migrate(&db).unwrap(), 2);
+        let rows = rows(&db);
+        let [(key, row)] = &rows[..] else { panic!("{} rows", rows.len()) };
+        assert_eq!((*key, row.start, row.file_bytes, row.allocated_bytes), ([0xc3; 32], 256, 5_000, 8_192));
+        assert_eq!(row.window, Window::Apart { file_bytes: 6_000, allocated_bytes: 12_288 });
+        assert_eq!((row.priority, row.pinned_until_us, row.ttl_us), (80, u64::MAX, 300_000_000));
+        assert_eq!(
+            (row.last_use_us, row.hits, &row.tokens[..]),
+            (1_700_000_000_000_001, 9, &[4, 70_000][..])
+        );
+    }
+
+    #[test]
+    fn a_migration_that_was_interrupted_goes_on_where_it_stopped() {
+        let (whole, db) =
+            (load(include_str!("../fixtures/v1.txt")), load(include_str!("../fixtures/v1.txt")));
+        migrate(&whole).unwrap();
+        // One row was carried over, the version was not written.
+        let (key, row) = rows(&whole).remove(0);
+        db.open_tree(BLOCKS_TREE).unwrap().insert(key, row.encode()).unwrap();
+        migrate(&db).unwrap();
+        assert_eq!(rows(&db), rows(&whole));
     }
 
     #[test]
     fn a_newer_index_is_refused_and_left_alone() {
         let db = load("meta 76657273696f6e 63000000\nblocks 01 02");
         let error = migrate(&db).unwrap_err();
-        assert_eq!(error.to_string(), "index version 99 found, this build knows versions up to 1");
+        assert_eq!(error.to_string(), "index version 99 found, this build knows versions up to 2");
         assert_eq!(db.open_tree(BLOCKS_TREE).unwrap().len(), 1);
     }
 

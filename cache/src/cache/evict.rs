@@ -4,7 +4,11 @@ use crate::cache::PrefixCache;
 use crate::disk::Command;
 use crate::ghosts::Left;
 use crate::key::BlockKey;
-use crate::tree::DiskCopy;
+use crate::retention::Keep;
+use crate::tree::{DiskCopy, DiskWindow};
+
+/// Between two looks at all lifetimes: they are minutes at least.
+const EXPIRE_EVERY_US: u64 = 10_000_000;
 
 impl PrefixCache {
     /// Drops copies from RAM until the budget holds or nothing more may go.
@@ -35,11 +39,18 @@ impl PrefixCache {
     /// Removes the coldest blocks until `bytes` more fit the budget and at least `at_least` bytes are freed.
     fn free_disk(&mut self, bytes: u64, at_least: u64) -> bool {
         let (mut removed, mut freed) = (Vec::new(), 0);
+        let mut windows = Vec::new();
         let enough = loop {
             let Some(disk) = &self.disk else { return false };
             let used = disk.used_bytes(self.tree.disk_stats().bytes);
             if used + bytes <= disk.options.budget_bytes && freed >= at_least {
                 break true;
+            }
+            // Window parts in the middle of chains first: nearly all restores go on without them.
+            if let Some(key) = self.tree.coldest_window() {
+                freed += self.drop_window(&key);
+                windows.push(key);
+                continue;
             }
             let stray = disk.strays.coldest();
             let block = self.tree.coldest_disk();
@@ -61,12 +72,29 @@ impl PrefixCache {
             let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.tree.disk_stats().bytes));
             freed += before - after;
         };
-        if let Some(disk) = &self.disk
-            && !removed.is_empty()
-        {
-            disk.send(Command::Remove(removed));
+        if let Some(disk) = &self.disk {
+            if !windows.is_empty() {
+                disk.send(Command::DropWindows(windows));
+            }
+            if !removed.is_empty() {
+                disk.send(Command::Remove(removed));
+            }
         }
         enough
+    }
+
+    /// Takes a block's window part off the disk's account. The copy counts as another one: a read of the window part
+    /// that is under way may fail and says nothing about what stays. Returns the bytes.
+    fn drop_window(&mut self, key: &BlockKey) -> u64 {
+        let (Some(node), Some(disk)) = (self.tree.get(key), &mut self.disk) else { return 0 };
+        let DiskCopy::Stored { bytes, window: DiskWindow::Apart { bytes: freed }, .. } = node.disk else {
+            return 0;
+        };
+        let copy = disk.next_copy();
+        let bytes = bytes - freed;
+        self.tree.set_disk(key, DiskCopy::Stored { copy, bytes, window: DiskWindow::Dropped });
+        self.counters.dropped_windows += 1;
+        freed
     }
 
     /// Removes all copies of a leaf that nothing needs any more.
@@ -81,6 +109,41 @@ impl PrefixCache {
             if on_disk {
                 disk.send(Command::Remove(vec![*key]));
             }
+        }
+    }
+
+    /// Removes what has outlived its lifetime, and ends pins whose time has come. Looks at all blocks, so not often.
+    pub(super) fn expire(&mut self) {
+        let now_us = self.clock.now_us();
+        self.tree.end_pins(now_us);
+        if now_us < self.expire_at_us {
+            return;
+        }
+        self.expire_at_us = now_us.saturating_add(EXPIRE_EVERY_US);
+        for key in self.tree.outlived(now_us, self.idle_ttl_us) {
+            let free = self.tree.get(&key).is_some_and(|node| node.is_leaf() && node.is_free());
+            if free {
+                self.discard(&key);
+                self.ghosts.remember(key, Left::Expired);
+                self.counters.expired_blocks += 1;
+            }
+        }
+        let Some(disk) = &mut self.disk else { return };
+        let dead: Vec<BlockKey> = disk
+            .strays
+            .rows()
+            .filter(|(_, row)| {
+                let dies_us = Keep::of(row).dies_us(row.last_use_us, self.idle_ttl_us);
+                dies_us.is_some_and(|dies_us| dies_us <= now_us)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in &dead {
+            disk.strays.remove(key);
+        }
+        if !dead.is_empty() {
+            self.counters.expired_blocks += dead.len() as u64;
+            disk.send(Command::Remove(dead));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::cache::{Lease, PrefixCache};
 use crate::key::BlockKey;
 use crate::payload::Payload;
 use crate::policy::Usage;
-use crate::tree::NodeFacts;
+use crate::tree::{Node, NodeFacts};
 
 impl PrefixCache {
     /// Whether the block that follows the lease's chain and holds `tokens` is known already, in any tier; then nothing
@@ -19,6 +19,9 @@ impl PrefixCache {
         let Some(key) = self.tree.covering(lease.end().as_ref(), &lease.tenant(), tokens) else {
             return false;
         };
+        if !self.tree.get(&key).is_some_and(Node::has_window) {
+            return false;
+        }
         self.used(&key);
         self.persist(&key);
         if tokens.len() == self.options.block_tokens {
@@ -42,7 +45,8 @@ impl PrefixCache {
             return block;
         }
         let covered = self.tree.covering(parent.as_ref(), &tenant, tokens);
-        if covered.is_some_and(|other| other != key) {
+        let complete = |other: &BlockKey| self.tree.get(other).is_some_and(Node::has_window);
+        if covered.is_some_and(|other| other != key && complete(&other)) {
             return block;
         }
         if let Some(known) = self.tree.get(&key).and_then(|node| node.resident.clone()) {
@@ -62,6 +66,7 @@ impl PrefixCache {
                 tokens: Arc::from(tokens),
                 bytes: block.bytes(),
                 usage: Usage::default(),
+                keep: lease.keep(),
             },
         );
         self.tree.set_resident(&key, Some(Arc::clone(&block)));
@@ -77,6 +82,7 @@ impl PrefixCache {
         }
         self.take_reports();
         self.persist(&key);
+        self.mend(&key);
         self.evict_resident();
         block
     }

@@ -3,6 +3,7 @@
 use crate::cache::PrefixCache;
 use crate::key::{BlockKey, Tenant};
 use crate::lookup::Lookup;
+use crate::retention::Keep;
 
 /// Keeps a chain of whole blocks from losing its last copy, and knows where the chain ends. Give it back with
 /// [`PrefixCache::release`]: blocks of a dropped lease stay pinned for the cache's life.
@@ -12,6 +13,7 @@ pub struct Lease {
     tenant: Tenant,
     chain: Vec<BlockKey>,
     tokens: usize,
+    keep: Keep,
 }
 
 impl Lease {
@@ -25,6 +27,20 @@ impl Lease {
         self.chain.last().copied()
     }
 
+    /// What blocks that this lease adds are given.
+    pub(super) fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// Whole blocks of the chain, in order.
+    pub(super) fn chain(&self) -> &[BlockKey] {
+        &self.chain
+    }
+
+    pub(super) fn set_keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
     /// Whose prefix it is.
     pub fn tenant(&self) -> Tenant {
         self.tenant
@@ -35,7 +51,7 @@ impl PrefixCache {
     /// Keeps the whole blocks of `lookup` while the sequence lives. A last block that is used in part, or is a tail, is
     /// not kept: nothing can follow it.
     pub fn lease(&mut self, tenant: &Tenant, lookup: &Lookup) -> Lease {
-        let mut lease = Lease { tenant: *tenant, chain: Vec::new(), tokens: 0 };
+        let mut lease = Lease { tenant: *tenant, chain: Vec::new(), tokens: 0, keep: Keep::default() };
         for hit in &lookup.hits {
             let whole = hit.used_tokens == self.options.block_tokens;
             let follows = self

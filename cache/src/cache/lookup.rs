@@ -3,7 +3,7 @@
 use crate::cache::PrefixCache;
 use crate::ghosts::Left;
 use crate::key::{BlockKey, Tenant};
-use crate::lookup::{Hit, Lookup, Miss, Tier};
+use crate::lookup::{Hit, Lookup, Miss};
 use crate::tree::Closest;
 
 impl PrefixCache {
@@ -34,13 +34,39 @@ impl PrefixCache {
                 };
             }
         };
+        let (tokens, miss) = self.cut_to_complete(&mut hits, tokens, miss);
         let now_us = self.clock.tick();
         for hit in &hits {
             self.tree.touch(&hit.key, now_us);
             self.note_use(&hit.key);
         }
-        self.count(asked.len(), &hits, miss);
-        Lookup { tokens, hits, miss }
+        let lookup = Lookup { asked_tokens: asked.len(), tokens, hits, miss };
+        self.tenants.count(tenant, &lookup);
+        lookup
+    }
+
+    /// Shortens a chain to the deepest point that can be restored: every block that the window before that point
+    /// reaches has its window part.
+    fn cut_to_complete(&self, hits: &mut Vec<Hit>, tokens: usize, miss: Miss) -> (usize, Miss) {
+        let incomplete: Vec<(usize, usize)> = hits
+            .iter()
+            .filter(|hit| self.tree.get(&hit.key).is_some_and(|node| !node.has_window()))
+            .map(|hit| (hit.start, hit.start + hit.block_tokens))
+            .collect();
+        let mut end = tokens;
+        // From the deepest: a shorter prefix needs no window part behind it.
+        for (start, block_end) in incomplete.into_iter().rev() {
+            // The next token sees `window` tokens, itself included.
+            let window_from = self.window_tokens.map_or(0, |window| (end + 1).saturating_sub(window));
+            if start < end && block_end > window_from {
+                end = start;
+            }
+        }
+        if end == tokens {
+            return (tokens, miss);
+        }
+        hits.retain(|hit| hit.start < end);
+        (end, Miss::Evicted { at: end })
     }
 
     fn hit(&self, key: BlockKey, start: usize, used_tokens: usize) -> Option<Hit> {
@@ -63,6 +89,8 @@ impl PrefixCache {
         match self.left(tenant, parent, wanted) {
             Some(Left::Quarantined) => Miss::Quarantined { at },
             Some(Left::Evicted) => Miss::Evicted { at },
+            Some(Left::Expired) => Miss::Expired { at },
+            None if self.is_aside(tenant, parent, wanted) => Miss::Unreadable { at },
             None if closest.hollow.is_some() => Miss::Evicted { at },
             None if parent.is_none() && self.is_foreign(tenant, wanted) => Miss::OtherFingerprint { at },
             None if used_up || at == 0 => Miss::Absent,
@@ -79,27 +107,15 @@ impl PrefixCache {
         self.ghosts.why(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
     }
 
-    fn is_foreign(&self, tenant: &Tenant, wanted: &[u32]) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.strays.has_foreign(tenant, wanted))
+    /// Whether the whole block that the prompt asks for is on disk and could not be read.
+    fn is_aside(&self, tenant: &Tenant, parent: Option<&BlockKey>, wanted: &[u32]) -> bool {
+        self.disk.as_ref().is_some_and(|disk| {
+            !disk.aside.is_empty()
+                && disk.aside.contains(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
+        })
     }
 
-    fn count(&mut self, asked: usize, hits: &[Hit], miss: Miss) {
-        let counters = &mut self.counters;
-        counters.lookups += 1;
-        counters.asked_tokens += asked as u64;
-        for hit in hits {
-            *match hit.tier {
-                Tier::Resident => &mut counters.resident_hit_tokens,
-                Tier::Disk => &mut counters.disk_hit_tokens,
-            } += hit.used_tokens as u64;
-        }
-        *match miss {
-            Miss::Nothing => &mut counters.misses.nothing,
-            Miss::Absent => &mut counters.misses.absent,
-            Miss::Diverged { .. } => &mut counters.misses.diverged,
-            Miss::Evicted { .. } => &mut counters.misses.evicted,
-            Miss::Quarantined { .. } => &mut counters.misses.quarantined,
-            Miss::OtherFingerprint { .. } => &mut counters.misses.other_fingerprint,
-        } += 1;
+    fn is_foreign(&self, tenant: &Tenant, wanted: &[u32]) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.strays.has_foreign(tenant, wanted))
     }
 }

@@ -18,21 +18,25 @@ mod lookup;
 mod model_tests;
 mod persist;
 mod restore;
+mod retain;
+mod rows;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use lease::Lease;
 
 use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
+use crate::key::Tenant;
 use crate::options::CacheOptions;
-use crate::policy::{EvictionPolicy, Lru};
-use crate::stats::{CacheStats, DiskStats, MissStats, TierStats};
+use crate::policy::EvictionPolicy;
+use crate::stats::{CacheStats, DiskStats, TierStats};
+use crate::tenants::{TenantStats, Tenants};
 use crate::tree::{DiskCopy, PrefixTree};
+use crate::tuning::{Tuning, WallClock};
 use persist::Sending;
 
 /// Prefix blocks of one model in RAM and on disk. See the crate's documentation and `README.md`.
@@ -42,28 +46,31 @@ pub struct PrefixCache {
     disk: Option<DiskTier>,
     ghosts: Ghosts,
     clock: Clock,
+    tenants: Tenants,
     counters: Counters,
+    window_tokens: Option<usize>,
+    idle_ttl_us: u64,
+    /// When lifetimes are looked at again.
+    expire_at_us: u64,
+    read_retry: std::time::Duration,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
-    lookups: u64,
-    asked_tokens: u64,
-    resident_hit_tokens: u64,
-    disk_hit_tokens: u64,
-    misses: MissStats,
     evicted_blocks: u64,
+    expired_blocks: u64,
+    dropped_windows: u64,
 }
 
 impl PrefixCache {
-    /// Opens the cache with least-recently-used eviction. With a disk tier this takes the directory's lock, brings the
+    /// Opens the cache as [`Tuning::default`] has it. With a disk tier this takes the directory's lock, brings the
     /// index up to date (or rebuilds it from the blocks) and starts the threads; it reads and writes files.
     ///
     /// # Errors
     /// A setting that cannot work; a directory that is in use, is not a directory or cannot be used; an index written
     /// by a newer build.
     pub fn open(options: CacheOptions) -> Result<Self, CacheError> {
-        Self::open_with_policy(options, Box::new(Lru))
+        Self::open_tuned(options, Tuning::default())
     }
 
     /// [`open`](Self::open) with another order of eviction.
@@ -74,32 +81,49 @@ impl PrefixCache {
         options: CacheOptions,
         policy: Box<dyn EvictionPolicy>,
     ) -> Result<Self, CacheError> {
-        Self::open_on(options, policy, Arc::new(OsFileSystem))
+        Self::open_tuned(options, Tuning { policy, ..Tuning::default() })
+    }
+
+    /// [`open`](Self::open) with limits and an order of eviction of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_tuned(options: CacheOptions, tuning: Tuning) -> Result<Self, CacheError> {
+        let files: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
+        Self::open_on(options, tuning, &files)
     }
 
     pub(crate) fn open_on(
         options: CacheOptions,
-        policy: Box<dyn EvictionPolicy>,
-        files: Arc<dyn FileSystem>,
+        tuning: Tuning,
+        files: &Arc<dyn FileSystem>,
     ) -> Result<Self, CacheError> {
         if options.block_tokens == 0 {
             return Err(CacheError::Setting { name: "block_tokens", found: 0, expected: "at least 1" });
         }
         let (disk, rows) = match options.disk.clone() {
             Some(disk) => {
-                DiskTier::open(disk, options.fingerprint, files).map(|(tier, rows)| (Some(tier), rows))?
+                let opened = DiskTier::open(disk, options.fingerprint, &tuning, files)?;
+                (Some(opened.0), opened.1)
             }
             None => (None, Vec::new()),
         };
+        let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let mut cache = Self {
+            tree: PrefixTree::new(tuning.policy, tuning.window_tokens, options.block_tokens),
             options,
-            tree: PrefixTree::new(policy),
             disk,
             ghosts: Ghosts::default(),
-            clock: Clock::default(),
+            clock: Clock { wall: tuning.clock, last_us: 0 },
+            tenants: Tenants::default(),
             counters: Counters::default(),
+            window_tokens: tuning.window_tokens,
+            idle_ttl_us: tuning.idle_ttl.map_or(0, micros),
+            expire_at_us: 0,
+            read_retry: tuning.read_retry,
         };
         cache.take_rows(rows);
+        cache.expire();
         cache.evict_disk();
         Ok(cache)
     }
@@ -107,6 +131,8 @@ impl PrefixCache {
     /// Takes the service's answers and evicts what is over budget. Cheap; call it between steps.
     pub fn poll(&mut self) {
         self.take_reports();
+        self.look_after_reads();
+        self.expire();
         self.evict_resident();
         self.evict_disk();
         self.send_uses(Sending::WhenDue);
@@ -114,17 +140,26 @@ impl PrefixCache {
 
     /// Sizes and counters.
     pub fn stats(&self) -> CacheStats {
+        let seen = self.tenants.sum();
         CacheStats {
             resident: TierStats { budget_bytes: self.options.resident_bytes, ..self.tree.resident_stats() },
             disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
             pinned_blocks: self.tree.pinned(),
-            lookups: self.counters.lookups,
-            resident_hit_tokens: self.counters.resident_hit_tokens,
-            disk_hit_tokens: self.counters.disk_hit_tokens,
-            asked_tokens: self.counters.asked_tokens,
-            misses: self.counters.misses,
+            retained_blocks: self.tree.retained(),
+            lookups: seen.lookups,
+            resident_hit_tokens: seen.resident_hit_tokens,
+            disk_hit_tokens: seen.disk_hit_tokens,
+            asked_tokens: seen.asked_tokens,
+            misses: seen.misses,
             evicted_blocks: self.counters.evicted_blocks,
+            expired_blocks: self.counters.expired_blocks,
+            dropped_windows: self.counters.dropped_windows,
         }
+    }
+
+    /// What one tenant's lookups found: depends on that tenant's own requests alone.
+    pub fn tenant_stats(&self, tenant: &Tenant) -> TenantStats {
+        self.tenants.of(tenant)
     }
 
     fn disk_stats(&self, disk: &DiskTier) -> DiskStats {
@@ -137,7 +172,7 @@ impl PrefixCache {
             writes: disk.writes,
             read_failures: disk.read_failures,
             read_bytes: disk.read_bytes,
-            degraded: disk.degraded.clone(),
+            degraded: disk.degraded.clone().or_else(|| disk.unreadable.clone()),
         }
     }
 
@@ -157,6 +192,7 @@ impl PrefixCache {
         if let Some(disk) = &mut self.disk {
             disk.strays = crate::disk::Strays::default();
             disk.touched.clear();
+            disk.aside.clear();
             disk.unwritten.clear();
             disk.send(Command::Clear);
         }
@@ -171,16 +207,20 @@ impl Drop for PrefixCache {
 }
 
 /// Microseconds since 1970, never twice the same, so that the order of uses is total and survives a restart.
-#[derive(Debug, Default)]
 struct Clock {
+    wall: WallClock,
     last_us: u64,
 }
 
 impl Clock {
     fn tick(&mut self) -> u64 {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        self.last_us = wall.max(self.last_us + 1);
+        self.last_us = self.now_us().max(self.last_us + 1);
         self.last_us
+    }
+
+    /// The time of day: what lifetimes and days are measured by.
+    fn now_us(&self) -> u64 {
+        (self.wall)()
     }
 
     /// Later ticks come after `time_us`, which an earlier process saw.

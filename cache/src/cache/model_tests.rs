@@ -8,7 +8,11 @@ use super::*;
 use crate::disk::testing::disk_options;
 use crate::key::Tenant;
 use crate::stats::FlushOutcome;
-use crate::testing::{assert_sound, cases, memory_dir, payload, restore, run};
+use crate::testing::{assert_sound, cases, memory_dir, payload, restore, run, settled_bytes};
+use crate::tuning::Tuning;
+
+/// The sliding window of the model that the tests have in mind, in tokens.
+const WINDOW_TOKENS: usize = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -64,7 +68,7 @@ fn tenant(number: u8) -> Tenant {
 
 impl Trial {
     fn new(options: CacheOptions, roomy: bool) -> Self {
-        let cache = PrefixCache::open(options.clone()).unwrap();
+        let cache = open(options.clone());
         Self { cache, options, computed: Vec::new(), living: Vec::new(), roomy }
     }
 
@@ -132,10 +136,15 @@ impl Trial {
         if self.roomy {
             assert_eq!(lookup.tokens, longest);
         }
-        let restored = restore(&mut self.cache, &lookup, 0);
+        let window_from = (lookup.tokens + 1).saturating_sub(WINDOW_TOKENS);
+        let restored = restore(&mut self.cache, &lookup, window_from);
         assert_eq!((restored.tokens, restored.failure), (lookup.tokens, None));
         for brought in &restored.blocks {
-            assert_sound(&brought.block, prompt, brought.used_tokens, true);
+            assert_sound(&brought.block, prompt, brought.used_tokens, brought.has_window);
+            assert!(
+                brought.has_window || brought.block.end() <= window_from,
+                "what the window sees is there"
+            );
         }
     }
 
@@ -149,8 +158,13 @@ impl Trial {
         // One process at a time: the old cache lets go of the directory before the new one takes it.
         let without_disk = CacheOptions { disk: None, ..self.options.clone() };
         self.cache = PrefixCache::open(without_disk).unwrap();
-        self.cache = PrefixCache::open(self.options.clone()).unwrap();
+        self.cache = open(self.options.clone());
     }
+}
+
+fn open(options: CacheOptions) -> PrefixCache {
+    let tuning = Tuning { window_tokens: Some(WINDOW_TOKENS), ..Tuning::default() };
+    PrefixCache::open_tuned(options, tuning).unwrap()
 }
 
 fn roomy(dir: &Path) -> CacheOptions {
@@ -160,8 +174,7 @@ fn roomy(dir: &Path) -> CacheOptions {
 /// Room for a few blocks in each tier.
 fn tight(dir: &Path) -> CacheOptions {
     let mut options = disk_options(dir);
-    let empty = PrefixCache::open(options.clone()).unwrap();
-    let used = empty.stats().disk.unwrap().other_bytes;
+    let used = settled_bytes(&options);
     options.resident_bytes = 1_500;
     options.disk.as_mut().unwrap().budget_bytes = used + 32_768;
     options.disk.as_mut().unwrap().write_queue_bytes = 1_500;

@@ -9,7 +9,7 @@ use crate::error::ReadError;
 use crate::ghosts::Left;
 use crate::lookup::{Hit, Lookup, Tier};
 use crate::restored::Restored;
-use crate::tree::DiskCopy;
+use crate::tree::{DiskCopy, DiskWindow};
 
 impl PrefixCache {
     /// Brings the blocks of `lookup` into RAM and hands them to `done`, once: inline when all are resident, else from a
@@ -30,6 +30,12 @@ impl PrefixCache {
         let Some(node) = self.tree.get(&hit.key) else { return Source::Nowhere };
         match (&node.resident, node.disk) {
             (Some(block), _) => Source::Resident(Arc::clone(block)),
+            // A lookup does not lead here unless the caller's window is wider than the cache was told.
+            (None, DiskCopy::Stored { window: DiskWindow::Dropped, .. })
+                if node.start + node.tokens.len() > window_from =>
+            {
+                Source::Nowhere
+            }
             (None, DiskCopy::Stored { copy, .. }) => Source::Disk {
                 expected: Box::new(Expected {
                     key: hit.key,
@@ -66,6 +72,10 @@ impl PrefixCache {
         }
         if let Some(disk) = &mut self.disk {
             disk.read_bytes += restored.read_bytes;
+            let refused = restored.failures.iter().find(|failed| matches!(failed.error, ReadError::Io(_)));
+            if let Some(failed) = refused {
+                disk.unreadable = Some(failed.error.to_string());
+            }
             for failed in &restored.failures {
                 *match failed.error {
                     ReadError::Gone => &mut disk.read_failures.gone,

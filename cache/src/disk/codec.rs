@@ -1,6 +1,7 @@
-//! The bytes of a block file: a safetensors file whose header says what the block is. `FORMAT.md` has the tables.
+//! The bytes of a block's files: safetensors files whose headers say what the block is. `FORMAT.md` has the tables.
 //!
-//! 1. Tensors of full layers come first, those of window layers after them, so that the first part can be read alone.
+//! 1. Tensors of full layers and of sliding-window layers lie in files of their own, so that the window part can be left
+//!    unread, and removed, by itself. Format 1 had both in one file; it is read, and not written any more.
 //! 2. Every fact of the header is under one checksum, every tensor under its own.
 //! 3. Decoding allocates no more than the file is long, whatever the header claims.
 //!
@@ -10,7 +11,7 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -22,7 +23,7 @@ use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::payload::{Part, Payload};
 
 /// Version of the file format.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// A header longer than this is refused before it is read.
 pub(crate) const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Length field in front of the header.
@@ -38,10 +39,19 @@ pub(crate) struct Encoded {
     pub head: Vec<u8>,
     /// Indices into the payload's tensors, in file order.
     pub order: Vec<usize>,
-    /// Length of the file up to the end of the full part.
-    pub full_bytes: u64,
     /// Length of the file.
     pub file_bytes: u64,
+}
+
+/// Which tensors a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Those of full layers; `window` says whether the block has others.
+    Full { window: bool },
+    /// Those of sliding-window layers.
+    Window,
+    /// All, as format 1 had them.
+    All,
 }
 
 /// What a header says.
@@ -52,6 +62,7 @@ pub(crate) struct Header {
     pub parent: Option<BlockKey>,
     pub start: usize,
     pub tokens: Vec<u32>,
+    pub contents: Contents,
     /// In file order.
     pub tensors: Vec<TensorEntry>,
     /// Length field and header.
@@ -71,30 +82,28 @@ pub(crate) struct TensorEntry {
     pub checksum: blake3::Hash,
 }
 
-/// Lays a block out.
+/// Lays one part of a block out.
 ///
 /// # Errors
 /// Says what about the payload cannot be written: a name twice, a shape that contradicts the bytes.
-pub(crate) fn encode(fingerprint: &Fingerprint, block: &Block) -> Result<Encoded, String> {
+pub(crate) fn encode(fingerprint: &Fingerprint, block: &Block, part: Part) -> Result<Encoded, String> {
     let Payload { tensors } = &block.payload;
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|index| tensors[*index].part);
-    let mut texts = facts::texts(fingerprint, block);
-    let (mut infos, mut offset, mut full_bytes) = (Vec::with_capacity(tensors.len()), 0, 0);
+    let order: Vec<usize> = (0..tensors.len()).filter(|index| tensors[*index].part == part).collect();
+    let mut texts = facts::texts(fingerprint, block, part);
+    let (mut infos, mut offset) = (Vec::with_capacity(order.len()), 0);
     for &index in &order {
         let tensor = &tensors[index];
         let end = offset + tensor.data.len();
         let info =
             TensorInfo { dtype: tensor.dtype, shape: tensor.shape.clone(), data_offsets: (offset, end) };
-        let text = facts::tensor_text(index, tensor.part, &blake3::hash(&tensor.data));
-        if tensor.name == METADATA || texts.insert(format!("{TENSOR}{}", tensor.name), text).is_some() {
-            return Err(format!("tensor name {:?} is taken", tensor.name));
+        let text = facts::tensor_text(index, part, &blake3::hash(&tensor.data));
+        let name = &tensor.name;
+        let taken = tensors[..index].iter().any(|other| other.name == *name);
+        if taken || name == METADATA || texts.insert(format!("{TENSOR}{name}"), text).is_some() {
+            return Err(format!("tensor name {name:?} is taken"));
         }
-        infos.push((tensor.name.clone(), info));
+        infos.push((name.clone(), info));
         offset = end;
-        if tensor.part == Part::Full {
-            full_bytes = end;
-        }
     }
     Metadata::new(None, infos.clone()).map_err(|error| format!("tensors do not fit safetensors: {error}"))?;
     let check = facts::digest(&texts, infos.iter().map(|(name, info)| (name.as_str(), info)));
@@ -109,19 +118,16 @@ pub(crate) fn encode(fingerprint: &Fingerprint, block: &Block) -> Result<Encoded
     let mut head = (header.len() as u64).to_le_bytes().to_vec();
     head.append(&mut header);
     let head_bytes = head.len() as u64;
-    Ok(Encoded {
-        head,
-        order,
-        full_bytes: head_bytes + full_bytes as u64,
-        file_bytes: head_bytes + offset as u64,
-    })
+    Ok(Encoded { head, order, file_bytes: head_bytes + offset as u64 })
 }
 
 /// Bytes that a block will take on disk, about: what the budget reckons with until the file is written.
 pub(crate) fn estimated_bytes(block: &Block) -> u64 {
     const PAGE_BYTES: u64 = 4_096;
-    let header = 1_024 + 8 * block.tokens.len() as u64 + 256 * block.payload.tensors.len() as u64;
-    (block.payload.bytes() + header).next_multiple_of(PAGE_BYTES)
+    let header = 1_024 + 8 * block.tokens.len() as u64;
+    let (files, headers) = if block.has_window_part() { (2, 2 * header) } else { (1, header) };
+    let texts = 256 * block.payload.tensors.len() as u64;
+    (block.payload.bytes() + headers + texts).next_multiple_of(PAGE_BYTES) + (files - 1) * PAGE_BYTES
 }
 
 /// The header's length, from the length field and the length of the file.
@@ -150,7 +156,7 @@ pub(crate) fn decode(header: &[u8], file_bytes: u64) -> Result<Header, ReadError
     let empty = HashMap::new();
     let texts: BTreeMap<String, String> =
         parsed.metadata().as_ref().unwrap_or(&empty).iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    facts::check_format(&texts)?;
+    let contents = facts::contents(&texts)?;
     let infos = parsed.tensors();
     facts::check_digest(&texts, infos.iter().map(|(name, info)| (name.as_str(), *info)))?;
     let mut by_offset = Vec::with_capacity(infos.len());
@@ -164,26 +170,40 @@ pub(crate) fn decode(header: &[u8], file_bytes: u64) -> Result<Header, ReadError
     }
     by_offset.sort_by_key(|(place, _)| *place);
     let tensors: Vec<TensorEntry> = by_offset.into_iter().map(|(_, entry)| entry).collect();
+    check_order(&tensors, contents)?;
+    facts::identity(&texts, contents, tensors, head_bytes)
+}
+
+fn check_order(tensors: &[TensorEntry], contents: Contents) -> Result<(), ReadError> {
+    let (full, window) = match contents {
+        Contents::Full { .. } => (true, false),
+        Contents::Window => (false, true),
+        Contents::All => (true, true),
+    };
+    let fits = |tensor: &TensorEntry| if tensor.part == Part::Full { full } else { window };
+    if let Some(tensor) = tensors.iter().find(|tensor| !fits(tensor)) {
+        let reason =
+            format!("tensor {:?} of the {:?} part in a file of {contents:?}", tensor.name, tensor.part);
+        return Err(ReadError::Header(reason));
+    }
     if !tensors.is_sorted_by_key(|tensor| tensor.part) {
         return Err(ReadError::Header("a window tensor comes before a full one".into()));
     }
-    let mut places: Vec<usize> = tensors.iter().map(|tensor| tensor.order).collect();
-    places.sort_unstable();
-    if !places.iter().copied().eq(0..tensors.len()) {
+    let places: BTreeSet<usize> = tensors.iter().map(|tensor| tensor.order).collect();
+    if places.len() < tensors.len() || (contents == Contents::All && !are_all(places.iter().copied())) {
         return Err(ReadError::Header("tensors are not numbered from 0".into()));
     }
-    facts::identity(&texts, tensors, head_bytes)
+    Ok(())
+}
+
+/// Whether sorted places are 0, 1, 2, ...
+pub(crate) fn are_all(places: impl Iterator<Item = usize>) -> bool {
+    places.enumerate().all(|(number, place)| number == place)
 }
 
 impl Header {
     /// The key that the header's own facts give.
     pub fn key(&self) -> BlockKey {
         BlockKey::derive(&self.fingerprint, &self.tenant, self.parent.as_ref(), &self.tokens)
-    }
-
-    /// Length of the file up to the end of the full part.
-    pub fn full_bytes(&self) -> u64 {
-        let full = self.tensors.iter().filter(|tensor| tensor.part == Part::Full);
-        self.head_bytes + full.map(|tensor| tensor.bytes as u64).sum::<u64>()
     }
 }

@@ -1,11 +1,12 @@
 //! The store's directory: who may use it, what lies where, and what else is in it.
 //!
 //! ```text
-//! LOCK                               held by the process that uses the store
-//! blocks/<2 hex>/<key>.safetensors   the blocks: the truth
-//! index/                             sled, derived from the blocks
-//! tmp/                               files being written; emptied when the store is opened
-//! quarantine/                        files that were found damaged
+//! LOCK                                      held by the process that uses the store
+//! blocks/<2 hex>/<key>.safetensors          the blocks: the truth
+//! blocks/<2 hex>/<key>.window.safetensors   their window parts, where they have one
+//! index/                                    sled, derived from the blocks
+//! tmp/                                      files being written; emptied when the store is opened
+//! quarantine/                               files that were found damaged
 //! ```
 //!
 //! 1. Directories are real ones, mode 0700: a symbolic link in the place of one is refused.
@@ -22,15 +23,17 @@ use rustix::fs::OFlags;
 use crate::disk::files::{self, FileSystem};
 use crate::error::CacheError;
 use crate::key::BlockKey;
+use crate::payload::Part;
 
 const SUFFIX: &str = ".safetensors";
+const WINDOW_SUFFIX: &str = ".window.safetensors";
 
 /// An opened, locked store directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
     root: PathBuf,
-    /// Dropping it releases the lock.
-    _lock: File,
+    /// Dropping it releases the lock; `None` when the directory is only looked at.
+    _lock: Option<File>,
 }
 
 /// A block file as a listing sees it.
@@ -40,15 +43,30 @@ pub(crate) struct Listed {
     pub allocated_bytes: u64,
     /// Last change, microseconds since 1970.
     pub modified_us: u64,
+    /// Length and allocated bytes of the window part.
+    pub window: Option<(u64, u64)>,
+}
+
+impl Listed {
+    /// Allocated bytes of both files.
+    pub fn all_bytes(&self) -> u64 {
+        self.allocated_bytes + self.window.map_or(0, |(_, allocated_bytes)| allocated_bytes)
+    }
 }
 
 /// Everything in the directory.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub blocks: HashMap<BlockKey, Listed>,
-    /// Things with a block's name that are not regular files.
-    pub impostors: Vec<BlockKey>,
-    /// Allocated bytes of everything that is neither a block nor the index.
+    /// Things with the name of a block or a window part that are not regular files.
+    pub impostors: Vec<(BlockKey, Part)>,
+    /// Window parts without their block: length and allocated bytes.
+    pub orphans: HashMap<BlockKey, (u64, u64)>,
+    /// Allocated bytes of quarantined files.
+    pub quarantine_bytes: u64,
+    /// Quarantined files.
+    pub quarantine_files: u64,
+    /// Allocated bytes of everything that is neither a block nor the index; the quarantine included.
     pub other_bytes: u64,
 }
 
@@ -59,7 +77,7 @@ impl Directory {
         let root = dir.canonicalize().map_err(|source| io_error("resolving", dir, source))?;
         own_dir(&root)?;
         let lock = lock(&root)?;
-        let directory = Self { root, _lock: lock };
+        let directory = Self { root, _lock: Some(lock) };
         for dir in [directory.blocks(), directory.tmp(), directory.quarantine()] {
             if let Err(source) = files::create_dir(&dir)
                 && source.kind() != io::ErrorKind::AlreadyExists
@@ -70,6 +88,24 @@ impl Directory {
         }
         directory.empty_tmp()?;
         Ok(directory)
+    }
+
+    /// Opens a store that is there already to read its blocks, without the lock: another process may be using it.
+    pub fn look(dir: &Path) -> Result<Self, CacheError> {
+        let failed = |source| io_error("opening", dir, source);
+        let root = dir.canonicalize().map_err(failed)?;
+        let blocks = root.join("blocks");
+        let metadata =
+            fs::symlink_metadata(&blocks).map_err(|source| io_error("opening", &blocks, source))?;
+        if !metadata.is_dir() {
+            let found = if metadata.is_symlink() { "a symbolic link" } else { "not a directory" };
+            return Err(CacheError::Layout { path: blocks, found, expected: "a directory of blocks" });
+        }
+        Ok(Self { root, _lock: None })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     pub fn blocks(&self) -> PathBuf {
@@ -93,26 +129,64 @@ impl Directory {
         self.blocks().join(&key.to_string()[..2])
     }
 
-    pub fn path(&self, key: &BlockKey) -> PathBuf {
-        self.shard(key).join(format!("{key}{SUFFIX}"))
+    /// Where the file of a block's part is.
+    pub fn path(&self, key: &BlockKey, part: Part) -> PathBuf {
+        let suffix = match part {
+            Part::Full => SUFFIX,
+            Part::Window => WINDOW_SUFFIX,
+        };
+        self.shard(key).join(format!("{key}{suffix}"))
     }
 
-    /// Moves a block's file out of the way, under a name that is not taken, and returns its allocated bytes.
+    /// Where a file lies while it is written.
+    pub fn tmp_path(&self, key: &BlockKey, copy: u64) -> PathBuf {
+        self.tmp().join(format!("{key}.{copy}"))
+    }
+
+    /// Allocated bytes of a block's files.
+    pub fn allocated_bytes(&self, key: &BlockKey) -> u64 {
+        [Part::Full, Part::Window]
+            .iter()
+            .filter_map(|part| fs::symlink_metadata(self.path(key, *part)).ok())
+            .map(|metadata| files::allocated(&metadata))
+            .sum()
+    }
+
+    /// Moves a block's files out of the way, under names that are not taken, and returns their allocated bytes.
     pub fn quarantine_block(&self, files: &dyn FileSystem, key: &BlockKey) -> io::Result<u64> {
-        let from = self.path(key);
-        let bytes = files::allocated(&fs::symlink_metadata(&from)?);
+        let mut bytes = 0;
+        // The window part first: without it the block is whole in itself, the other way round it is nothing.
+        for part in [Part::Window, Part::Full] {
+            bytes += self.quarantine_file(files, key, part)?;
+        }
+        files.sync_dir(&self.shard(key))?;
+        Ok(bytes)
+    }
+
+    /// Moves one file out of the way, if it is there; its allocated bytes.
+    pub fn quarantine_file(&self, files: &dyn FileSystem, key: &BlockKey, part: Part) -> io::Result<u64> {
+        let from = self.path(key, part);
+        let bytes = match fs::symlink_metadata(&from) {
+            Ok(metadata) => files::allocated(&metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let name = match part {
+            Part::Full => key.to_string(),
+            Part::Window => format!("{key}.window"),
+        };
         let to = (0..u32::MAX)
-            .map(|number| self.quarantine().join(format!("{key}.{number}")))
+            .map(|number| self.quarantine().join(format!("{name}.{number}")))
             .find(|to| fs::symlink_metadata(to).is_err())
             .ok_or_else(|| io::Error::other("no free name in quarantine"))?;
         files.rename(&from, &to)?;
-        files.sync_dir(&self.shard(key))?;
         Ok(bytes)
     }
 
     /// Lists the directory without following links.
     pub fn list(&self) -> Result<Listing, CacheError> {
         let mut listing = Listing::default();
+        let quarantine = self.quarantine();
         let mut pending = vec![self.root.clone()];
         while let Some(dir) = pending.pop() {
             let failed = |source| io_error("listing", &dir, source);
@@ -126,22 +200,32 @@ impl Directory {
                 };
                 let allocated_bytes = files::allocated(&metadata);
                 match self.block_at(&path) {
-                    Some(key) if metadata.is_file() => {
+                    Some((key, Part::Full)) if metadata.is_file() => {
                         let modified_us =
                             (metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000).max(0);
                         let (file_bytes, modified_us) = (metadata.len(), modified_us.cast_unsigned());
-                        listing.blocks.insert(key, Listed { file_bytes, allocated_bytes, modified_us });
+                        let listed = Listed { file_bytes, allocated_bytes, modified_us, window: None };
+                        listing.blocks.insert(key, listed);
                     }
-                    Some(key) => listing.impostors.push(key),
+                    Some((key, Part::Window)) if metadata.is_file() => {
+                        listing.orphans.insert(key, (metadata.len(), allocated_bytes));
+                    }
+                    Some(impostor) => listing.impostors.push(impostor),
                     None if path == self.index() => {}
                     None => {
                         listing.other_bytes += allocated_bytes;
                         if metadata.is_dir() {
                             pending.push(path);
+                        } else if dir == quarantine {
+                            listing.quarantine_files += 1;
+                            listing.quarantine_bytes += allocated_bytes;
                         }
                     }
                 }
             }
+        }
+        for (key, listed) in &mut listing.blocks {
+            listed.window = listing.orphans.remove(key);
         }
         Ok(listing)
     }
@@ -163,10 +247,15 @@ impl Directory {
         bytes
     }
 
-    /// The key of the block whose place `path` is.
-    fn block_at(&self, path: &Path) -> Option<BlockKey> {
-        let key = BlockKey::from_hex(path.file_name()?.to_str()?.strip_suffix(SUFFIX)?)?;
-        (self.path(&key) == path).then_some(key)
+    /// The block, and the part of it, whose place `path` is.
+    fn block_at(&self, path: &Path) -> Option<(BlockKey, Part)> {
+        let name = path.file_name()?.to_str()?;
+        let (text, part) = match name.strip_suffix(WINDOW_SUFFIX) {
+            Some(text) => (text, Part::Window),
+            None => (name.strip_suffix(SUFFIX)?, Part::Full),
+        };
+        let key = BlockKey::from_hex(text)?;
+        (self.path(&key, part) == path).then_some((key, part))
     }
 
     fn empty_tmp(&self) -> Result<(), CacheError> {

@@ -3,7 +3,7 @@
 //! 1. Nothing follows a symbolic link in the last part of a path; files are created with mode 0600, and only anew.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -23,6 +23,10 @@ pub(crate) trait FileSystem: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Bytes that may still be allocated in the file system of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// Opens a file for reading; a symbolic link is an error (`ELOOP`).
+    fn open(&self, path: &Path) -> io::Result<File>;
+    /// Appends the next `bytes` of an open file, or what is left of it, to `into`.
+    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
 /// The operating system's.
@@ -58,18 +62,21 @@ impl FileSystem for OsFileSystem {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        // NONBLOCK: a FIFO in a block's place must not stall the reader; it means nothing for regular files.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    }
+
+    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        file.take(bytes).read_to_end(into).map(drop)
+    }
 }
 
 /// Creates a directory, mode 0700; its parent must exist.
 pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(dir)
-}
-
-/// Opens a file for reading; a symbolic link is an error (`ELOOP`).
-pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
-    // NONBLOCK: a FIFO in a block's place must not stall the reader; it means nothing for regular files.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// Bytes the file system allocated.

@@ -9,7 +9,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use prefixd_migrations::{BLOCKS_TREE, MigrationError, Row, migrate};
+use prefixd_migrations::{BLOCKS_TREE, META_TREE, MigrationError, Row, migrate};
 
 use crate::disk::directory::io_error;
 use crate::error::CacheError;
@@ -18,9 +18,21 @@ use crate::key::BlockKey;
 /// Rows are read once, at start; sled's page cache only serves writes.
 const PAGE_CACHE_BYTES: u64 = 16 << 20;
 
+/// Key of [`Written`] in the tree of facts about the whole store.
+const WRITTEN: &str = "written";
+
 pub(crate) struct Index {
     db: sled::Db,
     blocks: sled::Tree,
+    meta: sled::Tree,
+}
+
+/// Bytes written on one day, for the daily write budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Days since 1970.
+    pub day: u64,
+    pub bytes: u64,
 }
 
 /// One change.
@@ -61,8 +73,8 @@ impl Index {
                 .flush_every_ms(None)
                 .open()?;
             migrate(&db)?;
-            let blocks = db.open_tree(BLOCKS_TREE)?;
-            Ok(Self { db, blocks })
+            let (blocks, meta) = (db.open_tree(BLOCKS_TREE)?, db.open_tree(META_TREE)?);
+            Ok(Self { db, blocks, meta })
         })
     }
 
@@ -106,6 +118,22 @@ impl Index {
     /// The row of a block, if it has one.
     pub fn row(&self, key: &BlockKey) -> Option<Row> {
         guarded(|| Ok(self.blocks.get(key.as_bytes())?)).ok().flatten().and_then(|bytes| Row::decode(&bytes))
+    }
+
+    /// What was written on the last day anything was.
+    pub fn written(&self) -> Written {
+        let bytes = guarded(|| Ok(self.meta.get(WRITTEN)?)).ok().flatten();
+        let numbers = bytes.as_deref().and_then(|bytes| {
+            let (day, rest) = bytes.split_first_chunk::<8>()?;
+            Some((u64::from_le_bytes(*day), u64::from_le_bytes(rest.try_into().ok()?)))
+        });
+        numbers.map_or(Written::default(), |(day, bytes)| Written { day, bytes })
+    }
+
+    /// Notes what was written; durable with the next change.
+    pub fn note_written(&self, written: Written) -> Result<(), String> {
+        let value = [written.day.to_le_bytes(), written.bytes.to_le_bytes()].concat();
+        guarded(|| Ok(self.meta.insert(WRITTEN, value)?)).map(drop).map_err(Failure::reason)
     }
 
     /// Removes all rows.
@@ -156,6 +184,11 @@ impl From<MigrationError> for Failure {
 /// sled panics on some damaged files; to its user that is one more way to be damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::Damaged("sled panicked".into())))
+}
+
+/// Removes the index of a store, so that the next opening makes it anew.
+pub(crate) fn remove(path: &Path) -> Result<(), CacheError> {
+    discard(path)
 }
 
 /// Removes a damaged index. It is moved first, so that whatever still holds it open keeps its own files.

@@ -1,18 +1,24 @@
-//! Reading one block file, and believing nothing in it that is not checked.
+//! Reading the files of one block, and believing nothing in them that is not checked.
 //!
 //! Order: length, header checksum, fingerprint, identity, tensor checksums.
+//!
+//! A tensor is hashed piece by piece while the piece is still in the processor's cache: memory is walked once.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::block::Block;
-use crate::disk::codec::{self, Header, LENGTH_BYTES};
-use crate::disk::files::{FileId, open_no_follow};
+use crate::disk::codec::{self, Contents, Header, LENGTH_BYTES};
+use crate::disk::directory::Directory;
+use crate::disk::files::{FileId, FileSystem};
 use crate::error::ReadError;
 use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::payload::{Part, Payload, TensorBytes};
+
+/// Bytes read and hashed at a time: within a core's second-level cache, wide enough for the hash's widest form.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The block that a file must hold to be used.
 #[derive(Clone, Debug)]
@@ -41,100 +47,153 @@ pub(crate) struct LoadFailure {
     pub file: Option<FileId>,
 }
 
-/// Reads and verifies the block in `path`, with its window part or without.
-pub(crate) fn load(path: &Path, expected: &Expected, with_window: bool) -> Result<Loaded, LoadFailure> {
-    let (mut file, metadata) = open(path)?;
-    let id = FileId::of(&metadata);
-    load_from(&mut file, metadata.len(), expected, with_window)
-        .map_err(|error| LoadFailure { error, file: Some(id) })
+/// Files of the store, as a reader uses them.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub directory: &'a Directory,
+    pub files: &'a dyn FileSystem,
 }
 
-/// Reads and verifies the header in `path`, and that the file is named by it.
-pub(crate) fn load_header(path: &Path, key: &BlockKey) -> Result<Header, ReadError> {
-    let (mut file, metadata) = open(path).map_err(|failure| failure.error)?;
-    let header = read_header(&mut file, metadata.len())?;
-    if header.key() == *key { Ok(header) } else { Err(ReadError::Identity) }
+/// The tensors of one file, each with its place in the payload.
+struct PartRead {
+    header: Header,
+    tensors: Vec<(usize, TensorBytes)>,
+    read_bytes: u64,
 }
 
-fn open(path: &Path) -> Result<(File, fs::Metadata), LoadFailure> {
-    let failure = |error, file| LoadFailure { error, file };
-    // The directory above must be real as well: a link there would lead all its blocks elsewhere.
-    if let Some(shard) = path.parent() {
-        match fs::symlink_metadata(shard) {
-            Ok(metadata) if !metadata.is_dir() => return Err(failure(ReadError::NotAFile, None)),
-            Ok(_) => {}
-            Err(error) => return Err(failure(system(&error), None)),
+impl Reading<'_> {
+    /// Reads and verifies a block, with its window part or without.
+    pub fn load(self, expected: &Expected, with_window: bool) -> Result<Loaded, LoadFailure> {
+        let full = self.part(expected, Part::Full, with_window)?;
+        let (mut tensors, mut read_bytes) = (full.tensors, full.read_bytes);
+        let mut whole = full.header.contents == Contents::Full { window: false }
+            || tensors.len() == full.header.tensors.len() && full.header.contents == Contents::All;
+        if full.header.contents == (Contents::Full { window: true }) && with_window {
+            let window = self.part(expected, Part::Window, true)?;
+            tensors.extend(window.tensors);
+            read_bytes += window.read_bytes;
+            whole = true;
+        }
+        tensors.sort_by_key(|(place, _)| *place);
+        if whole && !codec::are_all(tensors.iter().map(|(place, _)| *place)) {
+            let error = ReadError::Header("the tensors of both parts are not numbered from 0".into());
+            return Err(LoadFailure { error, file: None });
+        }
+        let payload = Payload { tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() };
+        let Header { tenant, parent, start, tokens, .. } = full.header;
+        let block = Block { key: expected.key, parent, tenant, start, tokens, payload };
+        Ok(Loaded { block, whole, read_bytes })
+    }
+
+    /// Reads and verifies the header of a block's file, and that the file is named by it.
+    pub fn header(self, key: &BlockKey, part: Part) -> Result<Header, ReadError> {
+        let path = self.directory.path(key, part);
+        let (mut file, metadata) = self.open(&path).map_err(|failure| failure.error)?;
+        let header = self.read_header(&mut file, metadata.len())?;
+        if header.key() == *key && (header.contents == Contents::Window) == (part == Part::Window) {
+            Ok(header)
+        } else {
+            Err(ReadError::Identity)
         }
     }
-    let named = fs::symlink_metadata(path).map_err(|error| failure(system(&error), None))?;
-    if !named.is_file() {
-        return Err(failure(ReadError::NotAFile, Some(FileId::of(&named))));
-    }
-    let file = open_no_follow(path).map_err(|error| failure(system(&error), None))?;
-    let metadata = file.metadata().map_err(|error| failure(system(&error), None))?;
-    if !metadata.is_file() {
-        return Err(failure(ReadError::NotAFile, Some(FileId::of(&metadata))));
-    }
-    Ok((file, metadata))
-}
 
-fn load_from(
-    file: &mut File,
-    file_bytes: u64,
-    expected: &Expected,
-    with_window: bool,
-) -> Result<Loaded, ReadError> {
-    let header = read_header(file, file_bytes)?;
-    if header.fingerprint != expected.fingerprint {
-        return Err(ReadError::Fingerprint);
+    fn part(self, expected: &Expected, part: Part, with_window: bool) -> Result<PartRead, LoadFailure> {
+        let (mut file, metadata) = self.open(&self.directory.path(&expected.key, part))?;
+        let id = FileId::of(&metadata);
+        self.tensors(&mut file, metadata.len(), expected, part, with_window)
+            .map_err(|error| LoadFailure { error, file: Some(id) })
     }
-    let same = header.tenant == expected.tenant
-        && header.parent == expected.parent
-        && header.start == expected.start
-        && header.tokens[..] == expected.tokens[..]
-        && header.key() == expected.key;
-    if !same {
-        return Err(ReadError::Identity);
-    }
-    let (mut read_bytes, mut tensors) = (header.head_bytes, Vec::with_capacity(header.tensors.len()));
-    for entry in &header.tensors {
-        if entry.part == Part::Window && !with_window {
-            break;
+
+    fn open(self, path: &Path) -> Result<(File, fs::Metadata), LoadFailure> {
+        let failure = |error, file| LoadFailure { error, file };
+        // The directory above must be real as well: a link there would lead all its blocks elsewhere.
+        if let Some(shard) = path.parent() {
+            match fs::symlink_metadata(shard) {
+                Ok(metadata) if !metadata.is_dir() => return Err(failure(ReadError::NotAFile, None)),
+                Ok(_) => {}
+                Err(error) => return Err(failure(system(&error), None)),
+            }
         }
-        let data = read_exactly(file, entry.bytes, file_bytes)?;
-        if blake3::hash(&data) != entry.checksum {
-            return Err(ReadError::Checksum(format!("tensor {:?}", entry.name)));
+        let named = fs::symlink_metadata(path).map_err(|error| failure(system(&error), None))?;
+        if !named.is_file() {
+            return Err(failure(ReadError::NotAFile, Some(FileId::of(&named))));
         }
-        read_bytes += entry.bytes as u64;
-        let (name, shape) = (entry.name.clone(), entry.shape.clone());
-        tensors.push((entry.order, TensorBytes { name, part: entry.part, dtype: entry.dtype, shape, data }));
+        let file = self.files.open(path).map_err(|error| failure(system(&error), None))?;
+        let metadata = file.metadata().map_err(|error| failure(system(&error), None))?;
+        if !metadata.is_file() {
+            return Err(failure(ReadError::NotAFile, Some(FileId::of(&metadata))));
+        }
+        Ok((file, metadata))
     }
-    tensors.sort_by_key(|(order, _)| *order);
-    let whole = tensors.len() == header.tensors.len();
-    let payload = Payload { tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() };
-    let Header { tenant, parent, start, tokens, .. } = header;
-    Ok(Loaded {
-        block: Block { key: expected.key, parent, tenant, start, tokens, payload },
-        whole,
-        read_bytes,
-    })
-}
 
-fn read_header(file: &mut File, file_bytes: u64) -> Result<Header, ReadError> {
-    let field = read_exactly(file, LENGTH_BYTES, file_bytes)?;
-    let field = field.try_into().map_err(|_| ReadError::Header("length field".into()))?;
-    let header = read_exactly(file, codec::header_bytes(field, file_bytes)?, file_bytes)?;
-    codec::decode(&header, file_bytes)
-}
-
-/// The next `bytes` of a file; they lie within its length.
-fn read_exactly(file: &mut File, bytes: usize, file_bytes: u64) -> Result<Vec<u8>, ReadError> {
-    let mut data = Vec::with_capacity(bytes.min(file_bytes as usize));
-    file.take(bytes as u64).read_to_end(&mut data).map_err(|error| system(&error))?;
-    if data.len() < bytes {
-        return Err(ReadError::Length { found: file_bytes, expected: file_bytes.max(bytes as u64) });
+    fn tensors(
+        self,
+        file: &mut File,
+        file_bytes: u64,
+        expected: &Expected,
+        part: Part,
+        with_window: bool,
+    ) -> Result<PartRead, ReadError> {
+        let header = self.read_header(file, file_bytes)?;
+        if header.fingerprint != expected.fingerprint {
+            return Err(ReadError::Fingerprint);
+        }
+        let same = header.tenant == expected.tenant
+            && header.parent == expected.parent
+            && header.start == expected.start
+            && header.tokens[..] == expected.tokens[..]
+            && header.key() == expected.key
+            && (header.contents == Contents::Window) == (part == Part::Window);
+        if !same {
+            return Err(ReadError::Identity);
+        }
+        let (mut read_bytes, mut tensors) = (header.head_bytes, Vec::with_capacity(header.tensors.len()));
+        for entry in &header.tensors {
+            if entry.part == Part::Window && !with_window {
+                break;
+            }
+            let mut hasher = blake3::Hasher::new();
+            let data = self.read_exactly(file, entry.bytes, file_bytes, |piece| {
+                hasher.update(piece);
+            })?;
+            if hasher.finalize() != entry.checksum {
+                return Err(ReadError::Checksum(format!("tensor {:?}", entry.name)));
+            }
+            read_bytes += entry.bytes as u64;
+            let (name, shape) = (entry.name.clone(), entry.shape.clone());
+            tensors
+                .push((entry.order, TensorBytes { name, part: entry.part, dtype: entry.dtype, shape, data }));
+        }
+        Ok(PartRead { header, tensors, read_bytes })
     }
-    Ok(data)
+
+    fn read_header(self, file: &mut File, file_bytes: u64) -> Result<Header, ReadError> {
+        let field = self.read_exactly(file, LENGTH_BYTES, file_bytes, |_| {})?;
+        let field = field.try_into().map_err(|_| ReadError::Header("length field".into()))?;
+        let header = self.read_exactly(file, codec::header_bytes(field, file_bytes)?, file_bytes, |_| {})?;
+        codec::decode(&header, file_bytes)
+    }
+
+    /// The next `bytes` of a file; they lie within its length. `seen` gets them piece by piece.
+    fn read_exactly(
+        self,
+        file: &mut File,
+        bytes: usize,
+        file_bytes: u64,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut data = Vec::with_capacity(bytes.min(file_bytes as usize));
+        while data.len() < bytes {
+            let begin = data.len();
+            let wanted = (bytes - begin).min(PIECE_BYTES);
+            self.files.read(file, wanted as u64, &mut data).map_err(|error| system(&error))?;
+            seen(&data[begin..]);
+            if data.len() - begin < wanted {
+                return Err(ReadError::Length { found: file_bytes, expected: file_bytes.max(bytes as u64) });
+            }
+        }
+        Ok(data)
+    }
 }
 
 fn system(error: &io::Error) -> ReadError {

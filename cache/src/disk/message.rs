@@ -9,30 +9,37 @@ use crossbeam_channel::Sender;
 
 use crate::block::Block;
 use crate::disk::files::FileId;
+use crate::disk::index::Written;
 use crate::key::BlockKey;
 use crate::policy::Usage;
+use crate::retention::Keep;
+use crate::tree::DiskWindow;
 
 /// To the service. Carried out in the order of sending.
 pub(crate) enum Command {
     /// Make a block durable.
-    Write { block: Arc<Block>, copy: u64, usage: Usage },
+    Write { block: Arc<Block>, copy: u64, usage: Usage, keep: Keep, written: Written },
     /// Remove blocks: rows, then files.
     Remove(Vec<BlockKey>),
-    /// Bring recency into the index.
-    Touch(Vec<(BlockKey, Usage)>),
+    /// Remove the window parts of blocks: rows, then files.
+    DropWindows(Vec<BlockKey>),
+    /// Bring recency and retention into the index.
+    Touch(Vec<(BlockKey, Usage, Keep)>),
     /// Move a damaged file out of the way, if it is still the one that was read.
     Quarantine { key: BlockKey, copy: u64, file: Option<FileId> },
     /// Remove everything.
     Clear,
     /// Say when all before it is done.
     Barrier(Sender<()>),
+    /// End.
+    Stop,
 }
 
 /// From the service.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// A block is durable.
-    Written { key: BlockKey, copy: u64, queued_bytes: u64, allocated_bytes: u64 },
+    Written { key: BlockKey, copy: u64, queued_bytes: u64, allocated_bytes: u64, window: DiskWindow },
     /// A block is not on disk. `short_bytes` is what must be freed before the free-space floor allows it.
     Failed { key: BlockKey, copy: u64, queued_bytes: u64, reason: String, short_bytes: u64 },
     /// A file could not be removed; its row is gone.

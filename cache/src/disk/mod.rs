@@ -8,13 +8,13 @@
 //! Threads: `prefixd-evict` (see `service`) and `prefixd-read-N` (see `reader`); both end, in the order readers then
 //! service, when the tier is dropped.
 
-mod codec;
-mod directory;
-mod files;
-mod index;
-mod load;
+pub(crate) mod codec;
+pub(crate) mod directory;
+pub(crate) mod files;
+pub(crate) mod index;
+pub(crate) mod load;
 mod message;
-mod open;
+pub(crate) mod open;
 mod reader;
 mod service;
 mod strays;
@@ -32,11 +32,14 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use prefixd_migrations::Row;
 
 use crate::block::Block;
+use crate::disk::index::Written;
 use crate::error::CacheError;
 use crate::key::{BlockKey, Fingerprint};
 use crate::options::DiskOptions;
 use crate::policy::Usage;
+use crate::retention::Keep;
 use crate::stats::{ReadFailureStats, WriteStats};
+use crate::tuning::Tuning;
 
 pub(crate) use codec::estimated_bytes;
 pub(crate) use files::{FileSystem, OsFileSystem};
@@ -52,7 +55,16 @@ pub(crate) struct DiskTier {
     pub read_failures: ReadFailureStats,
     pub read_bytes: u64,
     pub quarantined: u64,
+    /// Why blocks are not being written at the moment.
     pub degraded: Option<String>,
+    /// Why blocks are not being read at the moment.
+    pub unreadable: Option<String>,
+    /// Blocks that could not be read and lie among the strays, and since when.
+    pub aside: Vec<BlockKey>,
+    pub aside_since: Instant,
+    /// Written today, and what may be.
+    pub written: Written,
+    pub daily_write_bytes: Option<u64>,
     /// Allocated bytes of quarantine, stuck files and files that are not ours.
     pub other_bytes: u64,
     pub index_bytes: u64,
@@ -75,6 +87,7 @@ pub(crate) struct DiskTier {
 pub(crate) enum Queueing {
     Queued { copy: u64 },
     Full,
+    OverDaily,
 }
 
 impl DiskTier {
@@ -82,23 +95,25 @@ impl DiskTier {
     pub fn open(
         options: DiskOptions,
         fingerprint: Fingerprint,
-        files: Arc<dyn FileSystem>,
+        tuning: &Tuning,
+        files: &Arc<dyn FileSystem>,
     ) -> Result<(Self, Vec<(BlockKey, Row)>), CacheError> {
-        let opened = open::open(&options.dir, &*files)?;
+        let opened = open::open(&options.dir, &**files, &mut |_, _| {})?;
         let index_bytes = opened.directory.index_bytes();
         let (commands, received) = unbounded();
         let (report, reports) = unbounded();
         let started = |source| directory::io_error("starting a thread for", &options.dir, source);
         let service = service::Service {
             directory: Arc::clone(&opened.directory),
-            files,
+            files: Arc::clone(files),
             fingerprint,
             free_floor_bytes: options.free_floor_bytes,
             index: Some(opened.index),
             reports: report,
         };
         let service = service.spawn(received).map_err(started)?;
-        let readers = Readers::spawn(options.readers, &opened.directory, &commands).map_err(started)?;
+        let readers = Readers::spawn(options.readers, tuning.read_stall, &opened.directory, files, &commands)
+            .map_err(started)?;
         let tier = Self {
             options,
             strays: Strays::default(),
@@ -107,7 +122,12 @@ impl DiskTier {
             read_bytes: 0,
             quarantined: opened.quarantined,
             degraded: None,
-            other_bytes: opened.other_bytes,
+            unreadable: None,
+            aside: Vec::new(),
+            aside_since: Instant::now(),
+            written: opened.written,
+            daily_write_bytes: tuning.daily_write_bytes,
+            other_bytes: opened.listing.other_bytes,
             index_bytes,
             short_bytes: 0,
             touched: HashSet::new(),
@@ -134,8 +154,15 @@ impl DiskTier {
     }
 
     /// Hands a block to the service, if the queue has room.
-    pub fn queue(&mut self, block: Arc<Block>, usage: Usage) -> Queueing {
+    pub fn queue(&mut self, block: Arc<Block>, usage: Usage, keep: Keep, now_us: u64) -> Queueing {
+        const DAY_US: u64 = 86_400_000_000;
         let bytes = block.bytes();
+        let day = now_us / DAY_US;
+        let today = if self.written.day == day { self.written.bytes } else { 0 };
+        if self.daily_write_bytes.is_some_and(|limit| today + bytes > limit) {
+            self.writes.over_daily_blocks += 1;
+            return Queueing::OverDaily;
+        }
         let waiting = self.writes.queued_blocks > 0;
         let room = self.writes.queued_bytes + bytes <= self.options.write_queue_bytes;
         if !room || (self.degraded.is_some() && waiting) {
@@ -147,7 +174,8 @@ impl DiskTier {
         self.writes.queued_blocks += 1;
         self.writes.queued_bytes += bytes;
         self.unwritten.remove(&block.key);
-        self.send(Command::Write { block, copy, usage });
+        self.written = Written { day, bytes: today + bytes };
+        self.send(Command::Write { block, copy, usage, keep, written: self.written });
         Queueing::Queued { copy }
     }
 
@@ -168,6 +196,11 @@ impl DiskTier {
         self.reports.try_recv().ok()
     }
 
+    /// Looks after the readers. True while all of them are stuck.
+    pub fn reads_are_stuck(&self) -> bool {
+        self.readers.as_ref().is_some_and(Readers::check)
+    }
+
     pub fn restore(&self, items: Vec<Item>, begun: Instant, done: reader::Done) {
         match &self.readers {
             Some(readers) => readers.restore(items, begun, done),
@@ -180,6 +213,8 @@ impl Drop for DiskTier {
     /// Finishes the restores and everything queued, then ends the threads and lets go of the directory.
     fn drop(&mut self) {
         self.readers = None;
+        // Said, not implied by a closed channel: a reader that is stuck still holds a sender.
+        self.send(Command::Stop);
         self.commands = None;
         if let Some(service) = self.service.take() {
             // A service that panicked has nothing left to finish.

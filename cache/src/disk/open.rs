@@ -2,18 +2,22 @@
 //!
 //! 1. The files decide: a row without its file goes, a file without its row is read and gets one, a file that is not
 //!    what its name says goes to quarantine.
+//! 2. A window part without its block, or whose row says that it was dropped, is removed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use prefixd_migrations::Row;
+use prefixd_migrations::{DEFAULT_PRIORITY, Row, Window};
 
-use crate::disk::directory::{Directory, Listed};
+use crate::disk::codec::{Contents, Header};
+use crate::disk::directory::{Directory, Listed, Listing, io_error};
 use crate::disk::files::FileSystem;
-use crate::disk::index::{Change, Index};
-use crate::disk::load::load_header;
+use crate::disk::index::{Change, Index, Written};
+use crate::disk::load::Reading;
 use crate::error::{CacheError, ReadError};
 use crate::key::BlockKey;
+use crate::payload::Part;
 
 /// An opened store.
 pub(crate) struct Opened {
@@ -21,54 +25,106 @@ pub(crate) struct Opened {
     pub index: Index,
     /// Every block on disk.
     pub rows: Vec<(BlockKey, Row)>,
-    /// Allocated bytes of what is neither a block nor the index.
-    pub other_bytes: u64,
+    /// What lies there beside the blocks.
+    pub listing: Listing,
     pub quarantined: u64,
+    pub written: Written,
 }
 
-pub(crate) fn open(dir: &Path, files: &dyn FileSystem) -> Result<Opened, CacheError> {
+/// How far opening is: files looked at, of how many.
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -> Result<Opened, CacheError> {
     let directory = Arc::new(Directory::open(dir)?);
     let index = Index::open(&directory.index())?;
     let failed = |reason| CacheError::Index { path: directory.index(), reason };
     let mut listing = directory.list()?;
-    let (mut rows, mut changes, mut quarantined) = (Vec::new(), Vec::new(), 0);
+    let mut found = std::mem::take(&mut listing.blocks);
+    let mut windows_to_remove: Vec<BlockKey> = listing.orphans.drain().map(|(key, _)| key).collect();
+    let (mut rows, mut changes, mut quarantined) = (Vec::new(), Vec::new(), 0_u64);
     for (key, row) in index.rows().map_err(failed)?.0 {
-        match listing.blocks.get(&key) {
-            Some(listed) if listed.file_bytes == row.file_bytes => {
-                rows.push((key, Row { allocated_bytes: listed.allocated_bytes, ..row }));
-                listing.blocks.remove(&key);
+        match found.get(&key).and_then(|listed| agreed(row, listed)) {
+            Some(row) => {
+                let listed = found.remove(&key);
+                let leftover = matches!(row.window, Window::None | Window::Inside | Window::Dropped);
+                if leftover && listed.is_some_and(|listed| listed.window.is_some()) {
+                    windows_to_remove.push(key);
+                }
+                rows.push((key, row));
             }
             // Another length than the row says: the header decides, as for a file without a row.
-            _ => changes.push(Change::Remove(key)),
+            None => changes.push(Change::Remove(key)),
         }
     }
-    let mut bad: Vec<BlockKey> = listing.impostors;
-    for (key, listed) in listing.blocks {
-        match load_header(&directory.path(&key), &key) {
+    let mut bad = std::mem::take(&mut listing.impostors);
+    let total = found.len() as u64;
+    for (done, (key, listed)) in found.into_iter().enumerate() {
+        progress(done as u64, total);
+        match (Reading { directory: &directory, files }).header(&key, Part::Full) {
             Ok(header) => {
                 let row = adopt(&header, listed);
+                if row.window == Window::None && listed.window.is_some() {
+                    windows_to_remove.push(key);
+                }
                 changes.push(Change::Put(key, row.encode()));
                 rows.push((key, row));
             }
             // Another build's block, or one that cannot be read now: it stays, unused, and is counted.
-            Err(ReadError::Format { .. } | ReadError::Io(_)) => listing.other_bytes += listed.allocated_bytes,
+            Err(ReadError::Format { .. } | ReadError::Io(_)) => listing.other_bytes += listed.all_bytes(),
             Err(ReadError::Gone) => {}
-            Err(_) => bad.push(key),
+            Err(_) => {
+                bad.push((key, Part::Full));
+                if listed.window.is_some() {
+                    bad.push((key, Part::Window));
+                }
+            }
         }
     }
-    for key in bad {
-        let bytes = directory.quarantine_block(files, &key).map_err(|source| {
-            crate::disk::directory::io_error("quarantining", &directory.path(&key), source)
-        })?;
+    progress(total, total);
+    quarantined += bad.iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len() as u64;
+    for (key, part) in bad {
+        let quarantining = |source| io_error("quarantining", &directory.path(&key, part), source);
+        let bytes = directory.quarantine_file(files, &key, part).map_err(quarantining)?;
         listing.other_bytes += bytes;
-        quarantined += 1;
+        listing.quarantine_bytes += bytes;
+        listing.quarantine_files += 1;
     }
     index.apply(&changes).map_err(failed)?;
-    Ok(Opened { directory, index, rows, other_bytes: listing.other_bytes, quarantined })
+    for key in windows_to_remove {
+        let path = directory.path(&key, Part::Window);
+        files.remove(&path).map_err(|source| io_error("removing", &path, source))?;
+    }
+    let written = index.written();
+    Ok(Opened { directory, index, rows, listing, quarantined, written })
+}
+
+/// The row, if the files are those that it describes.
+fn agreed(row: Row, listed: &Listed) -> Option<Row> {
+    if row.file_bytes != listed.file_bytes {
+        return None;
+    }
+    let window = match (row.window, listed.window) {
+        (Window::Apart { file_bytes, .. }, Some((found, allocated_bytes))) if found == file_bytes => {
+            Window::Apart { file_bytes, allocated_bytes }
+        }
+        (Window::Apart { .. }, _) => return None,
+        (other, _) => other,
+    };
+    Some(Row { allocated_bytes: listed.allocated_bytes, window, ..row })
 }
 
 /// The row of a file that has none. Its uses are not known: it counts as used once, when it was written.
-fn adopt(header: &crate::disk::codec::Header, listed: Listed) -> Row {
+pub(crate) fn adopt(header: &Header, listed: Listed) -> Row {
+    let window = match (header.contents, listed.window) {
+        (Contents::Full { window: true }, Some((file_bytes, allocated_bytes))) => {
+            Window::Apart { file_bytes, allocated_bytes }
+        }
+        (Contents::Full { window: true }, None) => Window::Dropped,
+        (Contents::All, _) if header.tensors.iter().any(|tensor| tensor.part == Part::Window) => {
+            Window::Inside
+        }
+        _ => Window::None,
+    };
     Row {
         fingerprint: *header.fingerprint.as_bytes(),
         tenant: *header.tenant.as_bytes(),
@@ -76,10 +132,13 @@ fn adopt(header: &crate::disk::codec::Header, listed: Listed) -> Row {
         start: header.start as u64,
         file_bytes: listed.file_bytes,
         allocated_bytes: listed.allocated_bytes,
-        full_bytes: header.full_bytes(),
         last_use_us: listed.modified_us,
         reuse: 1.0,
         hits: 0,
+        window,
+        priority: DEFAULT_PRIORITY,
+        pinned_until_us: 0,
+        ttl_us: 0,
         tokens: header.tokens.clone(),
     }
 }

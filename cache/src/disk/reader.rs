@@ -2,20 +2,23 @@
 //!
 //! 1. A restore answers once, when all its blocks are read or known not to be needed: what comes after a failed block
 //!    is not read.
-//! 2. A damaged file goes to the eviction service before the answer goes out, so that a block written after the answer
+//! 2. A read that takes longer than it may is given up: the restore answers without it, and while every reader is stuck
+//!    restores answer at once. Nothing waits for a disk that does not answer.
+//! 3. A damaged file goes to the eviction service before the answer goes out, so that a block written after the answer
 //!    is written after the quarantine.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
 use crate::block::Block;
 use crate::disk::directory::Directory;
-use crate::disk::load::{Expected, LoadFailure, Loaded, load};
+use crate::disk::files::FileSystem;
+use crate::disk::load::{Expected, LoadFailure, Loaded, Reading};
 use crate::disk::message::Command;
 use crate::error::ReadError;
 use crate::lookup::{Hit, Tier};
@@ -60,17 +63,25 @@ struct Job {
     begun: Instant,
 }
 
+/// What one reader is doing: the restore it reads for, and since when.
+type Current = Arc<Mutex<Option<(Arc<Job>, Instant)>>>;
+
 /// The reader threads.
 pub(crate) struct Readers {
     /// Bounded by the callers: a restore belongs to a request, and requests are bounded.
     tasks: Option<Sender<(Arc<Job>, usize)>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(JoinHandle<()>, Current)>,
+    /// Restores that may not have answered yet.
+    jobs: Mutex<Vec<Weak<Job>>>,
+    stall: Duration,
 }
 
 impl Readers {
     pub fn spawn(
         count: usize,
+        stall: Duration,
         directory: &Arc<Directory>,
+        files: &Arc<dyn FileSystem>,
         service: &Sender<Command>,
     ) -> std::io::Result<Self> {
         let (tasks, received) = unbounded::<(Arc<Job>, usize)>();
@@ -78,12 +89,36 @@ impl Readers {
             .map(|number| {
                 let (received, directory, service) =
                     (received.clone(), Arc::clone(directory), service.clone());
-                thread::Builder::new()
-                    .name(format!("prefixd-read-{number}"))
-                    .spawn(move || read_until_closed(&received, &directory, &service))
+                let (files, current) = (Arc::clone(files), Current::default());
+                let theirs = Arc::clone(&current);
+                let thread =
+                    thread::Builder::new().name(format!("prefixd-read-{number}")).spawn(move || {
+                        let reading = Reading { directory: &directory, files: &*files };
+                        read_until_closed(&received, reading, &service, &theirs);
+                    })?;
+                Ok((thread, current))
             })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { tasks: Some(tasks), threads })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { tasks: Some(tasks), threads, jobs: Mutex::default(), stall })
+    }
+
+    /// Gives up reads that take too long. True while every reader is stuck in one.
+    pub fn check(&self) -> bool {
+        let mut stuck = 0;
+        for (_, current) in &self.threads {
+            let late = current.lock().as_ref().filter(|(_, since)| since.elapsed() >= self.stall).cloned();
+            if let Some((job, _)) = late {
+                stuck += 1;
+                job.give_up(self.stall);
+            }
+        }
+        let mut jobs = self.jobs.lock();
+        jobs.retain(|job| job.strong_count() > 0);
+        let all = stuck == self.threads.len();
+        if all {
+            jobs.drain(..).filter_map(|job| job.upgrade()).for_each(|job| job.give_up(self.stall));
+        }
+        all
     }
 
     pub fn restore(&self, items: Vec<Item>, begun: Instant, done: Done) {
@@ -94,6 +129,7 @@ impl Readers {
             .collect();
         // One more than there is to read: this thread's own share, so that nobody answers before all is handed out.
         job.open.store(wanted.len() + 1, Ordering::Release);
+        self.jobs.lock().push(Arc::downgrade(&job));
         for index in wanted {
             let handed =
                 self.tasks.as_ref().is_some_and(|tasks| tasks.send((Arc::clone(&job), index)).is_ok());
@@ -110,17 +146,29 @@ impl Drop for Readers {
     /// Finishes what was asked for, then ends the threads.
     fn drop(&mut self) {
         self.tasks = None;
-        for thread in self.threads.drain(..) {
-            // A reader that panicked has nothing left to hand over.
-            drop(thread.join());
+        let stuck = self.check();
+        for (thread, current) in self.threads.drain(..) {
+            let late = current.lock().as_ref().is_some_and(|(_, since)| since.elapsed() >= self.stall);
+            // A reader that the disk does not answer is left behind: it holds no block that anybody waits for.
+            if !(stuck || late) || thread.is_finished() {
+                // A reader that panicked has nothing left to hand over.
+                drop(thread.join());
+            }
         }
     }
 }
 
-fn read_until_closed(tasks: &Receiver<(Arc<Job>, usize)>, directory: &Directory, service: &Sender<Command>) {
+fn read_until_closed(
+    tasks: &Receiver<(Arc<Job>, usize)>,
+    reading: Reading<'_>,
+    service: &Sender<Command>,
+    current: &Current,
+) {
     for (job, index) in tasks {
         if index < job.failed_at.load(Ordering::Acquire) {
-            job.read(index, directory, service);
+            *current.lock() = Some((Arc::clone(&job), Instant::now()));
+            job.read(index, reading, service);
+            *current.lock() = None;
         }
         job.close_one();
     }
@@ -147,9 +195,9 @@ impl Job {
         }
     }
 
-    fn read(&self, index: usize, directory: &Directory, service: &Sender<Command>) {
+    fn read(&self, index: usize, reading: Reading<'_>, service: &Sender<Command>) {
         let Source::Disk { expected, copy, with_window } = &self.items[index].source else { return };
-        match load(&directory.path(&expected.key), expected, *with_window) {
+        match reading.load(expected, *with_window) {
             Ok(Loaded { block, whole, read_bytes }) => {
                 self.put(index, Slot::Read(Arc::new(block), whole, read_bytes));
             }
@@ -169,6 +217,19 @@ impl Job {
             self.failed_at.fetch_min(index, Ordering::AcqRel);
         }
         self.slots.lock()[index] = slot;
+    }
+
+    /// Answers now, without the blocks that have not come.
+    fn give_up(&self, stall: Duration) {
+        let Some(done) = self.done.lock().take() else { return };
+        let reason = format!("reading takes longer than {} ms", stall.as_millis());
+        for (index, slot) in self.slots.lock().iter_mut().enumerate() {
+            if matches!(slot, Slot::Open) {
+                self.failed_at.fetch_min(index, Ordering::AcqRel);
+                *slot = Slot::Failed(ReadError::Io(reason.clone()));
+            }
+        }
+        done(self.outcome());
     }
 
     /// The last one to close answers.

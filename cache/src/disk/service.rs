@@ -21,6 +21,7 @@ use crate::disk::index::{Change, Index};
 use crate::disk::message::{Command, Report};
 use crate::key::{BlockKey, Fingerprint};
 use crate::policy::Usage;
+use crate::retention::Keep;
 
 /// Writes that share their syncs, at most: enough to spread a sync's cost, few enough that the first is not kept long.
 const BATCH_BLOCKS: usize = 32;
@@ -44,12 +45,12 @@ impl Service {
         let mut next = commands.recv().ok();
         while let Some(command) = next.take() {
             match command {
-                Command::Write { block, copy, usage } => {
-                    let mut batch = vec![write::Job { block, copy, usage }];
+                Command::Write { block, copy, usage, keep, written } => {
+                    let mut batch = vec![write::Job { block, copy, usage, keep, written }];
                     while batch.len() < BATCH_BLOCKS && next.is_none() {
                         match commands.try_recv() {
-                            Ok(Command::Write { block, copy, usage }) => {
-                                batch.push(write::Job { block, copy, usage });
+                            Ok(Command::Write { block, copy, usage, keep, written }) => {
+                                batch.push(write::Job { block, copy, usage, keep, written });
                             }
                             Ok(other) => next = Some(other),
                             Err(_) => break,
@@ -58,22 +59,32 @@ impl Service {
                     self.write(batch);
                 }
                 Command::Remove(keys) => self.remove(&keys),
+                Command::DropWindows(keys) => self.drop_windows(&keys),
                 Command::Touch(uses) => self.touch(&uses),
                 Command::Quarantine { key, copy, file } => self.quarantine(key, copy, file),
                 Command::Clear => self.clear(),
                 Command::Barrier(reached) => drop(reached.send(())),
+                Command::Stop => return,
             }
             next = next.or_else(|| commands.recv().ok());
         }
     }
 
     /// Recency is worth a write, not a complaint: a row that cannot be written keeps its old one.
-    fn touch(&mut self, uses: &[(BlockKey, Usage)]) {
+    fn touch(&mut self, uses: &[(BlockKey, Usage, Keep)]) {
         let Some(index) = &self.index else { return };
         let changes: Vec<Change> = uses
             .iter()
-            .filter_map(|(key, usage)| {
-                let row = with_usage(index.row(key)?, *usage);
+            .filter_map(|(key, usage, keep)| {
+                let row = Row {
+                    last_use_us: usage.last_use_us,
+                    reuse: usage.reuse,
+                    hits: usage.hits,
+                    priority: keep.priority,
+                    pinned_until_us: keep.pinned_until_us,
+                    ttl_us: keep.ttl_us,
+                    ..index.row(key)?
+                };
                 Some(Change::Put(*key, row.encode()))
             })
             .collect();
@@ -98,8 +109,4 @@ impl Service {
     fn report(&self, report: Report) {
         drop(self.reports.send(report));
     }
-}
-
-pub(crate) fn with_usage(row: Row, usage: Usage) -> Row {
-    Row { last_use_us: usage.last_use_us, reuse: usage.reuse, hits: usage.hits, ..row }
 }

@@ -6,11 +6,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use prefixd_migrations::Row;
 
 use crate::key::{BlockKey, Fingerprint, Tenant};
+use crate::policy::Worth;
 
 #[derive(Debug, Default)]
 pub(crate) struct Strays {
-    rows: HashMap<BlockKey, (Row, u64)>,
-    coldest: BTreeSet<(u64, BlockKey)>,
+    rows: HashMap<BlockKey, (Row, Option<Worth>)>,
+    /// Those that may be evicted, coldest first.
+    coldest: BTreeSet<(Worth, BlockKey)>,
     /// Blocks of our fingerprint by the parent they wait for.
     waiting: HashMap<BlockKey, Vec<BlockKey>>,
     /// First blocks of other fingerprints, by [`neutral_key`].
@@ -19,10 +21,13 @@ pub(crate) struct Strays {
 }
 
 impl Strays {
-    pub fn insert(&mut self, key: BlockKey, row: Row, score: u64, ours: &Fingerprint) {
+    /// Without a worth it is pinned.
+    pub fn insert(&mut self, key: BlockKey, row: Row, worth: Option<Worth>, ours: &Fingerprint) {
         self.remove(&key);
-        self.bytes += row.allocated_bytes;
-        self.coldest.insert((score, key));
+        self.bytes += row.all_bytes();
+        if let Some(worth) = worth {
+            self.coldest.insert((worth, key));
+        }
         if row.fingerprint != *ours.as_bytes() {
             if row.parent.is_none() {
                 self.foreign.insert(neutral_key(&Tenant::from_bytes(row.tenant), &row.tokens));
@@ -30,13 +35,15 @@ impl Strays {
         } else if let Some(parent) = row.parent {
             self.waiting.entry(BlockKey::from_bytes(parent)).or_default().push(key);
         }
-        self.rows.insert(key, (row, score));
+        self.rows.insert(key, (row, worth));
     }
 
     pub fn remove(&mut self, key: &BlockKey) -> Option<Row> {
-        let (row, score) = self.rows.remove(key)?;
-        self.bytes -= row.allocated_bytes;
-        self.coldest.remove(&(score, *key));
+        let (row, worth) = self.rows.remove(key)?;
+        self.bytes -= row.all_bytes();
+        if let Some(worth) = worth {
+            self.coldest.remove(&(worth, *key));
+        }
         if let Some(parent) = row.parent.map(BlockKey::from_bytes)
             && let Some(waiting) = self.waiting.get_mut(&parent)
         {
@@ -61,9 +68,13 @@ impl Strays {
         !self.foreign.is_empty() && self.foreign.contains(&neutral_key(tenant, tokens))
     }
 
-    /// The one to leave first, with its score.
-    pub fn coldest(&self) -> Option<(BlockKey, u64)> {
-        self.coldest.first().map(|(score, key)| (*key, *score))
+    /// The one to leave first, with its worth.
+    pub fn coldest(&self) -> Option<(BlockKey, Worth)> {
+        self.coldest.first().map(|(worth, key)| (*key, *worth))
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = (&BlockKey, &Row)> {
+        self.rows.iter().map(|(key, (row, _))| (key, row))
     }
 
     pub fn len(&self) -> usize {

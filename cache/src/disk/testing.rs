@@ -1,14 +1,15 @@
 //! A file system that fails, or stops, where a test says.
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::files::{FileSystem, OsFileSystem};
 use crate::testing::options;
-use crate::{CacheOptions, DiskOptions, Lru, PrefixCache};
+use crate::{CacheOptions, DiskOptions, Lru, PrefixCache, Tuning};
 
 /// What happens to operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +27,36 @@ struct State {
     steps: usize,
     crashed: bool,
     /// Renames that no directory sync has made durable: from, to.
-    loose: Vec<(std::path::PathBuf, std::path::PathBuf)>,
+    loose: Vec<(PathBuf, PathBuf)>,
 }
 
 pub(crate) struct FaultyFileSystem {
     fault: Mutex<Fault>,
     state: Mutex<State>,
     pub free_bytes: Mutex<Option<u64>>,
+    pub reads: Mutex<ReadFault>,
+    /// Where to keep a copy of the index as it was before each operation: the index, and the directory of copies.
+    pub index_copies: Mutex<Option<(PathBuf, PathBuf)>>,
+}
+
+/// What happens to reads.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadFault {
+    None,
+    Errno(i32),
+    /// They do not come back until the sender is dropped.
+    Stall(crossbeam_channel::Receiver<()>),
 }
 
 impl FaultyFileSystem {
     pub fn new(fault: Fault) -> Arc<Self> {
-        Arc::new(Self { fault: Mutex::new(fault), state: Mutex::default(), free_bytes: Mutex::new(None) })
+        Arc::new(Self {
+            fault: Mutex::new(fault),
+            state: Mutex::default(),
+            free_bytes: Mutex::new(None),
+            reads: Mutex::new(ReadFault::None),
+            index_copies: Mutex::new(None),
+        })
     }
 
     pub fn set(&self, fault: Fault) {
@@ -53,6 +72,11 @@ impl FaultyFileSystem {
         let mut state = self.state.lock();
         let step = state.steps;
         state.steps += 1;
+        if let Some((index, copies)) = &*self.index_copies.lock()
+            && !state.crashed
+        {
+            copy_files(index, &copies.join(step.to_string()))?;
+        }
         match *self.fault.lock() {
             Fault::None => Ok(()),
             Fault::Errno(code) => Err(io::Error::from_raw_os_error(code)),
@@ -68,6 +92,21 @@ impl FaultyFileSystem {
             }
         }
     }
+}
+
+/// Copies a directory and what is below it.
+pub(crate) fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 impl FileSystem for FaultyFileSystem {
@@ -108,6 +147,21 @@ impl FileSystem for FaultyFileSystem {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.free_bytes.lock().map_or_else(|| OsFileSystem.free_bytes(dir), Ok)
     }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        OsFileSystem.open(path)
+    }
+
+    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let fault = self.reads.lock().clone();
+        match fault {
+            ReadFault::None => {}
+            ReadFault::Errno(code) => return Err(io::Error::from_raw_os_error(code)),
+            // Stalls until the test lets go of the other end.
+            ReadFault::Stall(held) => drop(held.recv()),
+        }
+        OsFileSystem.read(file, bytes, into)
+    }
 }
 
 /// Options with a disk tier that has room for everything a test writes.
@@ -127,5 +181,15 @@ pub(crate) fn open(dir: &Path) -> PrefixCache {
 }
 
 pub(crate) fn open_on(options: CacheOptions, files: &Arc<FaultyFileSystem>) -> PrefixCache {
-    PrefixCache::open_on(options, Box::new(Lru), Arc::clone(files) as Arc<dyn FileSystem>).unwrap()
+    let tuning = Tuning { policy: Box::new(Lru), ..Tuning::default() };
+    open_tuned_on(options, tuning, files)
+}
+
+pub(crate) fn open_tuned_on(
+    options: CacheOptions,
+    tuning: Tuning,
+    files: &Arc<FaultyFileSystem>,
+) -> PrefixCache {
+    let files: Arc<dyn FileSystem> = Arc::clone(files) as Arc<dyn FileSystem>;
+    PrefixCache::open_on(options, tuning, &files).unwrap()
 }

@@ -2,7 +2,10 @@
 
 mod damage;
 mod faults;
+mod limits;
+mod reads;
 mod restart;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,8 +35,14 @@ pub(super) fn check(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) ->
     restored.tokens
 }
 
-/// The block files in a store, in order of name.
+/// The block files in a store without their window parts, in order of name.
 pub(super) fn block_files(dir: &Path) -> Vec<PathBuf> {
+    let window = |path: &PathBuf| path.to_str().unwrap().ends_with(".window.safetensors");
+    all_files(dir).into_iter().filter(|path| !window(path)).collect()
+}
+
+/// The files of all blocks in a store, window parts included, in order of name.
+pub(super) fn all_files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir.join("blocks"))
         .unwrap()
         .flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap())

@@ -5,7 +5,9 @@
 //! 3. Tenants have roots of their own; no walk leaves a tenant.
 //! 4. A node without a copy in any tier is *hollow*: it stays while something stands on it, no lookup uses it, and
 //!    writing it again brings everything below it back.
-//! 5. The rank sets hold exactly the copies that may be dropped: see [`Node::places`].
+//! 5. The rank sets hold exactly what may be dropped: see [`Node::places`].
+//! 6. A window part is interior when its block's chain goes on, without parting, for the window and a block more: then
+//!    restoring anywhere in the last block of the chain does not need it. Where chains part, and at their ends, it stays.
 //!
 //! One thread owns it; no I/O happens here.
 
@@ -18,12 +20,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub(crate) use matching::Closest;
-pub(crate) use node::{DiskCopy, Node, NodeFacts};
-use node::{Rank, Siblings};
+pub(crate) use node::{DiskCopy, DiskWindow, Node, NodeFacts};
+use node::{Places, Rank, Siblings};
 
 use crate::block::Block;
 use crate::key::{BlockKey, Tenant};
-use crate::policy::EvictionPolicy;
+use crate::policy::{EvictionPolicy, Worth};
+use crate::retention::Keep;
 use crate::stats::TierStats;
 
 pub(crate) struct PrefixTree {
@@ -33,23 +36,36 @@ pub(crate) struct PrefixTree {
     resident_ranks: BTreeSet<Rank>,
     /// Copies on disk that may be dropped, coldest first.
     disk_ranks: BTreeSet<Rank>,
+    /// Window parts on disk that may be dropped, coldest first.
+    window_ranks: BTreeSet<Rank>,
+    /// When the pins of retentions end.
+    pin_ends: BTreeSet<(u64, BlockKey)>,
     resident: TierStats,
     disk: TierStats,
     pinned: u64,
+    retained: u64,
     policy: Box<dyn EvictionPolicy>,
+    /// The widest sliding window, when window parts may leave on their own.
+    window_tokens: Option<usize>,
+    block_tokens: usize,
 }
 
 impl PrefixTree {
-    pub fn new(policy: Box<dyn EvictionPolicy>) -> Self {
+    pub fn new(policy: Box<dyn EvictionPolicy>, window_tokens: Option<usize>, block_tokens: usize) -> Self {
         Self {
             nodes: HashMap::new(),
             roots: HashMap::new(),
             resident_ranks: BTreeSet::new(),
             disk_ranks: BTreeSet::new(),
+            window_ranks: BTreeSet::new(),
+            pin_ends: BTreeSet::new(),
             resident: TierStats::default(),
             disk: TierStats::default(),
             pinned: 0,
+            retained: 0,
             policy,
+            window_tokens,
+            block_tokens,
         }
     }
 
@@ -73,9 +89,14 @@ impl PrefixTree {
         self.pinned
     }
 
-    /// How the policy ranks a block that is not in the tree.
-    pub fn score(&self, facts: &crate::policy::BlockFacts) -> u64 {
-        self.policy.score(facts)
+    /// Nodes that a retention pins.
+    pub fn retained(&self) -> u64 {
+        self.retained
+    }
+
+    /// What a block that is not in the tree is worth.
+    pub fn worth(&self, facts: &crate::policy::BlockFacts, keep: &Keep) -> Worth {
+        Worth { priority: keep.priority, score: self.policy.score(facts) }
     }
 
     /// Adds a hollow node. False, and nothing happens, when it is there already or its parent is not.
@@ -85,11 +106,45 @@ impl PrefixTree {
         }
         let Some(siblings) = self.siblings_mut(facts.parent.as_ref(), facts.tenant) else { return false };
         siblings.insert(Arc::clone(&facts.tokens), key);
-        let parent = facts.parent;
+        let (parent, keep) = (facts.parent, facts.keep);
         self.nodes.insert(key, Node::new(facts));
         self.rescore(&key);
+        if keep.pinned_until_us > 0 {
+            self.retain(&key, keep);
+        }
         parent.inspect(|parent| self.refresh(parent));
+        self.recheck_interior(parent);
         true
+    }
+
+    /// Gives a node a retention. A pin that lies in the past ends with the next [`end_pins`](Self::end_pins).
+    pub fn retain(&mut self, key: &BlockKey, keep: Keep) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        if node.retained {
+            self.pin_ends.remove(&(node.keep.pinned_until_us, *key));
+        }
+        self.retained -= u64::from(node.retained);
+        node.keep = keep;
+        node.retained = keep.pinned_until_us > 0;
+        self.retained += u64::from(node.retained);
+        if node.retained {
+            self.pin_ends.insert((keep.pinned_until_us, *key));
+        }
+        self.refresh(key);
+    }
+
+    /// Ends the pins whose time has come.
+    pub fn end_pins(&mut self, now_us: u64) {
+        while let Some((until_us, key)) = self.pin_ends.first().copied() {
+            if until_us > now_us {
+                return;
+            }
+            let keep = self.nodes.get(&key).map(|node| Keep { pinned_until_us: 0, ..node.keep });
+            match keep {
+                Some(keep) => self.retain(&key, keep),
+                None => drop(self.pin_ends.pop_first()),
+            }
+        }
     }
 
     /// Puts a copy in RAM, or takes it away.
@@ -149,6 +204,18 @@ impl PrefixTree {
         self.prune(key);
     }
 
+    /// Blocks whose lifetime is over at `now_us`, deepest first. `cache_ttl_us` is for those without one of their own.
+    pub fn outlived(&self, now_us: u64, cache_ttl_us: u64) -> Vec<BlockKey> {
+        let dead = |node: &Node| {
+            let dies_us = node.keep.dies_us(node.usage.last_use_us, cache_ttl_us);
+            node.tier().is_some() && dies_us.is_some_and(|dies_us| dies_us <= now_us)
+        };
+        let mut keys: Vec<(usize, BlockKey)> =
+            self.nodes.iter().filter(|(_, node)| dead(node)).map(|(key, node)| (node.start, *key)).collect();
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// One more use of a node.
     pub fn touch(&mut self, key: &BlockKey, now_us: u64) {
         if let Some(node) = self.nodes.get_mut(key) {
@@ -162,9 +229,14 @@ impl PrefixTree {
         self.resident_ranks.first().map(|rank| rank.key)
     }
 
-    /// The copy on disk to drop next, with its score, if any may be dropped.
-    pub fn coldest_disk(&self) -> Option<(BlockKey, u64)> {
-        self.disk_ranks.first().map(|rank| (rank.key, rank.score))
+    /// The copy on disk to drop next, with its worth, if any may be dropped.
+    pub fn coldest_disk(&self) -> Option<(BlockKey, Worth)> {
+        self.disk_ranks.first().map(|rank| (rank.key, rank.worth))
+    }
+
+    /// The window part on disk to drop next, if any may be dropped.
+    pub fn coldest_window(&self) -> Option<BlockKey> {
+        self.window_ranks.first().map(|rank| rank.key)
     }
 
     /// Removes a node that holds nothing and carries nothing, and so upwards.
@@ -175,12 +247,18 @@ impl PrefixTree {
                 return;
             }
             let Some(node) = self.nodes.remove(&key) else { return };
-            for (set, rank) in
-                [(&mut self.resident_ranks, node.resident_rank), (&mut self.disk_ranks, node.disk_rank)]
-            {
+            for (set, rank) in [
+                (&mut self.resident_ranks, node.resident_rank),
+                (&mut self.disk_ranks, node.disk_rank),
+                (&mut self.window_ranks, node.window_rank),
+            ] {
                 rank.inspect(|rank| {
                     set.remove(rank);
                 });
+            }
+            if node.retained {
+                self.retained -= 1;
+                self.pin_ends.remove(&(node.keep.pinned_until_us, key));
             }
             if let Some(siblings) = self.siblings_mut(node.parent.as_ref(), node.tenant) {
                 siblings.remove(&*node.tokens);
@@ -192,7 +270,42 @@ impl PrefixTree {
                 }
                 None => {}
             }
+            self.recheck_interior(node.parent);
             next = node.parent;
+        }
+    }
+
+    /// A node under `from` came or went: looks again at every node whose window part that may concern.
+    fn recheck_interior(&mut self, from: Option<BlockKey>) {
+        let Some(window_tokens) = self.window_tokens else { return };
+        let mut next = from;
+        for _ in 0..window_tokens.div_ceil(self.block_tokens) + 2 {
+            let Some(key) = next else { return };
+            let interior = self.is_interior(&key, window_tokens);
+            let Some(node) = self.nodes.get_mut(&key) else { return };
+            next = node.parent;
+            if node.interior != interior {
+                node.interior = interior;
+                self.refresh(&key);
+            }
+        }
+    }
+
+    /// Invariant 6.
+    fn is_interior(&self, key: &BlockKey, window_tokens: usize) -> bool {
+        let Some(node) = self.nodes.get(key) else { return false };
+        let (end, mut below) = (node.start + node.tokens.len(), node);
+        loop {
+            if below.children.len() != 1 {
+                return false;
+            }
+            let Some(child) = below.children.values().next().and_then(|key| self.nodes.get(key)) else {
+                return false;
+            };
+            if child.start + 1 >= end + window_tokens {
+                return true;
+            }
+            below = child;
         }
     }
 
@@ -216,9 +329,10 @@ impl PrefixTree {
     /// Brings a node's places in the rank sets up to date: see [`Node::places`].
     fn refresh(&mut self, key: &BlockKey) {
         let Some(node) = self.nodes.get_mut(key) else { return };
-        let (resident, disk) = node.places(*key);
+        let Places { resident, disk, window } = node.places(*key);
         move_rank(&mut self.resident_ranks, &mut node.resident_rank, resident);
         move_rank(&mut self.disk_ranks, &mut node.disk_rank, disk);
+        move_rank(&mut self.window_ranks, &mut node.window_rank, window);
     }
 }
 

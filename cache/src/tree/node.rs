@@ -4,18 +4,21 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prefixd_migrations::Window;
+
 use crate::block::Block;
 use crate::key::{BlockKey, Tenant};
 use crate::lookup::Tier;
-use crate::policy::{BlockFacts, Usage};
+use crate::policy::{BlockFacts, Usage, Worth};
+use crate::retention::Keep;
 
 /// Blocks under one parent, sorted by their tokens.
 pub(super) type Siblings = BTreeMap<Arc<[u32]>, BlockKey>;
 
-/// Place in the order of eviction: lowest score first, and of equals the deepest, so that chains shrink from their end.
+/// Place in the order of eviction: least worth first, and of equals the deepest, so that chains shrink from their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    pub score: u64,
+    pub worth: Worth,
     depth: Reverse<usize>,
     pub key: BlockKey,
 }
@@ -28,11 +31,54 @@ pub(crate) enum DiskCopy {
     Queued {
         copy: u64,
     },
-    /// Durable, in `bytes` allocated bytes.
+    /// Durable, in `bytes` allocated bytes, those of the window part included.
     Stored {
         copy: u64,
         bytes: u64,
+        window: DiskWindow,
     },
+}
+
+/// A stored block's window part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskWindow {
+    /// The block has none, or it is inside the block's file: it leaves with the block.
+    Inseparable,
+    /// In a file of its own, of so many allocated bytes.
+    Apart { bytes: u64 },
+    /// Gone.
+    Dropped,
+}
+
+impl DiskWindow {
+    /// Allocated bytes of the file.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Apart { bytes } => bytes,
+            Self::Inseparable | Self::Dropped => 0,
+        }
+    }
+}
+
+impl From<DiskWindow> for Window {
+    /// For rows that never reach the index: which of two inseparable kinds it was, and a file's length, are not known.
+    fn from(window: DiskWindow) -> Self {
+        match window {
+            DiskWindow::Inseparable => Self::None,
+            DiskWindow::Apart { bytes } => Self::Apart { file_bytes: 0, allocated_bytes: bytes },
+            DiskWindow::Dropped => Self::Dropped,
+        }
+    }
+}
+
+impl From<Window> for DiskWindow {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::None | Window::Inside => Self::Inseparable,
+            Window::Apart { allocated_bytes, .. } => Self::Apart { bytes: allocated_bytes },
+            Window::Dropped => Self::Dropped,
+        }
+    }
 }
 
 /// What a node is made from.
@@ -45,6 +91,7 @@ pub(crate) struct NodeFacts {
     /// Bytes of the block, for the policy.
     pub bytes: u64,
     pub usage: Usage,
+    pub keep: Keep,
 }
 
 pub(crate) struct Node {
@@ -55,13 +102,28 @@ pub(crate) struct Node {
     pub resident: Option<Arc<Block>>,
     pub disk: DiskCopy,
     pub usage: Usage,
+    pub keep: Keep,
+    /// Whether the retention's pin holds; the tree ends it.
+    pub(super) retained: bool,
+    /// Leases on it.
     pub pins: u32,
     pub(super) children: Siblings,
     pub(super) children_on_disk: usize,
     pub(super) bytes: u64,
     pub(super) score: u64,
+    /// Whether only a restore into the middle of a chain would need its window part.
+    pub(super) interior: bool,
     pub(super) resident_rank: Option<Rank>,
     pub(super) disk_rank: Option<Rank>,
+    pub(super) window_rank: Option<Rank>,
+}
+
+/// A node's places in the rank sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub resident: Option<Rank>,
+    pub disk: Option<Rank>,
+    pub window: Option<Rank>,
 }
 
 impl Node {
@@ -74,14 +136,24 @@ impl Node {
             resident: None,
             disk: DiskCopy::None,
             usage: facts.usage,
+            keep: facts.keep,
+            retained: false,
             pins: 0,
             children: Siblings::new(),
             children_on_disk: 0,
             bytes: facts.bytes,
             score: 0,
+            interior: false,
             resident_rank: None,
             disk_rank: None,
+            window_rank: None,
         }
+    }
+
+    /// Whether a copy with the tensors of sliding-window layers is there, if the block has any.
+    pub fn has_window(&self) -> bool {
+        self.resident.is_some()
+            || matches!(self.disk, DiskCopy::Stored { window, .. } if window != DiskWindow::Dropped)
     }
 
     /// The fastest tier that holds it; `None` for a hollow node.
@@ -97,22 +169,41 @@ impl Node {
         self.children.is_empty()
     }
 
+    /// Whether neither a lease nor a retention pins it.
+    pub fn is_free(&self) -> bool {
+        self.pins == 0 && !self.retained
+    }
+
     pub(super) fn is_bare(&self) -> bool {
         self.resident.is_none() && self.disk == DiskCopy::None && self.children.is_empty() && self.pins == 0
     }
 
-    /// The node's places among the copies in RAM and on disk that may be dropped. A copy may be dropped
-    /// - from RAM, when it is also stored, or when nothing stands on the node, nothing pins it and nothing is being written;
+    /// The node's places among what may be dropped. A copy may be dropped
+    /// - from RAM, when it is also stored (with its window part, if something pins the node), or when nothing stands on
+    ///   the node, nothing pins it and nothing is being written;
     /// - from disk, when nothing pins the node, no child is on disk (a restart would lose it) and the node keeps a copy in
     ///   RAM or nothing stands on it.
-    pub(super) fn places(&self, key: BlockKey) -> (Option<Rank>, Option<Rank>) {
-        let rank = Rank { score: self.score, depth: Reverse(self.start), key };
-        let loose = self.children.is_empty() && self.pins == 0;
+    ///
+    /// The window part on disk may be dropped when nothing pins the node and no restore to the end of a chain, or to
+    /// where chains part, needs it.
+    pub(super) fn places(&self, key: BlockKey) -> Places {
+        let worth = Worth { priority: self.keep.priority, score: self.score };
+        let rank = Rank { worth, depth: Reverse(self.start), key };
+        let unpinned = self.is_free();
+        let loose = self.children.is_empty() && unpinned;
         let stored = matches!(self.disk, DiskCopy::Stored { .. });
         let held = self.resident.is_some();
-        let resident = held && (stored || (self.disk == DiskCopy::None && loose));
-        let disk = stored && self.pins == 0 && self.children_on_disk == 0 && (held || loose);
-        (resident.then_some(rank), disk.then_some(rank))
+        let lacks_window = matches!(self.disk, DiskCopy::Stored { window: DiskWindow::Dropped, .. });
+        let spare = stored && (unpinned || !lacks_window);
+        let resident = held && (spare || (self.disk == DiskCopy::None && loose));
+        let disk = stored && unpinned && self.children_on_disk == 0 && (held || loose);
+        let apart = matches!(self.disk, DiskCopy::Stored { window: DiskWindow::Apart { .. }, .. });
+        let window = apart && self.interior && unpinned;
+        Places {
+            resident: resident.then_some(rank),
+            disk: disk.then_some(rank),
+            window: window.then_some(rank),
+        }
     }
 
     pub(super) fn facts(&self) -> BlockFacts {

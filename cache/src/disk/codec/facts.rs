@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::TensorInfo;
 
-use super::{FORMAT_VERSION, Header, TensorEntry};
+use super::{Contents, FORMAT_VERSION, Header, TensorEntry};
 use crate::block::Block;
 use crate::error::ReadError;
 use crate::key::{BlockKey, Fingerprint, Tenant};
@@ -18,10 +18,19 @@ const TENANT: &str = "tenant";
 const PARENT: &str = "parent";
 const START: &str = "start";
 const TOKENS: &str = "tokens";
+const CONTENTS: &str = "contents";
+const FULL: &str = "full";
+const FULL_OF_TWO: &str = "full, window apart";
+const WINDOW: &str = "window";
 
 type Texts = BTreeMap<String, String>;
 
-pub(super) fn texts(fingerprint: &Fingerprint, block: &Block) -> Texts {
+pub(super) fn texts(fingerprint: &Fingerprint, block: &Block, part: Part) -> Texts {
+    let contents = match part {
+        Part::Full if block.has_window_part() => FULL_OF_TWO,
+        Part::Full => FULL,
+        Part::Window => WINDOW,
+    };
     [
         (FORMAT, FORMAT_VERSION.to_string()),
         (FINGERPRINT, fingerprint.to_string()),
@@ -29,6 +38,7 @@ pub(super) fn texts(fingerprint: &Fingerprint, block: &Block) -> Texts {
         (PARENT, block.parent.map(|parent| parent.to_string()).unwrap_or_default()),
         (START, block.start.to_string()),
         (TOKENS, tokens_text(&block.tokens)),
+        (CONTENTS, contents.to_owned()),
     ]
     .map(|(name, text)| (name.to_owned(), text))
     .into()
@@ -36,8 +46,8 @@ pub(super) fn texts(fingerprint: &Fingerprint, block: &Block) -> Texts {
 
 pub(super) fn tensor_text(order: usize, part: Part, checksum: &blake3::Hash) -> String {
     let part = match part {
-        Part::Full => "full",
-        Part::Window => "window",
+        Part::Full => FULL,
+        Part::Window => WINDOW,
     };
     format!("{order} {part} {}", checksum.to_hex())
 }
@@ -47,8 +57,8 @@ pub(super) fn parse_tensor(name: &str, text: &str) -> Result<(usize, Part, blake
         let mut words = text.split(' ');
         let order = words.next()?.parse().ok()?;
         let part = match words.next()? {
-            "full" => Part::Full,
-            "window" => Part::Window,
+            FULL => Part::Full,
+            WINDOW => Part::Window,
             _ => return None,
         };
         Some((order, part, blake3::Hash::from_hex(words.next()?).ok()?))
@@ -87,11 +97,23 @@ pub(super) fn digest<'a>(
     hasher.finalize()
 }
 
-pub(super) fn check_format(texts: &Texts) -> Result<(), ReadError> {
-    match text(texts, FORMAT)? {
-        found if *found == FORMAT_VERSION.to_string() => Ok(()),
-        found => Err(ReadError::Format { found: found.to_owned(), expected: FORMAT_VERSION }),
+/// What the file holds, if its format is one that this build reads.
+pub(super) fn contents(texts: &Texts) -> Result<Contents, ReadError> {
+    let format = text(texts, FORMAT)?;
+    if format == "1" {
+        return Ok(Contents::All);
     }
+    if format != FORMAT_VERSION.to_string() {
+        return Err(ReadError::Format { found: format.to_owned(), expected: FORMAT_VERSION });
+    }
+    let found = text(texts, CONTENTS)?;
+    let contents = match found {
+        FULL => Some(Contents::Full { window: false }),
+        FULL_OF_TWO => Some(Contents::Full { window: true }),
+        WINDOW => Some(Contents::Window),
+        _ => None,
+    };
+    parsed(CONTENTS, found, contents)
 }
 
 pub(super) fn check_digest<'a>(
@@ -108,6 +130,7 @@ pub(super) fn check_digest<'a>(
 
 pub(super) fn identity(
     texts: &Texts,
+    contents: Contents,
     tensors: Vec<TensorEntry>,
     head_bytes: u64,
 ) -> Result<Header, ReadError> {
@@ -123,6 +146,7 @@ pub(super) fn identity(
         parent,
         start: parsed(START, start, start.parse().ok())?,
         tokens: parsed(TOKENS, tokens, parse_tokens(tokens))?,
+        contents,
         tensors,
         head_bytes,
     };

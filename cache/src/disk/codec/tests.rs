@@ -12,8 +12,11 @@ fn block(payload: Payload) -> Block {
     Block { key, parent: None, tenant, start: 0, tokens, payload }
 }
 
-fn file(block: &Block) -> Vec<u8> {
-    let encoded = encode(&FINGERPRINT, block).unwrap();
+/// A block of format 1, as the first version wrote it: payload of the tokens 5, 70000, 6.
+const V1_BLOCK: &[u8] = include_bytes!("../../../fixtures/v1-block.safetensors");
+
+fn file(block: &Block, part: Part) -> Vec<u8> {
+    let encoded = encode(&FINGERPRINT, block, part).unwrap();
     let tensors = encoded.order.iter().flat_map(|index| block.payload.tensors[*index].data.clone());
     let bytes: Vec<u8> = encoded.head.iter().copied().chain(tensors).collect();
     assert_eq!(bytes.len() as u64, encoded.file_bytes);
@@ -29,10 +32,12 @@ fn read(bytes: &[u8]) -> Result<Header, ReadError> {
 #[test]
 fn any_safetensors_reader_reads_a_block() {
     let block = block(payload(&[5, 70_000, 6], 0));
-    let bytes = file(&block);
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let files = [file(&block, Part::Full), file(&block, Part::Window)];
+    let [full, window] = files.each_ref().map(|bytes| safetensors::SafeTensors::deserialize(bytes).unwrap());
+    assert_eq!((full.len(), window.len()), (2, 1));
     for tensor in &block.payload.tensors {
-        let view = tensors.tensor(&tensor.name).unwrap();
+        let file = if tensor.part == Part::Full { &full } else { &window };
+        let view = file.tensor(&tensor.name).unwrap();
         assert_eq!(
             (view.dtype(), view.shape(), view.data()),
             (tensor.dtype, &tensor.shape[..], &tensor.data[..])
@@ -43,17 +48,33 @@ fn any_safetensors_reader_reads_a_block() {
 #[test]
 fn the_same_block_gives_the_same_bytes() {
     let block = block(payload(&[5, 70_000, 6], 0));
-    assert_eq!(file(&block), file(&block));
-    assert_eq!(read(&file(&block)).unwrap().key(), block.key);
+    for part in [Part::Full, Part::Window] {
+        assert_eq!(file(&block, part), file(&block, part));
+        assert_eq!(read(&file(&block, part)).unwrap().key(), block.key);
+    }
 }
 
 #[test]
-fn full_tensors_come_first_and_keep_their_place_in_the_payload() {
+fn each_part_is_a_file_and_its_tensors_keep_their_place_in_the_payload() {
     let block = block(payload(&[5, 70_000, 6], 0));
-    let header = read(&file(&block)).unwrap();
+    let (full, window) =
+        (read(&file(&block, Part::Full)).unwrap(), read(&file(&block, Part::Window)).unwrap());
+    let parts = |header: &Header| -> Vec<(Part, usize)> {
+        header.tensors.iter().map(|tensor| (tensor.part, tensor.order)).collect()
+    };
+    assert_eq!(full.contents, Contents::Full { window: true });
+    assert_eq!(window.contents, Contents::Window);
+    assert_eq!(parts(&full), [(Part::Full, 1), (Part::Full, 2)]);
+    assert_eq!(parts(&window), [(Part::Window, 0)]);
+}
+
+#[test]
+fn a_block_of_format_1_is_read() {
+    let header = read(V1_BLOCK).unwrap();
     let parts: Vec<_> = header.tensors.iter().map(|tensor| (tensor.part, tensor.order)).collect();
+    assert_eq!(header.contents, Contents::All);
     assert_eq!(parts, [(Part::Full, 1), (Part::Full, 2), (Part::Window, 0)]);
-    assert_eq!(header.full_bytes(), encode(&FINGERPRINT, &block).unwrap().full_bytes);
+    assert_eq!(header.key(), block(Payload::default()).key);
 }
 
 #[test]
@@ -66,27 +87,34 @@ fn a_block_without_tensors_or_with_empty_ones_round_trips() {
         data: Vec::new(),
     };
     let tensors = vec![empty("b", Part::Window), empty("a", Part::Window), empty("c", Part::Full)];
-    assert_eq!(read(&file(&block(Payload { tensors }))).unwrap().tensors.len(), 3);
-    assert!(read(&file(&block(Payload::default()))).unwrap().tensors.is_empty());
+    let both = block(Payload { tensors });
+    assert_eq!(read(&file(&both, Part::Full)).unwrap().tensors.len(), 1);
+    assert_eq!(read(&file(&both, Part::Window)).unwrap().tensors.len(), 2);
+    let none = read(&file(&block(Payload::default()), Part::Full)).unwrap();
+    assert!(none.tensors.is_empty() && none.contents == Contents::Full { window: false });
 }
 
 #[test]
 fn payloads_that_contradict_themselves_are_refused() {
     let mut twice = payload(&[1, 2, 3], 0);
     twice.tensors[1].name = "0.window".into();
-    assert_eq!(encode(&FINGERPRINT, &block(twice)).unwrap_err(), "tensor name \"0.window\" is taken");
+    assert_eq!(
+        encode(&FINGERPRINT, &block(twice), Part::Full).unwrap_err(),
+        "tensor name \"0.window\" is taken"
+    );
     let mut short = payload(&[1, 2, 3], 0);
     short.tensors[1].data.pop();
-    assert!(encode(&FINGERPRINT, &block(short)).unwrap_err().starts_with("tensors do not fit safetensors"));
+    let error = encode(&FINGERPRINT, &block(short), Part::Full).unwrap_err();
+    assert!(error.starts_with("tensors do not fit safetensors"), "{error}");
     let mut reserved = payload(&[1, 2, 3], 0);
     reserved.tensors[0].name = "__metadata__".into();
-    assert!(encode(&FINGERPRINT, &block(reserved)).is_err());
+    assert!(encode(&FINGERPRINT, &block(reserved), Part::Window).is_err());
 }
 
 #[test]
 fn every_flipped_bit_of_a_header_is_found() {
     let block = block(payload(&[5, 70_000, 6], 0));
-    let bytes = file(&block);
+    let bytes = file(&block, Part::Full);
     let sound = read(&bytes).unwrap();
     let head = sound.head_bytes as usize;
     for at in 0..head {
@@ -114,11 +142,11 @@ fn a_giant_header_is_refused_before_it_is_read() {
 #[test]
 fn another_format_version_is_named() {
     let block = block(payload(&[5, 70_000, 6], 0));
-    let bytes = file(&block);
+    let bytes = file(&block, Part::Full);
     let head = read(&bytes).unwrap().head_bytes as usize;
     let text = String::from_utf8(bytes[LENGTH_BYTES..head].to_vec()).unwrap();
-    let newer = text.replace("\"prefixd.block\":\"1\"", "\"prefixd.block\":\"2\"");
+    let newer = text.replace("\"prefixd.block\":\"2\"", "\"prefixd.block\":\"3\"");
     assert_ne!(newer, text);
     let error = decode(newer.as_bytes(), bytes.len() as u64).unwrap_err();
-    assert_eq!(error, ReadError::Format { found: "2".into(), expected: 1 });
+    assert_eq!(error, ReadError::Format { found: "3".into(), expected: 2 });
 }

@@ -3,11 +3,15 @@
 use std::fs;
 use std::io;
 
+use prefixd_migrations::{Row, Window};
+
 use super::Service;
+use crate::disk::directory::{Listed, Listing};
 use crate::disk::files::{self, FileId};
 use crate::disk::index::Change;
 use crate::disk::message::Report;
 use crate::key::BlockKey;
+use crate::payload::Part;
 
 impl Service {
     /// Removes rows, then files. Without the rows gone no file goes.
@@ -15,13 +19,10 @@ impl Service {
         let changes: Vec<Change> = keys.iter().copied().map(Change::Remove).collect();
         let unindexed = self.change(&changes);
         for key in keys {
-            let path = self.directory.path(key);
-            let bytes = fs::symlink_metadata(&path).map_or(0, |metadata| files::allocated(&metadata));
-            let removed = unindexed.clone().and_then(|()| match self.files.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(format!("removing {}: {error}", path.display()))
-                }
-                _ => Ok(()),
+            let bytes = self.directory.allocated_bytes(key);
+            let removed = unindexed.clone().and_then(|()| {
+                // A block file without its window part is whole in itself; the other way round it is nothing.
+                [Part::Window, Part::Full].iter().try_for_each(|part| self.remove_file(key, *part))
             });
             if let Err(reason) = removed {
                 self.report(Report::Stuck { bytes, reason });
@@ -29,12 +30,42 @@ impl Service {
         }
     }
 
-    /// Moves a damaged file to quarantine, row first. A file that has taken its place since is left alone.
+    /// Removes window parts: rows first, then files.
+    pub(super) fn drop_windows(&mut self, keys: &[BlockKey]) {
+        let changes: Vec<Change> = keys
+            .iter()
+            .filter_map(|key| {
+                let row = Row { window: Window::Dropped, ..self.index.as_ref()?.row(key)? };
+                Some(Change::Put(*key, row.encode()))
+            })
+            .collect();
+        let indexed = self.change(&changes);
+        for key in keys {
+            let path = self.directory.path(key, Part::Window);
+            let bytes = fs::symlink_metadata(&path).map_or(0, |metadata| files::allocated(&metadata));
+            if let Err(reason) = indexed.clone().and_then(|()| self.remove_file(key, Part::Window)) {
+                self.report(Report::Stuck { bytes, reason });
+            }
+        }
+    }
+
+    fn remove_file(&self, key: &BlockKey, part: Part) -> Result<(), String> {
+        let path = self.directory.path(key, part);
+        match self.files.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(format!("removing {}: {error}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a damaged block to quarantine, row first. A file that has taken its place since is left alone.
     pub(super) fn quarantine(&mut self, key: BlockKey, copy: u64, file: Option<FileId>) {
-        let there =
-            fs::symlink_metadata(self.directory.path(&key)).ok().map(|metadata| FileId::of(&metadata));
+        let there = [Part::Full, Part::Window].map(|part| {
+            fs::symlink_metadata(self.directory.path(&key, part)).ok().map(|metadata| FileId::of(&metadata))
+        });
         let mut bytes = 0;
-        if file.is_some() && there == file {
+        if file.is_some() && there.contains(&file) {
             let moved = self.change(&[Change::Remove(key)]).and_then(|()| {
                 self.directory
                     .quarantine_block(&*self.files, &key)
@@ -43,8 +74,7 @@ impl Service {
             match moved {
                 Ok(moved) => bytes = moved,
                 Err(reason) => {
-                    let metadata = fs::symlink_metadata(self.directory.path(&key));
-                    let bytes = metadata.map_or(0, |metadata| files::allocated(&metadata));
+                    let bytes = self.directory.allocated_bytes(&key);
                     self.report(Report::Stuck { bytes, reason });
                 }
             }
@@ -57,8 +87,11 @@ impl Service {
         if let Some(Err(_)) = self.index.as_ref().map(crate::disk::index::Index::clear) {
             self.index = None;
         }
-        let blocks = self.directory.list().map(|listing| listing.blocks).unwrap_or_default();
-        let mut paths: Vec<_> = blocks.keys().map(|key| self.directory.path(key)).collect();
+        let Listing { blocks, orphans, .. } = self.directory.list().unwrap_or_default();
+        let windows = blocks.iter().filter(|(_, listed)| listed.window.is_some()).map(|(key, _)| key);
+        let mut paths: Vec<_> =
+            windows.chain(orphans.keys()).map(|key| self.directory.path(key, Part::Window)).collect();
+        paths.extend(blocks.keys().map(|key| self.directory.path(key, Part::Full)));
         let quarantined = fs::read_dir(self.directory.quarantine()).into_iter().flatten().flatten();
         paths.extend(quarantined.map(|entry| entry.path()));
         for path in paths {
@@ -70,7 +103,7 @@ impl Service {
             }
         }
         let other_bytes = self.directory.list().map_or(0, |listing| {
-            listing.other_bytes + listing.blocks.values().map(|block| block.allocated_bytes).sum::<u64>()
+            listing.other_bytes + listing.blocks.values().map(Listed::all_bytes).sum::<u64>()
         });
         self.report(Report::Index { bytes: self.directory.index_bytes() });
         self.report(Report::Cleared { other_bytes });

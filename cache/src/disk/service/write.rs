@@ -2,23 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prefixd_migrations::Row;
+use prefixd_migrations::{Row, Window};
 
 use super::Service;
 use crate::block::Block;
-use crate::disk::codec::{self, Encoded};
-use crate::disk::index::Change;
+use crate::disk::codec;
+use crate::disk::index::{Change, Written};
 use crate::disk::message::Report;
+use crate::payload::Part;
 use crate::policy::Usage;
+use crate::retention::Keep;
 
 /// A block to write.
 pub(super) struct Job {
     pub block: Arc<Block>,
     pub copy: u64,
     pub usage: Usage,
+    pub keep: Keep,
+    /// What will have been written today, this block included.
+    pub written: Written,
 }
 
 /// Why a block is not on disk.
@@ -37,8 +42,7 @@ impl From<String> for Refusal {
 struct Placed {
     job: Job,
     shard: PathBuf,
-    allocated_bytes: u64,
-    row: Vec<u8>,
+    row: Row,
 }
 
 impl Service {
@@ -47,7 +51,7 @@ impl Service {
         let mut placed = Vec::with_capacity(jobs.len());
         for job in jobs {
             match self.place(&job) {
-                Ok((shard, allocated_bytes, row)) => placed.push(Placed { job, shard, allocated_bytes, row }),
+                Ok((shard, row)) => placed.push(Placed { job, shard, row }),
                 Err(refusal) => self.refuse(&job, refusal),
             }
         }
@@ -64,64 +68,97 @@ impl Service {
             self.refuse(&placed.job, reason.unwrap_or_default().into());
         }
         let changes: Vec<Change> =
-            sound.iter().map(|placed| Change::Put(placed.job.block.key, placed.row.clone())).collect();
+            sound.iter().map(|placed| Change::Put(placed.job.block.key, placed.row.encode())).collect();
+        let written = sound.iter().map(|placed| placed.job.written).max_by_key(|w| (w.day, w.bytes));
+        let noted = self.index.as_ref().zip(written).map(|(index, written)| index.note_written(written));
+        // A note that cannot be written is no reason to lose blocks; the change below meets the same index.
+        drop(noted);
         let indexed = self.change(&changes);
         if !sound.is_empty() && indexed.is_ok() {
             self.report(Report::Index { bytes: self.directory.index_bytes() });
         }
-        for Placed { job, allocated_bytes, .. } in sound {
+        for Placed { job, row, .. } in sound {
             match &indexed {
                 Ok(()) => self.report(Report::Written {
                     key: job.block.key,
                     copy: job.copy,
                     queued_bytes: job.block.bytes(),
-                    allocated_bytes,
+                    allocated_bytes: row.all_bytes(),
+                    window: row.window.into(),
                 }),
                 Err(reason) => self.refuse(&job, reason.clone().into()),
             }
         }
     }
 
-    /// Writes the file and gives it its name.
-    fn place(&self, job: &Job) -> Result<(PathBuf, u64, Vec<u8>), Refusal> {
+    /// Writes the block's files and gives them their names, the window part first: a block file promises it.
+    fn place(&self, job: &Job) -> Result<(PathBuf, Row), Refusal> {
         let block = &job.block;
-        let encoded = codec::encode(&self.fingerprint, block)?;
+        let shard = self.shard(block)?;
+        let mut window = Window::None;
+        if block.has_window_part() {
+            let (file_bytes, allocated_bytes) = self.place_part(job, Part::Window)?;
+            window = Window::Apart { file_bytes, allocated_bytes };
+        }
+        let (file_bytes, allocated_bytes) = self.place_part(job, Part::Full)?;
+        let row = Row {
+            fingerprint: *self.fingerprint.as_bytes(),
+            tenant: *block.tenant.as_bytes(),
+            parent: block.parent.map(|parent| *parent.as_bytes()),
+            start: block.start as u64,
+            file_bytes,
+            allocated_bytes,
+            last_use_us: job.usage.last_use_us,
+            reuse: job.usage.reuse,
+            hits: job.usage.hits,
+            window,
+            priority: job.keep.priority,
+            pinned_until_us: job.keep.pinned_until_us,
+            ttl_us: job.keep.ttl_us,
+            tokens: block.tokens.clone(),
+        };
+        Ok((shard, row))
+    }
+
+    /// Writes one file of a block; its length and allocated bytes.
+    fn place_part(&self, job: &Job, part: Part) -> Result<(u64, u64), Refusal> {
+        let block = &job.block;
+        let encoded = codec::encode(&self.fingerprint, block, part)?;
         self.check_floor(encoded.file_bytes)?;
-        let (shard, path) = (self.directory.shard(&block.key), self.directory.path(&block.key));
-        let says =
-            |doing: &str, path: &PathBuf, error: io::Error| format!("{doing} {}: {error}", path.display());
-        match self.files.create_dir(&shard) {
-            Ok(()) => {
-                let blocks = self.directory.blocks();
-                self.files.sync_dir(&blocks).map_err(|error| says("syncing", &blocks, error))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(says("creating", &shard, error).into()),
-        }
-        if !std::fs::symlink_metadata(&shard).is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(format!("{} is not a directory", shard.display()).into());
-        }
-        let tmp = self.directory.tmp().join(format!("{}.{}", block.key, job.copy));
+        let (tmp, path) =
+            (self.directory.tmp_path(&block.key, job.copy), self.directory.path(&block.key, part));
         let parts: Vec<&[u8]> = std::iter::once(encoded.head.as_slice())
             .chain(encoded.order.iter().map(|index| block.payload.tensors[*index].data.as_slice()))
             .collect();
-        let written =
-            self.files.write_synced(&tmp, &parts).map_err(|error| says("writing", &tmp, error)).and_then(
+        let placed =
+            self.files.write_synced(&tmp, &parts).map_err(|error| says("writing", &tmp, &error)).and_then(
                 |allocated_bytes| {
-                    self.files.rename(&tmp, &path).map_err(|error| says("renaming to", &path, error))?;
-                    Ok(allocated_bytes)
+                    self.files.rename(&tmp, &path).map_err(|error| says("renaming to", &path, &error))?;
+                    Ok((encoded.file_bytes, allocated_bytes))
                 },
             );
-        match written {
-            Ok(allocated_bytes) => {
-                let row = self.row(job, &encoded, allocated_bytes).encode();
-                Ok((shard, allocated_bytes, row))
+        placed.map_err(|reason| {
+            // Nothing more can be done if this fails as well; opening the store empties tmp.
+            drop(self.files.remove(&tmp));
+            reason.into()
+        })
+    }
+
+    /// The directory a block's files go to; created when it is missing.
+    fn shard(&self, block: &Block) -> Result<PathBuf, Refusal> {
+        let shard = self.directory.shard(&block.key);
+        match self.files.create_dir(&shard) {
+            Ok(()) => {
+                let blocks = self.directory.blocks();
+                self.files.sync_dir(&blocks).map_err(|error| says("syncing", &blocks, &error))?;
             }
-            Err(reason) => {
-                // Nothing more can be done if this fails as well; opening the store empties tmp.
-                drop(self.files.remove(&tmp));
-                Err(reason.into())
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(says("creating", &shard, &error).into()),
+        }
+        if std::fs::symlink_metadata(&shard).is_ok_and(|metadata| metadata.is_dir()) {
+            Ok(shard)
+        } else {
+            Err(format!("{} is not a directory", shard.display()).into())
         }
     }
 
@@ -147,23 +184,6 @@ impl Service {
         })
     }
 
-    fn row(&self, job: &Job, encoded: &Encoded, allocated_bytes: u64) -> Row {
-        let block = &job.block;
-        Row {
-            fingerprint: *self.fingerprint.as_bytes(),
-            tenant: *block.tenant.as_bytes(),
-            parent: block.parent.map(|parent| *parent.as_bytes()),
-            start: block.start as u64,
-            file_bytes: encoded.file_bytes,
-            allocated_bytes,
-            full_bytes: encoded.full_bytes,
-            last_use_us: job.usage.last_use_us,
-            reuse: job.usage.reuse,
-            hits: job.usage.hits,
-            tokens: block.tokens.clone(),
-        }
-    }
-
     fn refuse(&self, job: &Job, refusal: Refusal) {
         self.report(Report::Failed {
             key: job.block.key,
@@ -173,4 +193,8 @@ impl Service {
             short_bytes: refusal.short_bytes,
         });
     }
+}
+
+fn says(doing: &str, path: &Path, error: &io::Error) -> String {
+    format!("{doing} {}: {error}", path.display())
 }

@@ -3,10 +3,11 @@
 use std::fs;
 
 use super::{ALICE, check, cold, flush, prompt};
-use crate::disk::testing::{Fault, FaultyFileSystem, disk_options, open_on};
+use crate::disk::testing::{Fault, FaultyFileSystem, copy_files, disk_options, open_on};
 use crate::testing::{memory_dir, serve};
 use crate::{FlushOutcome, PrefixCache};
 
+const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 
@@ -114,6 +115,55 @@ fn a_stop_at_any_operation_loses_nothing_that_was_acknowledged() {
         }
         assert_eq!(cache.stats().disk.unwrap().quarantined, 0, "stopped at {at}");
     }
+}
+
+#[test]
+fn a_stop_that_also_sets_the_index_back_loses_nothing_that_was_acknowledged() {
+    let total = {
+        let (dir, files) = (memory_dir(), FaultyFileSystem::new(Fault::None));
+        write_three(dir.path(), &files);
+        files.steps()
+    };
+    for at in 0..total {
+        let (dir, copies) = (memory_dir(), memory_dir());
+        let files = FaultyFileSystem::new(Fault::CrashAt(at));
+        *files.index_copies.lock() = Some((dir.path().join("index"), copies.path().to_owned()));
+        let durable = write_three(dir.path(), &files);
+        // The index of the moment of the stop, of one operation before, of half the way and of the beginning.
+        let mut older: Vec<usize> = vec![0, at / 2, at.saturating_sub(1), at];
+        older.dedup();
+        for copy in older {
+            let (store, index) = (memory_dir(), dir.path().join("index"));
+            fs::remove_dir_all(&index).unwrap();
+            copy_files(&copies.path().join(copy.to_string()), &index).unwrap();
+            copy_files(dir.path(), store.path()).unwrap();
+            let mut cache = cold(store.path());
+            for (seed, durable) in (1..).zip(durable) {
+                let found = check(&mut cache, &ALICE, &prompt(seed, 8));
+                assert!(
+                    found == 8 || !durable,
+                    "stopped at {at}, index of {copy}: {found} of 8 tokens of {seed}"
+                );
+            }
+            assert_eq!(cache.stats().disk.unwrap().quarantined, 0, "stopped at {at}, index of {copy}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_serves_what_it_has_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    serve(&mut cold(dir.path()), &ALICE, &prompt(1, 8));
+    let files = FaultyFileSystem::new(Fault::Errno(EACCES));
+    let mut cache = open_on(disk_options(dir.path()), &files);
+    serve(&mut cache, &ALICE, &prompt(2, 8));
+    assert!(matches!(flush(&mut cache), FlushOutcome::Incomplete { blocks: 2, .. }));
+    let degraded = cache.stats().disk.unwrap().degraded.unwrap();
+    assert!(degraded.contains("Permission denied"), "{degraded}");
+    assert_eq!(check(&mut cache, &ALICE, &prompt(1, 8)), 8);
+    files.set(Fault::None);
+    flush(&mut cache);
+    assert_eq!((flush(&mut cache), cache.stats().disk.unwrap().degraded), (FlushOutcome::Durable, None));
 }
 
 /// Writes three prompts, one of which replaces a tail, and says which of them were acknowledged.

@@ -1,0 +1,32 @@
+//! Pins, priorities and lifetimes that the owner gives to prefixes.
+
+use crate::cache::{Lease, PrefixCache};
+use crate::key::BlockKey;
+use crate::retention::{Keep, Retention};
+
+impl PrefixCache {
+    /// Gives the blocks of a lease, and those it will add, a retention. It stays when the lease is released, and reaches
+    /// the disk with the next recency.
+    pub fn retain(&mut self, lease: &mut Lease, retention: &Retention) {
+        let keep = Keep::at(retention, self.clock.now_us());
+        lease.set_keep(keep);
+        for key in lease.chain().to_vec() {
+            self.keep(&key, keep);
+        }
+    }
+
+    /// Gives one block a retention. False when it is not known.
+    pub fn retain_block(&mut self, key: &BlockKey, retention: &Retention) -> bool {
+        let keep = Keep::at(retention, self.clock.now_us());
+        self.keep(key, keep)
+    }
+
+    fn keep(&mut self, key: &BlockKey, keep: Keep) -> bool {
+        if self.tree.get(key).is_none() {
+            return false;
+        }
+        self.tree.retain(key, keep);
+        self.note_use(key);
+        true
+    }
+}

@@ -1,0 +1,55 @@
+//! What a cache may be told beside its [`CacheOptions`](crate::CacheOptions); every part has a default.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::policy::{EvictionPolicy, default_policy};
+
+/// The time of day in microseconds since 1970.
+pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Order of eviction, limits and clock of a cache: see [`PrefixCache::open_tuned`](crate::PrefixCache::open_tuned).
+pub struct Tuning {
+    /// Which block leaves first.
+    pub policy: Box<dyn EvictionPolicy>,
+    /// The widest sliding window of the model in tokens. With it, window parts that only a restore into the middle of a
+    /// chain would need make room before any block does. `None`: window parts leave with their blocks.
+    pub window_tokens: Option<usize>,
+    /// Blocks not used for so long are removed, unless their retention says otherwise; `None`: as long as there is room.
+    pub idle_ttl: Option<Duration>,
+    /// Bytes that may be written to disk in one day (UTC); `None`: any number. Spares flash memory.
+    pub daily_write_bytes: Option<u64>,
+    /// A read that takes longer counts as failed, and reads are given up until it ends.
+    pub read_stall: Duration,
+    /// How long a block that could not be read, or a disk whose reads stall, is left alone.
+    pub read_retry: Duration,
+    /// The clock; only tests and simulations need another.
+    pub clock: WallClock,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            policy: default_policy(),
+            window_tokens: None,
+            idle_ttl: None,
+            daily_write_bytes: None,
+            read_stall: Duration::from_secs(10),
+            read_retry: Duration::from_secs(30),
+            clock: Arc::new(|| {
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tuning")
+            .field("window_tokens", &self.window_tokens)
+            .field("idle_ttl", &self.idle_ttl)
+            .field("daily_write_bytes", &self.daily_write_bytes)
+            .finish_non_exhaustive()
+    }
+}
