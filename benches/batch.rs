@@ -108,6 +108,7 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         sampling: Sampling::default(),
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
+        constraint: None,
     }
 }
 

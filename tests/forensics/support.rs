@@ -96,6 +96,7 @@ pub fn request(prompt: Vec<u32>, max_tokens: usize, stop_tokens: &Arc<[u32]>) ->
         sampling: Sampling::default(),
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
+        constraint: None,
     }
 }
 
