@@ -57,15 +57,20 @@ async fn probe(
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();
     let param = if object.contains_key("messages") { "messages" } else { "prompt" };
-    let lookup = blocking(move || {
-        scheduler.probe(tenant, prompt).map_err(|error| ApiError::Submit { error, param })
-    })
-    .await?;
+    let lookup =
+        blocking(move || scheduler.probe(tenant, prompt).map_err(|error| ApiError::Submit { error, param }))
+            .await?;
     let tokens_in = |lookup: &Lookup, tier| {
         lookup.hits.iter().filter(|hit| hit.tier == tier).map(|hit| hit.used_tokens).sum()
     };
     let known = lookup.map_or_else(
-        || Known { prompt_tokens, cached_tokens: 0, resident_tokens: 0, disk_tokens: 0, miss: json!({"reason": "no_cache"}) },
+        || Known {
+            prompt_tokens,
+            cached_tokens: 0,
+            resident_tokens: 0,
+            disk_tokens: 0,
+            miss: json!({"reason": "no_cache"}),
+        },
         |lookup| Known {
             prompt_tokens,
             cached_tokens: lookup.tokens,

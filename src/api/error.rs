@@ -34,6 +34,12 @@ pub enum ApiError {
     /// No key, or an unknown one.
     #[error("the API key is missing or unknown; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`")]
     Unauthorized,
+    /// There is no admin key, so nobody is an admin.
+    #[error("this needs the admin key, and the server has none; start it with --admin-key")]
+    AdminUnset,
+    /// No admin key, or a wrong one.
+    #[error("the admin key is missing or wrong; send it as `X-Admin-Key: KEY`")]
+    AdminRefused,
     /// Another model was asked for.
     #[error("the model {asked:?} is not served here; {known} is")]
     UnknownModel {
@@ -115,6 +121,8 @@ impl ApiError {
             Self::Invalid { param, .. } => invalid(param.as_deref(), None),
             Self::Unsupported { param, .. } => invalid(Some(param), Some("unsupported_parameter")),
             Self::Unauthorized => wire(401, "invalid_request_error", None, Some("invalid_api_key")),
+            Self::AdminUnset => wire(403, "invalid_request_error", None, Some("admin_disabled")),
+            Self::AdminRefused => wire(401, "invalid_request_error", None, Some("invalid_admin_key")),
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
             }

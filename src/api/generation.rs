@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::ServedModel;
+use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
     CallCount, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
@@ -112,6 +114,9 @@ pub struct Answer {
     calls: usize,
     most_calls: CallCount,
     tokens: usize,
+    durations: Arc<Durations>,
+    /// When the last token came, or the answer began.
+    last: Instant,
     /// Text decoded so far, and how much of it was let through.
     decoded: Extent,
     shown_bytes: usize,
@@ -127,7 +132,13 @@ struct Extent {
 
 impl Answer {
     /// The answer number `index` of its request.
-    pub fn new(index: usize, model: Arc<ServedModel>, events: Stream, options: &AnswerOptions) -> Self {
+    pub fn new(
+        index: usize,
+        model: Arc<ServedModel>,
+        durations: Arc<Durations>,
+        events: Stream,
+        options: &AnswerOptions,
+    ) -> Self {
         let tokenizer = &model.text.tokenizer;
         let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
         let tools: Option<Box<dyn ToolCallFormat>> =
@@ -144,6 +155,8 @@ impl Answer {
             calls: 0,
             most_calls: options.calls,
             tokens: 0,
+            durations,
+            last: Instant::now(),
             decoded: Extent::default(),
             shown_bytes: 0,
             untold: VecDeque::new(),
@@ -165,9 +178,13 @@ impl Answer {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Started(usage) => self.pieces.push_back(Piece::Started(usage)),
+            Event::Started(usage) => {
+                self.durations.note_prompt(&usage);
+                self.pieces.push_back(Piece::Started(usage));
+            }
             Event::Token(choice) => {
                 self.tokens += 1;
+                self.note_time();
                 self.note_logprob(&choice);
                 let text = self.detokenizer.push(choice.id);
                 let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
@@ -191,6 +208,16 @@ impl Answer {
                 self.events = None;
                 self.pieces.push_back(Piece::Failed(failure));
             }
+        }
+    }
+
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        let after = now.duration_since(std::mem::replace(&mut self.last, now));
+        if self.tokens == 1 {
+            self.durations.note_first_token(after);
+        } else {
+            self.durations.note_token(after);
         }
     }
 

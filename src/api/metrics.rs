@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use prefixd_cache::{CacheStats, DiskStats, TierStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -118,9 +118,11 @@ impl Writer<'_> {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (value_of, value) in values {
             if label.is_empty() {
-                metric.encode_counter::<[(&str, &str); 0], _, u64>(value, None)?;
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)?;
             } else {
-                metric.encode_family(&[(label, *value_of)])?.encode_counter::<[(&str, &str); 0], _, u64>(value, None)?;
+                metric
+                    .encode_family(&[(label, *value_of)])?
+                    .encode_counter::<NoLabelSet, _, u64>(value, None)?;
             }
         }
         Ok(())
@@ -157,12 +159,18 @@ impl Collector for Snapshot {
 }
 
 fn scheduler(status: &Status, out: &mut Writer<'_>) -> fmt::Result {
-    let rows = [("waiting", status.waiting), ("prefilling", status.prefilling), ("decoding", status.decoding)];
+    let rows =
+        [("waiting", status.waiting), ("prefilling", status.prefilling), ("decoding", status.decoding)];
     out.gauge("sequences", "Sequences by what they do; decoding ones are the batch", "state", &rows)?;
     let ends = [("finished", status.finished), ("cancelled", status.cancelled), ("failed", status.failed)];
     out.counter("ended_sequences", "Sequences that ended, by how", "end", &ends)?;
     out.counter("prompt_tokens", "Tokens of prompts", "", &[("", status.prompt_tokens)])?;
-    out.counter("cached_tokens", "Tokens of prompts that were not computed again", "", &[("", status.cached_tokens)])?;
+    out.counter(
+        "cached_tokens",
+        "Tokens of prompts that were not computed again",
+        "",
+        &[("", status.cached_tokens)],
+    )?;
     out.counter("completion_tokens", "Tokens generated", "", &[("", status.completion_tokens)])?;
     out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])
 }
@@ -180,8 +188,18 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         ("quarantined", misses.quarantined),
         ("other_fingerprint", misses.other_fingerprint),
     ];
-    out.counter("cache_lookups", "Lookups by the reason they ended; nothing: all was known", "reason", &reasons)?;
-    out.counter("cache_evicted_blocks", "Blocks that left their last tier to make room", "", &[("", cache.evicted_blocks)])?;
+    out.counter(
+        "cache_lookups",
+        "Lookups by the reason they ended; nothing: all was known",
+        "reason",
+        &reasons,
+    )?;
+    out.counter(
+        "cache_evicted_blocks",
+        "Blocks that left their last tier to make room",
+        "",
+        &[("", cache.evicted_blocks)],
+    )?;
     out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])
 }
 
@@ -193,17 +211,41 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     };
     out.gauge("cache_blocks", "Blocks, by tier", "tier", &of(|tier| tier.blocks))?;
     out.gauge("cache_block_tokens", "Tokens in blocks, by tier", "tier", &of(|tier| tier.tokens))?;
-    out.gauge("cache_bytes", "Bytes of blocks, by tier; allocated ones on disk", "tier", &of(|tier| tier.bytes))?;
-    out.gauge("cache_budget_bytes", "Bytes that blocks may take, by tier", "tier", &of(|tier| tier.budget_bytes))
+    out.gauge(
+        "cache_bytes",
+        "Bytes of blocks, by tier; allocated ones on disk",
+        "tier",
+        &of(|tier| tier.bytes),
+    )?;
+    out.gauge(
+        "cache_budget_bytes",
+        "Bytes that blocks may take, by tier",
+        "tier",
+        &of(|tier| tier.budget_bytes),
+    )
 }
 
 fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
     let writes = &disk.writes;
-    out.gauge("disk_write_queue_blocks", "Blocks that wait to be written", "", &[("", writes.queued_blocks)])?;
+    out.gauge(
+        "disk_write_queue_blocks",
+        "Blocks that wait to be written",
+        "",
+        &[("", writes.queued_blocks)],
+    )?;
     out.gauge("disk_write_queue_bytes", "Bytes that wait to be written", "", &[("", writes.queued_bytes)])?;
-    let ends = [("written", writes.written_blocks), ("dropped", writes.dropped_blocks), ("failed", writes.failed_blocks)];
+    let ends = [
+        ("written", writes.written_blocks),
+        ("dropped", writes.dropped_blocks),
+        ("failed", writes.failed_blocks),
+    ];
     out.counter("disk_writes", "Blocks for the disk, by how their write ended", "end", &ends)?;
-    out.counter("disk_written_bytes", "Allocated bytes of written blocks", "", &[("", writes.written_bytes)])?;
+    out.counter(
+        "disk_written_bytes",
+        "Allocated bytes of written blocks",
+        "",
+        &[("", writes.written_bytes)],
+    )?;
     out.counter("disk_read_bytes", "Bytes read by restores", "", &[("", disk.read_bytes)])?;
     let failures = &disk.read_failures;
     let reasons = [("gone", failures.gone), ("io", failures.io), ("damaged", failures.damaged)];
@@ -211,7 +253,12 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
     out.counter("disk_quarantined_blocks", "Blocks found damaged", "", &[("", disk.quarantined)])?;
     out.gauge("disk_stray_blocks", "Blocks that lookups cannot find", "", &[("", disk.stray_blocks)])?;
     let bytes = [("stray", disk.stray_bytes), ("other", disk.other_bytes)];
-    out.gauge("disk_unused_bytes", "Allocated bytes that serve no lookup: stray blocks and foreign files", "kind", &bytes)?;
+    out.gauge(
+        "disk_unused_bytes",
+        "Allocated bytes that serve no lookup: stray blocks and foreign files",
+        "kind",
+        &bytes,
+    )?;
     let degraded = u64::from(disk.degraded.is_some());
     out.gauge("disk_degraded", "1 while blocks are not being persisted", "", &[("", degraded)])
 }

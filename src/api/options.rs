@@ -31,6 +31,8 @@ pub struct Options {
     pub logit_bias: Option<BTreeMap<String, f32>>,
     pub n: Option<u64>,
     pub cache_salt: Option<String>,
+    /// Ours: tell in `usage.prefixd` what the cache did.
+    pub prefixd_usage: Option<bool>,
 }
 
 /// What a stream reports.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::ApiError;
 use super::generation::AnswerOptions;
 use super::options::{Options, Stop};
+use super::usage::{Detail, UsageCount};
 use super::{ApiSettings, ServedModel};
 use crate::engine::{Constraint, Sampling};
 
@@ -26,6 +27,7 @@ pub struct Plan {
     pub n: usize,
     pub stream: bool,
     pub include_usage: bool,
+    pub detail: Detail,
     pub answer: AnswerOptions,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn Constraint>>,
@@ -64,6 +66,7 @@ impl Plan {
             n: n as usize,
             stream: options.stream.unwrap_or(false),
             include_usage: options.stream_options.and_then(|stream| stream.include_usage).unwrap_or(false),
+            detail: if options.prefixd_usage == Some(true) { Detail::Full } else { Detail::Brief },
             answer,
             constraint: None,
         })
@@ -81,6 +84,11 @@ impl Plan {
             self.top_logprobs = Some(count as usize);
         }
         Ok(self)
+    }
+
+    /// Where usage is added up.
+    pub fn count(&self) -> UsageCount {
+        UsageCount::new(self.n, self.detail)
     }
 
     /// Refuses more choices than one request may have.

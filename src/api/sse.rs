@@ -78,8 +78,8 @@ impl Frames {
 pub struct StreamPlan {
     /// Choices of the request.
     pub choices: usize,
-    /// Choices per prompt.
-    pub per_prompt: usize,
+    /// Adds up the usage.
+    pub count: UsageCount,
     /// Silence before [`Shape::keepalive`].
     pub keepalive: Option<Duration>,
 }
@@ -94,13 +94,13 @@ struct Writer<S> {
 }
 
 /// Streams the answers. Dropping the response (the client left) drops them.
-pub fn respond<S: Shape + 'static>(mut shape: S, answers: Answers, plan: &StreamPlan) -> HttpResponse {
+pub fn respond<S: Shape + 'static>(mut shape: S, answers: Answers, plan: StreamPlan) -> HttpResponse {
     let mut out = Frames::default();
-    for index in 0..plan.choices {
+    let StreamPlan { choices, count, keepalive } = plan;
+    for index in 0..choices {
         shape.opening(index, &mut out);
     }
-    let count = UsageCount::new(plan.per_prompt);
-    let writer = Writer { shape, answers, keepalive: plan.keepalive, count, out, ended: false };
+    let writer = Writer { shape, answers, keepalive, count, out, ended: false };
     let frames = stream::unfold(writer, |mut writer| async move {
         writer.next().await.map(|bytes| (Ok::<_, Infallible>(bytes), writer))
     });

@@ -48,7 +48,8 @@ impl ApiState {
                 };
                 let stream =
                     self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
-                answers.push(Answer::new(at * plan.n + nth, self.model.clone(), stream, &plan.answer));
+                let (model, durations) = (self.model.clone(), self.durations.clone());
+                answers.push(Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer));
             }
         }
         Ok(answers)

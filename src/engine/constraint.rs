@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 /// A grammar's state along one answer. Lives on the scheduler thread; must be cheap per token.
-pub trait Constraint: Debug + Send {
+pub trait Constraint: Debug + Send + Sync {
     /// The tokens that may come next.
     fn allowed(&mut self) -> Result<Allowed, ConstraintError>;
 

@@ -91,6 +91,7 @@ impl<E: Engine> Scheduler<E> {
     fn join(&mut self, current: Prefilling<E::Kv>, logits: Vec<f32>) {
         let Prefilling { mut sequence, kv, .. } = current;
         sequence.announce((self.options.clock)());
+        self.shared.status.lock().completion_tokens += 1;
         match sequence.choose(logits) {
             Ok(Progress::Going) => {}
             Ok(Progress::Ended(reason)) => return self.finish(sequence, &kv, 0, reason),

@@ -41,10 +41,10 @@ pub async fn messages(
     let prompt = encode(&state, asked.conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
-        let plan = StreamPlan { choices: 1, per_prompt: 1, keepalive: state.settings.keepalive };
-        return Ok(sse::respond(MessageEvents::new(model, asked.marked), answers, &plan));
+        let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
+        return Ok(sse::respond(MessageEvents::new(model, asked.marked), answers, plan));
     }
-    Ok(whole(model, answers, asked.marked).await?)
+    Ok(whole(model, answers, plan.count(), asked.marked).await?)
 }
 
 /// The handler of `/v1/messages/count_tokens`.
@@ -89,8 +89,12 @@ fn plan(mut options: Options, object: &Map<String, Value>, state: &ApiState) -> 
     Ok(plan)
 }
 
-async fn whole(model: String, mut answers: Answers, marked: bool) -> Result<HttpResponse, ApiError> {
-    let mut count = UsageCount::new(1);
+async fn whole(
+    model: String,
+    mut answers: Answers,
+    mut count: UsageCount,
+    marked: bool,
+) -> Result<HttpResponse, ApiError> {
     let mut content = Vec::new();
     let mut end = (EndReason::Stop, None);
     while let Some((index, piece)) = answers.next().await {
@@ -117,6 +121,6 @@ async fn whole(model: String, mut answers: Answers, marked: bool) -> Result<Http
         ..MessageReply::new(model, Usage::new(&count, marked))
     };
     let mut response = HttpResponse::Ok();
-    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
+    count.headers(&mut response);
     Ok(json_response(&mut response, &message))
 }

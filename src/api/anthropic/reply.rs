@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::api::generation::EndReason;
 use crate::api::request_log::random_id;
-use crate::api::usage::UsageCount;
+use crate::api::usage::{CacheUsage, UsageCount};
 use crate::prompt::ToolCall;
 
 /// A message, whole or (without content) as a stream begins.
@@ -111,12 +111,14 @@ impl StopReason {
 /// What a request cost. The three kinds of input add up to the prompt.
 // The names are Anthropic's.
 #[allow(clippy::struct_field_names)]
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Usage {
     pub input_tokens: usize,
     pub cache_creation_input_tokens: usize,
     pub cache_read_input_tokens: usize,
     pub output_tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefixd: Option<CacheUsage>,
 }
 
 impl Usage {
@@ -124,12 +126,13 @@ impl Usage {
     /// is one. The last token of a prompt is always computed and never counts as written.
     pub fn new(count: &UsageCount, marked: bool) -> Self {
         let new = count.prompt_tokens - count.cached_tokens;
-        let created = if marked && count.miss.is_some() { new.saturating_sub(1) } else { 0 };
+        let created = if marked && count.missed() { new.saturating_sub(1) } else { 0 };
         Self {
             input_tokens: new - created,
             cache_creation_input_tokens: created,
             cache_read_input_tokens: count.cached_tokens,
             output_tokens: count.completion_tokens,
+            prefixd: count.detail(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::reply::{BlockReply, MessageReply, StopReason, Usage, input, no_input}
 use crate::api::error::ApiError;
 use crate::api::generation::{EndReason, Piece};
 use crate::api::sse::{Frames, Shape};
-use crate::api::usage::UsageCount;
+use crate::api::usage::{Detail, UsageCount};
 
 /// The events of one message.
 pub struct MessageEvents {
@@ -86,7 +86,7 @@ impl Shape for MessageEvents {
     fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
             Piece::Started(_) => {
-                let mut count = UsageCount::new(1);
+                let mut count = UsageCount::new(1, Detail::Brief);
                 count.note(index, &piece);
                 let message = MessageReply::new(self.model.clone(), Usage::new(&count, self.marked));
                 out.event("message_start", &Start { kind: "message_start", message: &message });

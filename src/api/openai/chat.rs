@@ -47,8 +47,8 @@ pub async fn chat(
         let head = Head::new("chatcmpl-", "chat.completion.chunk", model, fingerprint);
         let (logprobs, include_usage) = (plan.top_logprobs.is_some(), plan.include_usage);
         let shape = ChatChunks { head, logprobs, include_usage };
-        let plan = StreamPlan { choices: plan.n, per_prompt: plan.n, keepalive: state.settings.keepalive };
-        return Ok(sse::respond(shape, answers, &plan));
+        let plan = StreamPlan { choices: plan.n, count: plan.count(), keepalive: state.settings.keepalive };
+        return Ok(sse::respond(shape, answers, plan));
     }
     whole(Head::new("chatcmpl-", "chat.completion", model, fingerprint), answers, &plan).await
 }
@@ -78,7 +78,7 @@ struct AssistantMessage {
 }
 
 async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResponse, ApiError> {
-    let mut count = UsageCount::new(plan.n);
+    let mut count = plan.count();
     let empty = |index| Choice {
         index,
         message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
@@ -115,7 +115,7 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         }
     }
     let mut response = HttpResponse::Ok();
-    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
+    count.headers(&mut response);
     Ok(json_response(&mut response, &Reply { head: &head, choices, usage: Some(Usage::from(&count)) }))
 }
 

@@ -41,8 +41,8 @@ pub async fn completions(
     if plan.stream {
         let (logprobs, include_usage) = (plan.top_logprobs.is_some(), plan.include_usage);
         let shape = TextChunks { head, logprobs, include_usage };
-        let plan = StreamPlan { choices, per_prompt: plan.n, keepalive: state.settings.keepalive };
-        return Ok(sse::respond(shape, answers, &plan));
+        let plan = StreamPlan { choices, count: plan.count(), keepalive: state.settings.keepalive };
+        return Ok(sse::respond(shape, answers, plan));
     }
     whole(&head, answers, &plan, choices).await
 }
@@ -87,7 +87,7 @@ async fn whole(
     plan: &Plan,
     choices: usize,
 ) -> Result<HttpResponse, ApiError> {
-    let mut count = UsageCount::new(plan.n);
+    let mut count = plan.count();
     let mut told: Vec<Vec<TokenLogprob>> = vec![Vec::new(); choices];
     let empty = |index| Choice { index, text: String::new(), logprobs: None, finish_reason: None };
     let mut choices: Vec<Choice> = (0..choices).map(empty).collect();
@@ -112,7 +112,7 @@ async fn whole(
         }
     }
     let mut response = HttpResponse::Ok();
-    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
+    count.headers(&mut response);
     Ok(json_response(&mut response, &Reply { head, choices, usage: Some(Usage::from(&count)) }))
 }
 

@@ -1,8 +1,12 @@
 //! OpenAI's endpoints: chat completions, completions, models.
 
 use actix_web::web;
+use serde_json::{Map, Value};
 
-use super::error::{only_get, only_post};
+use super::ApiState;
+use super::body::fields;
+use super::error::{ApiError, only_get, only_post};
+use super::submit::{blocking, encode};
 
 mod chat;
 mod completions;
@@ -21,4 +25,28 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/v1/models").route(web::get().to(models::list)))
         // Names may hold slashes: `mlx-community/Qwen3-0.6B-4bit`.
         .service(get("/v1/models/{name:.+}").route(web::get().to(models::one)));
+}
+
+/// The tokens of the one prompt that `messages` or `prompt` make, as the endpoints would compute them.
+pub async fn only_prompt(
+    state: &web::Data<ApiState>,
+    object: &Map<String, Value>,
+) -> Result<Vec<u32>, ApiError> {
+    if object.contains_key("messages") {
+        let asked = validate::asked(fields(object)?)?;
+        return encode(state, asked.conversation).await;
+    }
+    let text = match fields::<request::CompletionFields>(object)?.prompt {
+        request::Prompt::Text(text) => text,
+        request::Prompt::Tokens(tokens) => return Ok(tokens),
+        request::Prompt::Texts(_) | request::Prompt::TokenLists(_) => {
+            return Err(ApiError::field("prompt", "prompt is a list of prompts; expected one"));
+        }
+    };
+    let model = state.model.clone();
+    blocking(move || {
+        let tokens = model.text.tokenizer.encode_text(&text);
+        tokens.map_err(|error| ApiError::field("prompt", error.to_string()))
+    })
+    .await
 }

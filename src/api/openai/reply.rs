@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::api::generation::{EndReason, Scored, TokenLogprob};
 use crate::api::request_log::random_id;
-use crate::api::usage::UsageCount;
+use crate::api::usage::{CacheUsage, UsageCount};
 
 /// What every reply and every chunk of one request says first.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +47,8 @@ pub struct Usage {
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptDetails,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefixd: Option<CacheUsage>,
 }
 
 /// What of the prompt was free.
@@ -62,6 +64,7 @@ impl From<&UsageCount> for Usage {
             completion_tokens: count.completion_tokens,
             total_tokens: count.prompt_tokens + count.completion_tokens,
             prompt_tokens_details: PromptDetails { cached_tokens: count.cached_tokens },
+            prefixd: count.detail(),
         }
     }
 }
