@@ -109,7 +109,6 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
-        constraint: None,
     }
 }
 

@@ -97,7 +97,6 @@ pub fn request(prompt: Vec<u32>, max_tokens: usize, stop_tokens: &Arc<[u32]>) ->
         constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
-        constraint: None,
     }
 }
 
