@@ -119,7 +119,7 @@ fn serve<E: Engine>(scheduler: &mut Scheduler<E>, shared: &Shared) {
     shared.status.lock().condition = condition;
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         condition: Condition::Draining,
         waiting: 0,
