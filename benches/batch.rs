@@ -106,6 +106,7 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         min_tokens: 0,
         stop_tokens: Arc::from([]),
         sampling: Sampling::default(),
+        constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prefixd_cache::{CacheOptions, DiskOptions};
 
-use crate::api::{ApiKeys, ApiSettings, ApiState, ServedModel, server};
+use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, ServedModel, server};
 use crate::config::{CacheConfig, Config};
 use crate::engine::EngineInfo;
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
@@ -86,11 +86,8 @@ impl App {
         let (cache, block_tokens) = (config.cache.clone(), config.block_tokens);
         let cache = move |info: &EngineInfo| cache.map(|cache| cache_options(&cache, info, block_tokens));
         let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
-        let state = ApiState {
-            model: served(config, source, text).into(),
-            scheduler: scheduler.handle().clone(),
-            settings: api_settings(config).into(),
-        };
+        let state =
+            ApiState::new(served(config, source, text), scheduler.handle().clone(), api_settings(config));
         Ok(Self { scheduler, state, listener, drain: config.drain })
     }
 
@@ -186,6 +183,7 @@ fn api_settings(config: &Config) -> ApiSettings {
         keepalive: config.keepalive,
         max_tokens: config.max_tokens,
         keys: ApiKeys::new(config.api_keys.iter().map(String::as_str)),
+        admin: config.admin_key.as_deref().map_or_else(AdminKey::default, AdminKey::new),
         shutdown: config.drain,
         ..ApiSettings::default()
     }

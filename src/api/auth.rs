@@ -45,6 +45,26 @@ fn sent_key(request: &HttpRequest) -> Option<&[u8]> {
     headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii())
 }
 
+/// The key for what concerns every tenant. None: nobody may.
+#[derive(Clone, Debug, Default)]
+pub struct AdminKey(Option<blake3::Hash>);
+
+impl AdminKey {
+    /// Admits this key.
+    pub fn new(key: &str) -> Self {
+        Self(Some(blake3::hash(key.as_bytes())))
+    }
+
+    /// Refuses a request without it.
+    pub fn admit(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let digest = self.0.ok_or(ApiError::AdminUnset)?;
+        let header = request.headers().get("x-admin-key").map(|value| value.as_bytes().trim_ascii());
+        let sent = header.or_else(|| sent_key(request)).ok_or(ApiError::AdminRefused)?;
+        // Takes the same time wherever the digests differ.
+        if digest == blake3::hash(sent) { Ok(()) } else { Err(ApiError::AdminRefused) }
+    }
+}
+
 /// The part of a tenant that a `cache_salt` names.
 pub fn salted(tenant: Tenant, salt: Option<&str>) -> Tenant {
     match salt {
@@ -78,6 +98,20 @@ mod tests {
             assert!(matches!(asked(name, value), Err(ApiError::Unauthorized)), "{name}: {value}");
         }
         assert!(!format!("{keys:?}").contains("one"));
+    }
+
+    #[test]
+    fn only_the_admin_key_admits_and_without_one_nothing_does() {
+        let asked = |name: &'static str, value: &'static str| {
+            TestRequest::default().insert_header((name, value)).to_http_request()
+        };
+        let admin = AdminKey::new("root");
+        assert!(admin.admit(&asked("x-admin-key", "root")).is_ok());
+        assert!(admin.admit(&asked("authorization", "Bearer root")).is_ok());
+        assert!(matches!(admin.admit(&asked("x-admin-key", "toor")), Err(ApiError::AdminRefused)));
+        assert!(matches!(admin.admit(&asked("x-other", "root")), Err(ApiError::AdminRefused)));
+        let nobody = AdminKey::default();
+        assert!(matches!(nobody.admit(&asked("x-admin-key", "")), Err(ApiError::AdminUnset)));
     }
 
     #[test]

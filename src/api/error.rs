@@ -34,6 +34,12 @@ pub enum ApiError {
     /// No key, or an unknown one.
     #[error("the API key is missing or unknown; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`")]
     Unauthorized,
+    /// There is no admin key, so nobody is an admin.
+    #[error("this needs the admin key, and the server has none; start it with --admin-key")]
+    AdminUnset,
+    /// No admin key, or a wrong one.
+    #[error("the admin key is missing or wrong; send it as `X-Admin-Key: KEY`")]
+    AdminRefused,
     /// Another model was asked for.
     #[error("the model {asked:?} is not served here; {known} is")]
     UnknownModel {
@@ -115,6 +121,8 @@ impl ApiError {
             Self::Invalid { param, .. } => invalid(param.as_deref(), None),
             Self::Unsupported { param, .. } => invalid(Some(param), Some("unsupported_parameter")),
             Self::Unauthorized => wire(401, "invalid_request_error", None, Some("invalid_api_key")),
+            Self::AdminUnset => wire(403, "invalid_request_error", None, Some("admin_disabled")),
+            Self::AdminRefused => wire(401, "invalid_request_error", None, Some("invalid_admin_key")),
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
             }
@@ -138,6 +146,7 @@ impl ApiError {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),
                 ..wire(503, "server_error", None, Some("shutting_down"))
             },
+            Self::Failed(Failure::Constraint(_)) => wire(500, "server_error", None, Some("format_error")),
             Self::Failed(Failure::Engine(_)) => wire(500, "server_error", None, Some("engine_error")),
             Self::Internal(_) => wire(500, "server_error", None, None),
         }
@@ -156,6 +165,13 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.respond(&self.body())
+    }
+}
+
+impl ApiError {
+    /// The error's status and headers around `body`.
+    pub fn respond(&self, body: &Value) -> HttpResponse {
         let wire = self.wire();
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = wire.retry_after {
@@ -171,7 +187,7 @@ impl ResponseError for ApiError {
         if wire.status >= 500 {
             tracing::warn!(status = wire.status, error = %self, "request failed");
         }
-        json_response(&mut response, &self.body())
+        json_response(&mut response, body)
     }
 }
 
@@ -200,6 +216,7 @@ pub async fn only_get(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(wrong_method(&request, "GET, HEAD"))
 }
 
-fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
+/// A method that the path does not take.
+pub fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
     ApiError::Method { method: request.method().to_string(), path: request.path().to_owned(), allowed }
 }

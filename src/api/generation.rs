@@ -9,14 +9,18 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::ServedModel;
+use super::metrics::Durations;
 use crate::engine::TokenChoice;
-use crate::prompt::{Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText};
+use crate::prompt::{
+    CallCount, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
+};
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
 /// What an answer is made of.
@@ -32,6 +36,8 @@ pub enum Piece {
     End {
         /// Why.
         reason: EndReason,
+        /// The stop string that ended it.
+        stop: Option<String>,
         /// Tokens generated.
         completion_tokens: usize,
         /// Tokens not told yet.
@@ -86,6 +92,8 @@ pub struct AnswerOptions {
     pub min_tokens: usize,
     /// Tool calls are looked for.
     pub tools: bool,
+    /// How many of them; the first ends the answer where there may be only one.
+    pub calls: CallCount,
     /// The answer goes on with the prompt's text instead of beginning its own.
     pub continues: bool,
 }
@@ -98,10 +106,17 @@ pub struct Answer {
     events: Option<Stream>,
     detokenizer: Detokenizer,
     stop: StopFilter,
+    stops: Vec<String>,
+    /// Index of the stop string that came.
+    stopped_by: Option<usize>,
     min_tokens: usize,
     tools: Option<Box<dyn ToolCallFormat>>,
     calls: usize,
+    most_calls: CallCount,
     tokens: usize,
+    durations: Arc<Durations>,
+    /// When the last token came, or the answer began.
+    last: Instant,
     /// Text decoded so far, and how much of it was let through.
     decoded: Extent,
     shown_bytes: usize,
@@ -117,7 +132,13 @@ struct Extent {
 
 impl Answer {
     /// The answer number `index` of its request.
-    pub fn new(index: usize, model: Arc<ServedModel>, events: Stream, options: &AnswerOptions) -> Self {
+    pub fn new(
+        index: usize,
+        model: Arc<ServedModel>,
+        durations: Arc<Durations>,
+        events: Stream,
+        options: &AnswerOptions,
+    ) -> Self {
         let tokenizer = &model.text.tokenizer;
         let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
         let tools: Option<Box<dyn ToolCallFormat>> =
@@ -127,10 +148,15 @@ impl Answer {
             events: Some(events),
             detokenizer,
             stop: StopFilter::new(options.stops.clone()),
+            stops: options.stops.clone(),
+            stopped_by: None,
             min_tokens: options.min_tokens,
             tools,
             calls: 0,
+            most_calls: options.calls,
             tokens: 0,
+            durations,
+            last: Instant::now(),
             decoded: Extent::default(),
             shown_bytes: 0,
             untold: VecDeque::new(),
@@ -152,12 +178,17 @@ impl Answer {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Started(usage) => self.pieces.push_back(Piece::Started(usage)),
+            Event::Started(usage) => {
+                self.durations.note_prompt(&usage);
+                self.pieces.push_back(Piece::Started(usage));
+            }
             Event::Token(choice) => {
                 self.tokens += 1;
+                self.note_time();
                 self.note_logprob(&choice);
                 let text = self.detokenizer.push(choice.id);
-                if self.decode(&text) {
+                let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
+                if enough {
                     self.end(EndReason::Stop, self.tokens);
                 }
             }
@@ -180,6 +211,16 @@ impl Answer {
         }
     }
 
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        let after = now.duration_since(std::mem::replace(&mut self.last, now));
+        if self.tokens == 1 {
+            self.durations.note_first_token(after);
+        } else {
+            self.durations.note_token(after);
+        }
+    }
+
     /// True when a stop string came.
     fn decode(&mut self, text: &str) -> bool {
         self.decoded.bytes += text.len();
@@ -193,8 +234,9 @@ impl Answer {
                 self.show(&text);
                 false
             }
-            Stopped::Yes { text, .. } => {
+            Stopped::Yes { text, by } => {
                 self.show(&text);
+                self.stopped_by = Some(by);
                 true
             }
         }
@@ -222,19 +264,24 @@ impl Answer {
                 }
             };
             self.pieces.push_back(piece);
+            if self.most_calls == CallCount::One && self.calls > 0 {
+                return;
+            }
         }
     }
 
     fn end(&mut self, reason: EndReason, completion_tokens: usize) {
         self.events = None;
-        if let Some(tools) = &mut self.tools {
+        let enough = self.most_calls == CallCount::One && self.calls > 0;
+        if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
             let rest = tools.finish();
             self.emit(rest);
         }
         let called = reason == EndReason::Stop && self.calls > 0;
         let reason = if called { EndReason::ToolCalls } else { reason };
+        let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
         let logprobs = self.told();
-        self.pieces.push_back(Piece::End { reason, completion_tokens, logprobs });
+        self.pieces.push_back(Piece::End { reason, stop, completion_tokens, logprobs });
     }
 
     fn note_logprob(&mut self, choice: &TokenChoice) {

@@ -1,10 +1,10 @@
 //! How the server is: for people, load balancers and monitors. Open without a key; no prompt text appears here.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::ApiState;
-use super::error::{ApiError, json_response, only_get};
+use super::error::{json_response, only_get};
 use crate::scheduler::Condition;
 
 /// Adds the routes.
@@ -13,8 +13,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config
         .service(get("/health").route(web::get().to(health)).route(web::head().to(health)))
         .service(get("/health/live").route(web::get().to(live)).route(web::head().to(live)))
-        .service(get("/health/ready").route(web::get().to(health)).route(web::head().to(health)))
-        .service(get("/v1/cache/stats").route(web::get().to(cache_stats)));
+        .service(get("/health/ready").route(web::get().to(health)).route(web::head().to(health)));
 }
 
 #[derive(Serialize)]
@@ -68,9 +67,4 @@ async fn health(state: web::Data<ApiState>) -> HttpResponse {
 /// The process answers; whether it can serve is another question.
 async fn live() -> HttpResponse {
     json_response(&mut HttpResponse::Ok(), &serde_json::json!({"status": "live"}))
-}
-
-async fn cache_stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    state.settings.keys.tenant(&request)?;
-    Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache))
 }

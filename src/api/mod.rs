@@ -16,19 +16,29 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, middleware, web};
 
+use self::metrics::Durations;
 use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
+mod anthropic;
 mod auth;
 mod body;
+mod cache;
 mod error;
+mod format;
 mod generation;
 mod health;
+mod metrics;
 mod openai;
+mod options;
+mod plan;
+mod refuse;
 mod request_log;
 mod sse;
+mod submit;
+mod usage;
 
-pub use auth::ApiKeys;
+pub use auth::{AdminKey, ApiKeys};
 pub use error::ApiError;
 
 /// The name that always means the served model.
@@ -77,6 +87,8 @@ pub struct ApiSettings {
     pub max_tokens: usize,
     /// Who may ask; without keys, everyone.
     pub keys: ApiKeys,
+    /// Who may do what concerns every tenant.
+    pub admin: AdminKey,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -91,6 +103,7 @@ impl Default for ApiSettings {
             keepalive: Some(Duration::from_secs(10)),
             max_tokens: 2048,
             keys: ApiKeys::default(),
+            admin: AdminKey::default(),
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -106,13 +119,24 @@ pub struct ApiState {
     pub scheduler: Handle,
     /// The settings.
     pub settings: Arc<ApiSettings>,
+    durations: Arc<Durations>,
+}
+
+impl ApiState {
+    /// Serves `model`, computed by `scheduler`.
+    pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
+        Self { model: Arc::new(model), scheduler, settings: Arc::new(settings), durations: Arc::default() }
+    }
 }
 
 /// Adds every route.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
         .configure(openai::configure)
+        .configure(anthropic::configure)
         .configure(health::configure)
+        .configure(metrics::configure)
+        .configure(cache::configure)
         .default_service(web::to(error::unknown_path));
 }
 

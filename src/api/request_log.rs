@@ -9,6 +9,8 @@ use actix_web::middleware::Next;
 use rand::RngExt;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// A longer name from a client is replaced.
 const LONGEST_ID: usize = 128;
 
@@ -26,6 +28,7 @@ pub async fn request_log<B: MessageBody + 'static>(
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     tracing::info!(target: "prefixd::access", %method, path, status = response.status().as_u16(), millis, id = shown, "request");
     if let Some(id) = id {
+        response.headers_mut().insert(ANTHROPIC_REQUEST_ID, id.clone());
         response.headers_mut().insert(REQUEST_ID, id);
     }
     Ok(response)

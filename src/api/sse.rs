@@ -1,7 +1,7 @@
-//! Server-sent events: the frames, their order, and comments against silence.
+//! Server-sent events: frames, their order, and what is said against silence.
 //!
-//! Order on the wire: one opening chunk per choice at once, the pieces as they come, the usage when asked for, `[DONE]`.
-//! After a failure: an error object, and nothing more.
+//! Order on the wire: what the shape opens with, at once; the pieces as they come; the shape's end. After a failure: an
+//! error object, and nothing more.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,36 +14,63 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::generation::{Answers, Piece};
-use super::openai::UsageCount;
-
-const DONE: &[u8] = b"data: [DONE]\n\n";
-const KEEPALIVE: &[u8] = b": keepalive\n\n";
+use super::usage::UsageCount;
 
 /// How pieces look on one endpoint.
 pub trait Shape {
     /// What is sent for each choice before anything is known.
-    fn opening(&self, index: usize) -> Option<Frame>;
+    fn opening(&mut self, index: usize, out: &mut Frames);
 
-    /// A piece of a choice.
-    fn piece(&self, index: usize, piece: Piece) -> Option<Frame>;
+    /// A piece of a choice; never a failure.
+    fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames);
 
-    /// The usage, after all choices.
-    fn usage(&self, count: &UsageCount) -> Frame;
+    /// The end, after all choices went well.
+    fn end(&mut self, count: &UsageCount, out: &mut Frames);
+
+    /// The end, when one did not.
+    fn failed(&mut self, error: &ApiError, out: &mut Frames) {
+        out.data(&error.body());
+    }
+
+    /// What is sent into a silence.
+    fn keepalive(&self, out: &mut Frames) {
+        out.comment("keepalive");
+    }
 }
 
-/// One event's bytes.
-pub struct Frame(Vec<u8>);
+/// Events as bytes.
+#[derive(Default)]
+pub struct Frames(Vec<u8>);
 
-impl Frame {
+impl Frames {
     /// `data: {...}` and an empty line.
-    pub fn data(value: &impl Serialize) -> Self {
-        let mut bytes = b"data: ".to_vec();
+    pub fn data(&mut self, value: &impl Serialize) {
+        self.0.extend(b"data: ");
         // Replies are plain structs of text and numbers, and writing to memory does not fail.
-        if let Err(error) = serde_json::to_writer(&mut bytes, value) {
+        if let Err(error) = serde_json::to_writer(&mut self.0, value) {
             tracing::error!(%error, "a chunk could not be written");
         }
-        bytes.extend(b"\n\n");
-        Self(bytes)
+        self.0.extend(b"\n\n");
+    }
+
+    /// An event with a name.
+    pub fn event(&mut self, name: &str, value: &impl Serialize) {
+        self.0.extend(b"event: ");
+        self.0.extend(name.as_bytes());
+        self.0.push(b'\n');
+        self.data(value);
+    }
+
+    /// A line that clients skip.
+    pub fn comment(&mut self, text: &str) {
+        self.0.extend(b": ");
+        self.0.extend(text.as_bytes());
+        self.0.extend(b"\n\n");
+    }
+
+    /// How OpenAI's streams end.
+    pub fn done(&mut self) {
+        self.0.extend(b"data: [DONE]\n\n");
     }
 }
 
@@ -51,31 +78,29 @@ impl Frame {
 pub struct StreamPlan {
     /// Choices of the request.
     pub choices: usize,
-    /// Choices per prompt.
-    pub per_prompt: usize,
-    /// A usage chunk is wanted.
-    pub include_usage: bool,
-    /// Silence before a comment.
+    /// Adds up the usage.
+    pub count: UsageCount,
+    /// Silence before [`Shape::keepalive`].
     pub keepalive: Option<Duration>,
 }
 
 struct Writer<S> {
     shape: S,
     answers: Answers,
-    plan: StreamPlan,
+    keepalive: Option<Duration>,
     count: UsageCount,
-    out: Vec<u8>,
+    out: Frames,
     ended: bool,
 }
 
 /// Streams the answers. Dropping the response (the client left) drops them.
-pub fn respond<S: Shape + 'static>(shape: S, answers: Answers, plan: StreamPlan) -> HttpResponse {
-    let mut out = Vec::new();
-    for Frame(bytes) in (0..plan.choices).filter_map(|index| shape.opening(index)) {
-        out.extend(bytes);
+pub fn respond<S: Shape + 'static>(mut shape: S, answers: Answers, plan: StreamPlan) -> HttpResponse {
+    let mut out = Frames::default();
+    let StreamPlan { choices, count, keepalive } = plan;
+    for index in 0..choices {
+        shape.opening(index, &mut out);
     }
-    let count = UsageCount::new(plan.per_prompt);
-    let writer = Writer { shape, answers, plan, count, out, ended: false };
+    let writer = Writer { shape, answers, keepalive, count, out, ended: false };
     let frames = stream::unfold(writer, |mut writer| async move {
         writer.next().await.map(|bytes| (Ok::<_, Infallible>(bytes), writer))
     });
@@ -89,21 +114,25 @@ pub fn respond<S: Shape + 'static>(shape: S, answers: Answers, plan: StreamPlan)
 
 impl<S: Shape> Writer<S> {
     async fn next(&mut self) -> Option<Bytes> {
-        while self.out.is_empty() {
+        while self.out.0.is_empty() {
             if self.ended {
                 return None;
             }
             let next = self.answers.next();
-            let next = match self.plan.keepalive {
+            let next = match self.keepalive {
                 None => next.await,
-                Some(silence) => match tokio::time::timeout(silence, next).await {
-                    Ok(next) => next,
-                    Err(_) => return Some(Bytes::from_static(KEEPALIVE)),
-                },
+                Some(silence) => {
+                    if let Ok(next) = tokio::time::timeout(silence, next).await {
+                        next
+                    } else {
+                        self.shape.keepalive(&mut self.out);
+                        break;
+                    }
+                }
             };
             self.take(next);
         }
-        Some(std::mem::take(&mut self.out).into())
+        Some(std::mem::take(&mut self.out.0).into())
     }
 
     fn take(&mut self, next: Option<(usize, Piece)>) {
@@ -112,25 +141,16 @@ impl<S: Shape> Writer<S> {
                 // The other choices are dropped, and with them cancelled.
                 self.answers = Answers::default();
                 self.ended = true;
-                self.frame(Frame::data(&ApiError::Failed(failure).body()));
+                self.shape.failed(&ApiError::Failed(failure), &mut self.out);
             }
             Some((index, piece)) => {
                 self.count.note(index, &piece);
-                if let Some(frame) = self.shape.piece(index, piece) {
-                    self.frame(frame);
-                }
+                self.shape.piece(index, piece, &mut self.out);
             }
             None => {
                 self.ended = true;
-                if self.plan.include_usage {
-                    self.frame(self.shape.usage(&self.count));
-                }
-                self.out.extend(DONE);
+                self.shape.end(&self.count, &mut self.out);
             }
         }
-    }
-
-    fn frame(&mut self, frame: Frame) {
-        self.out.extend(frame.0);
     }
 }

@@ -18,6 +18,8 @@ pub struct Config {
     pub names: Vec<String>,
     /// Keys that requests must carry; none: every request is served.
     pub api_keys: Vec<String>,
+    /// The key for what concerns every tenant; `None`: that is refused.
+    pub admin_key: Option<String>,
     /// Largest request body.
     pub body_limit_bytes: usize,
     /// Silence in a stream before a comment is sent; `None` sends none.
@@ -161,6 +163,7 @@ impl Config {
             port: server.port,
             names: server.names,
             api_keys: server.api_keys,
+            admin_key: Some(server.admin_key).filter(|key| !key.is_empty()),
             body_limit_bytes: faults.size("server.body_limit", &server.body_limit, ram_bytes) as usize,
             keepalive: (server.keepalive_s > 0).then(|| Duration::from_secs(server.keepalive_s)),
             drain: Duration::from_secs(server.drain_s),

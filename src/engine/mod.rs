@@ -11,9 +11,11 @@ use std::ops::Range;
 
 use prefixd_cache::{Fingerprint, Payload};
 
+mod constraint;
 mod sampler;
 pub mod sim;
 
+pub use constraint::{Allowed, Constraint, ConstraintError, Ending};
 pub use sampler::{Sampler, Sampling, SamplingError, TokenChoice};
 
 /// What the scheduler and the API know of a loaded model.

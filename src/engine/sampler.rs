@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::constraint::{Allowed, ConstraintError};
+
 /// How tokens are chosen. The default is greedy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
@@ -109,6 +111,13 @@ pub struct TokenChoice {
     pub top: Vec<(u32, f32)>,
 }
 
+/// The model's own logits and what is told of them.
+struct Report {
+    top: Vec<(u32, f32)>,
+    norm: f32,
+    raw: Vec<f32>,
+}
+
 /// The state of one sequence's choices.
 #[derive(Debug)]
 pub struct Sampler {
@@ -133,16 +142,38 @@ impl Sampler {
 
     /// Chooses from `logits` `[vocab]`, which it changes; tokens in `banned` are not chosen.
     pub fn choose(&mut self, logits: &mut [f32], banned: &[u32]) -> TokenChoice {
-        let reported = self.top_logprobs.map(|count| (log_softmax_top(logits, count), log_sum_exp(logits)));
-        let raw = reported.is_some().then(|| logits.to_vec());
+        let report = self.report(logits);
         self.adjust(logits, banned);
+        self.pick(logits, report)
+    }
+
+    /// Chooses from `logits` `[vocab]`, which it changes, among the tokens that are allowed.
+    pub fn choose_allowed(
+        &mut self,
+        logits: &mut [f32],
+        allowed: &Allowed,
+        stop_tokens: &[u32],
+    ) -> Result<TokenChoice, ConstraintError> {
+        let report = self.report(logits);
+        self.adjust(logits, &[]);
+        allowed.apply(logits, stop_tokens)?;
+        Ok(self.pick(logits, report))
+    }
+
+    /// What is told of the model's own logits, when it is asked for.
+    fn report(&self, logits: &[f32]) -> Option<Report> {
+        let count = self.top_logprobs?;
+        Some(Report { top: log_softmax_top(logits, count), norm: log_sum_exp(logits), raw: logits.to_vec() })
+    }
+
+    fn pick(&mut self, logits: &[f32], report: Option<Report>) -> TokenChoice {
         let id = if self.sampling.temperature == 0.0 { argmax(logits) } else { self.draw(logits) };
         *self.generated.entry(id).or_default() += 1;
-        match (reported, raw) {
-            (Some((top, norm)), Some(raw)) => {
+        match report {
+            Some(Report { top, norm, raw }) => {
                 TokenChoice { id, logprob: raw.get(id as usize).map(|logit| logit - norm), top }
             }
-            _ => TokenChoice { id, logprob: None, top: Vec::new() },
+            None => TokenChoice { id, logprob: None, top: Vec::new() },
         }
     }
 
@@ -310,6 +341,15 @@ mod tests {
     fn a_banned_token_is_not_chosen() {
         let mut sampler = Sampler::new(Sampling::default(), &[], None);
         assert_eq!(sampler.choose(&mut [3.0, 2.0, 1.0], &[0]).id, 1);
+    }
+
+    #[test]
+    fn only_an_allowed_token_is_chosen_and_told_with_its_own_probability() {
+        let allowed = Allowed { tokens: vec![0b100], end: false };
+        let mut sampler = Sampler::new(Sampling::default(), &[], Some(1));
+        let choice = sampler.choose_allowed(&mut [3.0, 2.0, 1.0], &allowed, &[0]).unwrap();
+        assert_eq!((choice.id, choice.top[0].0), (2, 0));
+        assert!(choice.logprob.unwrap() < choice.top[0].1);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! No thread, no I/O besides [`ModelText::open`], no HTTP.
 
 mod detokenizer;
+mod grammar;
 mod json;
 mod message;
 mod model_text;
@@ -17,6 +18,7 @@ mod tokenizer;
 mod tool_call;
 
 pub use detokenizer::Detokenizer;
+pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars};
 pub use message::{Content, ContentError, FunctionCall, Message, Part, Role, ToolCallMessage};
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};

@@ -1,13 +1,15 @@
 //! Everything about a model that concerns text, read from its directory: tokenizer, template, stop tokens, defaults.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::grammar::{Format, FormatError, Grammars};
 use super::template::{ChatTemplate, TemplateError};
 use super::tokenizer::{TokenText, Tokenizer, TokenizerConfig, TokenizerError};
+use crate::engine::Constraint;
 
 /// How a model's maker wants it sampled (`generation_config.json`). `None`: nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -63,6 +65,8 @@ pub struct ModelText {
     pub stop_tokens: Arc<[u32]>,
     /// The maker's sampling defaults.
     pub sampling: SamplingDefaults,
+    /// Made when the first request needs it.
+    grammars: OnceLock<Result<Grammars, FormatError>>,
     digest: blake3::Hash,
 }
 
@@ -125,8 +129,15 @@ impl ModelText {
             template,
             stop_tokens: stops.into(),
             sampling: sampling(generation),
+            grammars: OnceLock::new(),
             digest: digest.finalize(),
         })
+    }
+
+    /// What holds answers to `format`. Takes as long as compiling it takes, the first time longer.
+    pub fn constraint(&self, format: &Format) -> Result<Box<dyn Constraint>, FormatError> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer, &self.stop_tokens));
+        grammars.as_ref().map_err(Clone::clone)?.constraint(format)
     }
 
     /// Identity of tokenizer and template, for the fingerprint.

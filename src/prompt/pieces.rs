@@ -73,6 +73,11 @@ impl Pieces {
         &self.bytes[start as usize..end as usize]
     }
 
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// What the start of a text loses.
     pub fn lead(&self) -> Lead {
         self.lead

@@ -163,6 +163,11 @@ impl Tokenizer {
         Detokenizer::of_continuation(self.pieces.clone())
     }
 
+    /// Ids below this are tokens.
+    pub fn vocab(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// The bytes one token adds to a text; they need not be whole characters.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.of(id)

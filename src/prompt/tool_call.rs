@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::stop::held_suffix;
 
@@ -53,7 +54,7 @@ pub struct HermesFormat {
 struct Written {
     name: String,
     #[serde(default, alias = "parameters")]
-    arguments: Value,
+    arguments: Option<Box<RawValue>>,
 }
 
 impl ToolCallFormat for HermesFormat {
@@ -131,9 +132,13 @@ fn text(out: &mut Vec<ToolText>, text: String) {
 fn read(json: &str) -> Result<ToolCall, serde_json::Error> {
     let Written { name, arguments } = serde_json::from_str(json.trim())?;
     let arguments = match arguments {
-        Value::Null => "{}".to_owned(),
-        Value::String(text) => text,
-        other => other.to_string(),
+        None => "{}".to_owned(),
+        Some(raw) => match serde_json::from_str(raw.get()) {
+            Ok(Value::String(text)) => text,
+            Ok(other) => other.to_string(),
+            // JSON with a number that no float holds.
+            Err(_) => raw.get().to_owned(),
+        },
     };
     Ok(ToolCall { name, arguments })
 }
@@ -191,6 +196,12 @@ mod tests {
     fn a_closing_mark_inside_a_string_does_not_close() {
         let text = r#"<tool_call>{"name": "echo", "arguments": {"text": "</tool_call>"}}</tool_call>"#;
         assert_eq!(run([text]).1, [("echo".to_owned(), r#"{"text":"</tool_call>"}"#.to_owned())]);
+    }
+
+    #[test]
+    fn a_number_that_no_float_holds_is_told_as_it_is() {
+        let text = r#"<tool_call>{"name": "f", "arguments": {"a": 1e999}}</tool_call>"#;
+        assert_eq!(run([text]).1, [("f".to_owned(), r#"{"a": 1e999}"#.to_owned())]);
     }
 
     #[test]

@@ -35,37 +35,49 @@ impl<E: Engine> Scheduler<E> {
     /// Chooses each row's next token, and lets rows that ended leave.
     pub(super) fn take_tokens(&mut self, logits: Vec<Vec<f32>>) {
         self.shared.status.lock().completion_tokens += logits.len() as u64;
-        let mut ended = vec![None; self.rows.len()];
+        let mut ended: Vec<Option<Result<FinishReason, Failure>>> = vec![None; self.rows.len()];
         let mut rows = std::mem::take(&mut self.rows);
         for (at, (row, logits)) in rows.iter_mut().zip(logits).enumerate() {
             let in_kv = row.tokens.len();
-            if let Progress::Ended(reason) = row.choose(logits) {
-                ended[at] = Some(reason);
-            } else if row.kept_tokens + self.options.block_tokens <= in_kv {
-                let batch = std::mem::replace(&mut self.batch, self.engine.empty());
-                self.keep_blocks(row, &batch, at, in_kv);
-                self.batch = batch;
+            match row.choose(logits) {
+                Ok(Progress::Ended(reason)) => ended[at] = Some(Ok(reason)),
+                Err(failure) => ended[at] = Some(Err(failure)),
+                Ok(Progress::Going) if row.kept_tokens + self.options.block_tokens <= in_kv => {
+                    let batch = std::mem::replace(&mut self.batch, self.engine.empty());
+                    self.keep_blocks(row, &batch, at, in_kv);
+                    self.batch = batch;
+                }
+                Ok(Progress::Going) => {}
             }
         }
         self.rows = rows;
-        self.leave(&ended);
+        self.leave(ended);
     }
 
-    /// Takes the rows with a reason out of the batch and says their end.
-    fn leave(&mut self, ended: &[Option<FinishReason>]) {
+    /// Takes the rows with an end out of the batch and says it.
+    fn leave(&mut self, ended: Vec<Option<Result<FinishReason, Failure>>>) {
         if ended.iter().all(Option::is_none) {
             return;
         }
+        let keep: Vec<usize> = (0..ended.len()).filter(|at| ended[*at].is_none()).collect();
         let batch = std::mem::replace(&mut self.batch, self.engine.empty());
-        for (at, (row, reason)) in std::mem::take(&mut self.rows).into_iter().zip(ended).enumerate() {
-            match reason {
-                Some(reason) => self.finish(row, &batch, at, *reason),
+        for (at, (row, end)) in std::mem::take(&mut self.rows).into_iter().zip(ended).enumerate() {
+            match end {
+                Some(Ok(reason)) => self.finish(row, &batch, at, reason),
+                Some(Err(failure)) => self.fail_one(row, failure),
                 None => self.rows.push(row),
             }
         }
         self.batch = batch;
-        let keep: Vec<usize> = (0..ended.len()).filter(|at| ended[*at].is_none()).collect();
         self.filter(&keep);
+    }
+
+    /// Ends one sequence badly; the others go on.
+    pub(super) fn fail_one(&mut self, mut sequence: Sequence, failure: Failure) {
+        tracing::warn!(%failure, "a sequence failed");
+        sequence.fail(failure);
+        self.release(&mut sequence);
+        self.shared.status.lock().failed += 1;
     }
 
     fn filter(&mut self, keep: &[usize]) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
-use prefixd_cache::CacheStats;
+use prefixd_cache::{CacheStats, Lookup, Tenant};
 use tokio::sync::mpsc;
 
 use super::message::{Event, Request, Stream, SubmitError};
@@ -23,6 +23,8 @@ pub(super) enum Message {
     Job(Job),
     /// Forget every cached block.
     Clear(Sender<()>),
+    /// Say what the cache knows of a prompt.
+    Probe { tenant: Tenant, prompt: Vec<u32>, reply: Sender<Option<Lookup>> },
     /// Take no more; finish what runs until the deadline; write what is queued; stop.
     Drain(Instant),
 }
@@ -137,6 +139,17 @@ impl Handle {
     pub fn clear_cache(&self) -> Result<(), SubmitError> {
         let (done, wait) = crossbeam_channel::bounded(1);
         self.inbox.send(Message::Clear(done)).map_err(|_| SubmitError::Closed)?;
+        wait.recv().map_err(|_| SubmitError::Closed)
+    }
+
+    /// What the cache knows of `prompt`, but for its last token, which is always computed. `None` without a cache.
+    /// Returns between two steps.
+    pub fn probe(&self, tenant: Tenant, prompt: Vec<u32>) -> Result<Option<Lookup>, SubmitError> {
+        if prompt.is_empty() {
+            return Err(SubmitError::Empty);
+        }
+        let (reply, wait) = crossbeam_channel::bounded(1);
+        self.inbox.send(Message::Probe { tenant, prompt, reply }).map_err(|_| SubmitError::Closed)?;
         wait.recv().map_err(|_| SubmitError::Closed)
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use prefixd_cache::{Miss, Tenant};
 use tokio::sync::mpsc;
 
-use crate::engine::{Sampling, TokenChoice};
+use crate::engine::{Constraint, ConstraintError, Sampling, TokenChoice};
 
 /// One sequence to compute.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Request {
     pub stop_tokens: Arc<[u32]>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// What the answer must look like; `None`: anything. `min_tokens` does not count where there is one.
+    pub constraint: Option<Box<dyn Constraint>>,
     /// Report the log probabilities of the chosen token and of this many alternatives.
     pub top_logprobs: Option<usize>,
     /// Whose prefixes may be hit and are written.
@@ -80,9 +82,18 @@ pub enum Failure {
     /// The engine failed on this sequence.
     #[error("the engine failed: {0}")]
     Engine(String),
+    /// The answer could not go on in the format that the request asks for.
+    #[error("the answer cannot go on in the format asked for: {0}")]
+    Constraint(String),
     /// The server is going down and the sequence did not finish in time.
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+impl From<ConstraintError> for Failure {
+    fn from(error: ConstraintError) -> Self {
+        Self::Constraint(error.to_string())
+    }
 }
 
 /// What a stream yields.

@@ -91,8 +91,11 @@ impl<E: Engine> Scheduler<E> {
     fn join(&mut self, current: Prefilling<E::Kv>, logits: Vec<f32>) {
         let Prefilling { mut sequence, kv, .. } = current;
         sequence.announce((self.options.clock)());
-        if let Progress::Ended(reason) = sequence.choose(logits) {
-            return self.finish(sequence, &kv, 0, reason);
+        self.shared.status.lock().completion_tokens += 1;
+        match sequence.choose(logits) {
+            Ok(Progress::Going) => {}
+            Ok(Progress::Ended(reason)) => return self.finish(sequence, &kv, 0, reason),
+            Err(failure) => return self.fail_one(sequence, failure),
         }
         match self.engine.extend(&mut self.batch, kv) {
             Ok(()) => self.rows.push(sequence),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::handle::Submission;
 use super::message::{Event, Failure, Finish, FinishReason, PromptUsage, Request};
-use crate::engine::Sampler;
+use crate::engine::{Constraint, ConstraintError, Ending, Sampler, TokenChoice};
 
 /// See the module's documentation.
 pub(super) struct Sequence {
@@ -31,6 +31,7 @@ pub(super) struct Sequence {
     /// When the first token was chosen.
     first_token: Instant,
     sampler: Sampler,
+    constraint: Option<Box<dyn Constraint>>,
     events: mpsc::Sender<Event>,
 }
 
@@ -45,7 +46,7 @@ pub(super) enum Progress {
 
 impl Sequence {
     pub fn new(submission: Submission, now: Instant) -> Self {
-        let Submission { request, events, submitted } = submission;
+        let Submission { mut request, events, submitted } = submission;
         let usage = PromptUsage { prompt_tokens: request.prompt.len(), ..PromptUsage::default() };
         Self {
             tokens: request.prompt.clone(),
@@ -56,6 +57,7 @@ impl Sequence {
             prefill_began: now,
             first_token: now,
             sampler: Sampler::new(request.sampling.clone(), &request.prompt, request.top_logprobs),
+            constraint: request.constraint.take(),
             events,
             request,
         }
@@ -89,19 +91,34 @@ impl Sequence {
     }
 
     /// Chooses the next token from `logits` and reports it, unless it is the stop token that ends the answer.
-    pub fn choose(&mut self, mut logits: Vec<f32>) -> Progress {
+    /// An error concerns this sequence alone.
+    pub fn choose(&mut self, mut logits: Vec<f32>) -> Result<Progress, Failure> {
         let stops = self.request.stop_tokens.clone();
-        let banned: &[u32] = if self.completion_tokens() < self.request.min_tokens { &stops } else { &[] };
-        let choice = self.sampler.choose(&mut logits, banned);
-        self.tokens.push(choice.id);
-        if stops.contains(&choice.id) {
-            return Progress::Ended(FinishReason::Stop);
+        let choice = self.pick(&mut logits, &stops)?;
+        let id = choice.id;
+        self.tokens.push(id);
+        if stops.contains(&id) {
+            return Ok(Progress::Ended(FinishReason::Stop));
         }
         self.send(Event::Token(choice));
-        if self.completion_tokens() >= self.request.max_tokens {
-            return Progress::Ended(FinishReason::Length);
+        if let Some(constraint) = &mut self.constraint
+            && constraint.advance(id)? == Ending::Complete
+        {
+            return Ok(Progress::Ended(FinishReason::Stop));
         }
-        Progress::Going
+        if self.completion_tokens() >= self.request.max_tokens {
+            return Ok(Progress::Ended(FinishReason::Length));
+        }
+        Ok(Progress::Going)
+    }
+
+    fn pick(&mut self, logits: &mut [f32], stops: &[u32]) -> Result<TokenChoice, ConstraintError> {
+        if let Some(constraint) = &mut self.constraint {
+            let allowed = constraint.allowed()?;
+            return self.sampler.choose_allowed(logits, &allowed, stops);
+        }
+        let banned = if self.completion_tokens() < self.request.min_tokens { stops } else { &[] };
+        Ok(self.sampler.choose(logits, banned))
     }
 
     /// Says that the sequence ended well.

@@ -148,6 +148,11 @@ impl<E: Engine> Scheduler<E> {
                 // A caller that left needs no answer.
                 done.send(()).ok();
             }
+            Message::Probe { tenant, prompt, reply } => {
+                let limit = prompt.len().saturating_sub(1);
+                let lookup = self.cache.as_mut().map(|cache| cache.lookup(&tenant, &prompt, limit));
+                reply.send(lookup).ok();
+            }
             Message::Drain(deadline) => {
                 self.draining = Some(self.draining.map_or(deadline, |earlier| earlier.min(deadline)));
                 self.shared.status.lock().condition = Condition::Draining;

@@ -1,9 +1,9 @@
 //! What clients see of the prefix cache, and whose prefixes they can hit.
 
-use prefixd::api::{ApiKeys, ApiSettings};
+use prefixd::api::{AdminKey, ApiKeys, ApiSettings};
 use serde_json::{Value, json};
 
-use super::client::{Response, chat, chat_body, get, receive, send};
+use super::client::{Response, chat, chat_body, get, post, receive, send};
 use super::server::Setup;
 
 fn cached(body: &Value) -> u64 {
@@ -82,6 +82,8 @@ fn keys_close_everything_but_health() {
         ("GET", "/v1/models"),
         ("GET", "/v1/models/alias"),
         ("GET", "/v1/cache/stats"),
+        ("POST", "/v1/cache/probe"),
+        ("GET", "/metrics"),
     ] {
         let refused = with(method, path, "guess");
         assert_eq!(
@@ -94,5 +96,153 @@ fn keys_close_everything_but_health() {
     assert_eq!(with("POST", "/v1/chat/completions", "secret").status, 200);
     for path in ["/health", "/health/live", "/health/ready"] {
         assert_eq!(get(server.address, path).status, 200);
+    }
+}
+
+#[test]
+fn what_the_cache_did_is_told_in_headers_and_on_demand_in_usage() {
+    let server = Setup { cache: true, ..Setup::default() }.sim();
+    let long = "a shared prompt ".repeat(20);
+    let cold = chat(server.address, &long, json!({"max_tokens": 1, "prefixd_usage": true}));
+    assert_eq!(cold.header("x-prefixd-miss"), Some("absent"));
+    assert_eq!(cold.json()["usage"]["prefixd"]["miss"], json!({"reason": "absent"}));
+    let other = format!("{}and so on", "a shared prompt ".repeat(19));
+    let warm = chat(server.address, &other, json!({"max_tokens": 1, "prefixd_usage": true}));
+    let told = &warm.json()["usage"]["prefixd"];
+    assert_eq!((&told["resident_tokens"], &told["disk_tokens"]), (&json!(cached(&warm.json())), &json!(0)));
+    assert_eq!(told["miss"]["reason"], "diverged", "{told}");
+    assert_eq!(warm.header("x-prefixd-resident-tokens"), warm.header("x-prefixd-cached-tokens"));
+    for (header, field) in [
+        ("x-prefixd-queue-ms", "queue_ms"),
+        ("x-prefixd-restore-ms", "restore_ms"),
+        ("x-prefixd-prefill-ms", "prefill_ms"),
+    ] {
+        let ms: f64 = warm.header(header).unwrap().parse().unwrap();
+        assert!((ms - told[field].as_f64().unwrap()).abs() < 0.001 && ms >= 0.0, "{header}: {told}");
+    }
+    let more = json!({"max_tokens": 1, "prefixd_usage": true, "stream": true, "stream_options": {"include_usage": true}});
+    let stream = chat(server.address, &long, more).chunks();
+    let told = &stream.last().unwrap()["usage"]["prefixd"];
+    assert!(told["resident_tokens"].as_u64().unwrap() > 300, "{told}");
+    let brief = chat(server.address, &long, json!({"max_tokens": 1}));
+    assert!(brief.json()["usage"].get("prefixd").is_none());
+    let body =
+        json!({"messages": [{"role": "user", "content": long}], "max_tokens": 1, "prefixd_usage": true});
+    let message = post(server.address, "/v1/messages", &body).json();
+    assert_eq!(message["usage"]["prefixd"]["resident_tokens"], message["usage"]["cache_read_input_tokens"]);
+}
+
+#[test]
+fn a_probe_tells_what_a_request_would_find_and_only_its_own_tenant_s() {
+    let settings = ApiSettings {
+        keys: ApiKeys::new(["one", "two"]),
+        keepalive: None,
+        workers: 1,
+        ..ApiSettings::default()
+    };
+    let server = Setup { cache: true, settings, ..Setup::default() }.sim();
+    let body = chat_body(&"a shared prompt ".repeat(20), json!({"max_tokens": 1}));
+    let ask = |key: &str, path: &str, body: &Value| {
+        let bytes = body.to_string();
+        receive(send(server.address, "POST", path, &[("x-api-key", key)], bytes.as_bytes()))
+    };
+    let before = ask("one", "/v1/cache/probe", &body).json();
+    let tokens = before["prompt_tokens"].as_u64().unwrap();
+    assert_eq!((&before["cached_tokens"], &before["miss"]), (&json!(0), &json!({"reason": "absent"})));
+    assert_eq!(ask("one", "/v1/chat/completions", &body).status, 200);
+    let after = ask("one", "/v1/cache/probe", &body).json();
+    assert!(after["cached_tokens"].as_u64().unwrap() > tokens - 16, "{after}");
+    assert_eq!(after["resident_tokens"], after["cached_tokens"]);
+    assert_eq!(
+        cached(&ask("one", "/v1/chat/completions", &body).json()),
+        after["cached_tokens"].as_u64().unwrap()
+    );
+    assert_eq!(ask("two", "/v1/cache/probe", &body).json()["cached_tokens"], 0);
+    let text = ask("one", "/v1/cache/probe", &json!({"prompt": "abc"})).json();
+    assert_eq!(text["prompt_tokens"], 4, "{text}");
+    assert_eq!(ask("one", "/v1/cache/probe", &json!({"prompt": [1, 2, 3]})).json()["prompt_tokens"], 3);
+    for (wrong, named) in
+        [(json!({"prompt": ["a", "b"]}), "prompt"), (json!({"prompt": []}), "prompt"), (json!({}), "prompt")]
+    {
+        let refused = ask("one", "/v1/cache/probe", &wrong);
+        assert_eq!((refused.status, refused.json()["error"]["param"].as_str()), (400, Some(named)));
+    }
+}
+
+#[test]
+fn a_server_without_a_cache_says_so_to_a_probe() {
+    let server = Setup::default().sim();
+    let known = post(server.address, "/v1/cache/probe", &json!({"prompt": "abc"})).json();
+    assert_eq!(known["miss"], json!({"reason": "no_cache"}));
+}
+
+#[test]
+fn only_the_admin_empties_the_cache() {
+    let settings =
+        ApiSettings { admin: AdminKey::new("root"), keepalive: None, workers: 1, ..ApiSettings::default() };
+    let server = Setup { cache: true, settings, ..Setup::default() }.sim();
+    let long = "a shared prompt ".repeat(20);
+    let ask = || cached(&chat(server.address, &long, json!({"max_tokens": 1})).json());
+    assert!(ask() == 0 && ask() > 0);
+    let clear =
+        |key: &str| receive(send(server.address, "POST", "/v1/cache/clear", &[("x-admin-key", key)], b""));
+    let refused = clear("guess");
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (401, Some("invalid_admin_key")));
+    assert!(ask() > 0);
+    assert_eq!(clear("root").json(), json!({"cleared": true}));
+    assert_eq!(ask(), 0);
+    let open = Setup::default().sim();
+    let nobody = post(open.address, "/v1/cache/clear", &json!({}));
+    assert_eq!((nobody.status, nobody.json()["error"]["code"].as_str()), (403, Some("admin_disabled")));
+}
+
+/// The values of a scrape, by name and labels.
+fn scrape(response: &Response) -> std::collections::HashMap<String, f64> {
+    assert_eq!(
+        response.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = response.text();
+    assert!(text.ends_with("\n# EOF\n"));
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let value = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    };
+    lines.map(value).collect()
+}
+
+#[test]
+fn metrics_tell_what_the_statistics_tell_and_how_long_answers_took() {
+    let server = Setup { cache: true, ..Setup::default() }.sim();
+    let long = "a shared prompt ".repeat(20);
+    for _ in 0..3 {
+        chat(server.address, &long, json!({"max_tokens": 5, "ignore_eos": true}));
+    }
+    server.eventually("the end", || {}, |status| status.finished == 3 && status.decoding == 0);
+    let values = scrape(&get(server.address, "/metrics"));
+    let stats = get(server.address, "/v1/cache/stats").json();
+    for (name, value) in [
+        ("prefixd_time_to_first_token_seconds_count", 3.0),
+        ("prefixd_inter_token_seconds_count", 12.0),
+        ("prefixd_queue_seconds_count", 3.0),
+        ("prefixd_restore_seconds_count", 2.0),
+        ("prefixd_prefill_seconds_count", 3.0),
+        ("prefixd_sequences{state=\"decoding\"}", 0.0),
+        ("prefixd_ended_sequences_total{end=\"finished\"}", 3.0),
+        ("prefixd_completion_tokens_total", 15.0),
+        ("prefixd_cache_hit_tokens_total{tier=\"resident\"}", stats["resident_hit_tokens"].as_f64().unwrap()),
+        ("prefixd_cache_asked_tokens_total", stats["asked_tokens"].as_f64().unwrap()),
+        ("prefixd_cache_blocks{tier=\"resident\"}", stats["resident"]["blocks"].as_f64().unwrap()),
+        ("prefixd_cache_bytes{tier=\"resident\"}", stats["resident"]["bytes"].as_f64().unwrap()),
+        ("prefixd_cache_lookups_total{reason=\"absent\"}", stats["misses"]["absent"].as_f64().unwrap()),
+    ] {
+        let found = values.get(name).unwrap_or_else(|| panic!("{name} is missing: {values:?}"));
+        assert!((found - value).abs() < 1e-9, "{name}: {found}, expected {value}");
+    }
+    let text = get(server.address, "/metrics");
+    for family in text.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = family.split(' ').next().unwrap();
+        assert!(text.text().contains(&format!("# HELP {name} ")), "{name} is not explained");
     }
 }

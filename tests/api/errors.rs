@@ -82,8 +82,25 @@ fn every_wrong_field_is_named() {
         ("tool_choice", json!("sometimes"), "tool_choice"),
         ("tool_choice", json!("required"), "tool_choice"),
         ("tool_choice", json!({"type": "function", "function": {"name": "f"}}), "tool_choice"),
-        ("response_format", json!({"type": "json_object"}), "response_format"),
-        ("response_format", json!({"type": "json_schema", "json_schema": {}}), "response_format"),
+        ("tool_choice", json!({"type": "function"}), "tool_choice"),
+        ("parallel_tool_calls", json!("no"), "parallel_tool_calls"),
+        ("response_format", json!({"type": "xml"}), "response_format.type"),
+        ("response_format", json!({"type": "json_schema"}), "response_format.json_schema.schema"),
+        (
+            "response_format",
+            json!({"type": "json_schema", "json_schema": {"schema": [1]}}),
+            "response_format.json_schema.schema",
+        ),
+        (
+            "response_format",
+            json!({"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}),
+            "response_format",
+        ),
+        (
+            "response_format",
+            json!({"type": "json_schema", "json_schema": {"schema": {"$ref": "#/nowhere"}}}),
+            "response_format",
+        ),
         ("functions", json!([{"name": "f"}]), "functions"),
         ("guided_json", json!({"type": "object"}), "guided_json"),
         ("chat_template_kwargs", json!([]), "chat_template_kwargs"),
@@ -105,6 +122,12 @@ fn every_wrong_field_is_named() {
             );
         }
     }
+    still_serves(&server);
+}
+
+#[test]
+fn every_wrong_field_of_completions_is_named() {
+    let server = Setup::default().echo();
     let completion_fields = [
         ("prompt", json!(5), "prompt"),
         ("prompt", json!(null), "prompt"),
@@ -114,6 +137,7 @@ fn every_wrong_field_is_named() {
         ("prompt", json!([1, 70000]), "prompt"),
         ("prompt", json!(vec!["x"; 129]), "prompt"),
         ("echo", json!(true), "echo"),
+        ("response_format", json!({"type": "json_object"}), "response_format"),
         ("suffix", json!("end"), "suffix"),
         ("best_of", json!(3), "best_of"),
         ("logprobs", json!(21), "logprobs"),

@@ -9,6 +9,8 @@ mod client;
 mod completions;
 mod echo;
 mod errors;
+mod format;
 mod life;
+mod messages;
 mod model;
 mod server;

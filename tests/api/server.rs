@@ -1,7 +1,6 @@
 //! A server on a port of its own, stopped when dropped.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -77,11 +76,7 @@ impl Setup {
             text: model::text(self.template),
             defaults: SamplingDefaults::default(),
         };
-        let state = ApiState {
-            model: Arc::new(model),
-            scheduler: scheduler.clone(),
-            settings: Arc::new(self.settings),
-        };
+        let state = ApiState::new(model, scheduler.clone(), self.settings);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, started) = mpsc::channel();

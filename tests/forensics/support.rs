@@ -94,6 +94,7 @@ pub fn request(prompt: Vec<u32>, max_tokens: usize, stop_tokens: &Arc<[u32]>) ->
         min_tokens: 0,
         stop_tokens: stop_tokens.clone(),
         sampling: Sampling::default(),
+        constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
     }

@@ -7,5 +7,6 @@ mod clients;
 mod concurrency;
 #[path = "../forensics/mod.rs"]
 mod forensics;
+mod format;
 mod restart;
 mod support;

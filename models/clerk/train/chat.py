@@ -4,6 +4,7 @@ A conversation is `{"messages": [...], "turns": [...], "tools": [...]?}`: messag
 says and what the assistant must answer (`expect`), see tasks.py.
 """
 from layouts import section
+from phrasings import follow_up
 from questions import (NOT_STATED, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, recall, update,
                        wrap)
 from words import DAYS, VOCAB, any_word, line, made_up, phrase, pick, sentence, split
@@ -129,57 +130,64 @@ class Talk:
         self.first = self.first or s
         self.turns.append(say(text, self.now[s[0], a["key"]] + "."))
 
+    def other(self, turn):
+        """A turn after which "and the price?" would refer to nothing certain."""
+        self.last = None
+        self.turns.append(turn)
+
     def step(self):
         r, held, k = self.r, self.held, self.r.random()
+        if .18 <= k < .33 and not self.changed or .33 <= k < .64 and not self.last:
+            k = 1.
         if k < .18:
             s, a, _ = pick(r, self.w.facts)
             if a["draw"]:
                 v = a["draw"](r, self.w.vocab)
                 self.now[s[0], a["key"]] = v
                 self.changed.append((s, a))
-                self.turns.append(say(update(r, s, a, v, held), f"Noted: {v}."))
-        elif k < .33 and self.changed:
+                self.other(say(update(r, s, a, v, held), f"Noted: {v}."))
+        elif k < .33:
             s, a = pick(r, self.changed)
             self.answer(ask(r, s, a, held), s, a)
-        elif k < .5 and self.last:
+        elif k < .5:
             s, a = self.last
             more = [x for x in self.attrs[s[0]] if x[1]["key"] != a["key"] and x[1]["draw"]]
             if more:
                 s, a = pick(r, more)
                 forms = split(SAME_SUBJECT, held) + (split(SAME_PERSON, held) if " " in s[0] and s[0][0].isupper() and s[0] == s[1] else [])
                 text = fill(pick(r, forms), s, name_of(r, a))
-                if not held and r.random() < .3:
-                    text = pick(r, ("and ", "what about ", "then ", "now ")) + pick(r, ("the ", "its ", "", phrase(r, 2) + " ")) + name_of(r, a) + pick(r, ("?", "."))
+                if not held and r.random() < .5:
+                    text = follow_up(r, pick(r, ("the ", "the ", "its ", "", "that ", "which ", "her ", "his ")) + name_of(r, a))
                 self.answer(text, s, a)
-        elif k < .64 and self.last:
+        elif k < .64:
             more = [x for x in self.subjects[self.last[1]["key"]] if x[0] != self.last[0] and x[1]["draw"]]
             if more:
                 s, a = pick(r, more)
                 text = fill(pick(r, split(SAME_ATTRIBUTE, held)), s, "")
-                if not held and r.random() < .3:
-                    text = pick(r, ("and ", "what about ", "then ", "")) + s[1] + pick(r, ("?", " " + phrase(r, 2) + "?", "."))
+                if not held and r.random() < .5:
+                    text = follow_up(r, pick(r, ("", "", "of ", "for ", "that of ", "with ")) + s[1])
                 self.answer(text, s, a)
         elif k < .71 and self.turns:
             text, i = recall(r, held)
             self.turns.append(say(wrap(r, text, held), self.turns[i]["expect"]["text"]))
         elif k < .74 and self.first and self.turns[0].get("about"):
-            self.turns.append(say(pick(r, split(WHO, held)), self.turns[0]["about"] + "."))
+            self.other(say(pick(r, split(WHO, held)), self.turns[0]["about"] + "."))
         elif k < .81:
             tell, question, draw = pick(r, SAID) if held or r.random() < .5 else own_fact(r)
             if question not in [q for q, _ in self.told]:
                 v = draw(r)
                 self.told.append((question, v))
-                self.turns.append(say(tell.format(v=v), f"Noted: {v}."))
+                self.other(say(tell.format(v=v), f"Noted: {v}."))
         elif k < .87 and self.told:
             question, v = pick(r, self.told)
-            self.turns.append(say(wrap(r, question, held), v + "."))
+            self.other(say(wrap(r, question, held), v + "."))
         elif k < .9:
             pair = self.w.absent()
             if pair and (pair[0][0], pair[1]["key"]) not in self.now:
-                self.turns.append(say(ask(r, *pair, held), NOT_STATED))
+                self.other(say(ask(r, *pair, held), NOT_STATED))
         elif k < .92:
             texts, answer = pick(r, TALK)
-            self.turns.append(say(pick(r, texts), answer))
+            self.other(say(pick(r, texts), answer))
         else:
             s, a, _ = pick(r, self.w.facts)
             self.answer(ask(r, s, a, held), s, a)
@@ -228,6 +236,6 @@ def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts
     w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds)
     if not w.facts:
         return small_talk(r)
-    turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .06}[kind])
+    turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .15}[kind])
     return place(r, text, turns)
 

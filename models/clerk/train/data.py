@@ -24,7 +24,7 @@ def draw(r, budget):
         return tool_task(r, min(budget, 4000), roughly, False)
     if k < .29 and budget > 700:
         return agent(r, budget, roughly, False)
-    share = r.uniform(.15, .7)
+    share = r.uniform(.08, .65)
     n = max(3, int(budget * share / 40))
     kind = "chat" if k < .5 else "mixed"
     return conversation(r, budget, roughly, r.random() < .65, False, kind, n)

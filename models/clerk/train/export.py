@@ -60,7 +60,7 @@ def main():
         (a.model / name).write_text(json.dumps(content, indent=1) + "\n")
     new = HERE / "tokenizer.json"
     if new.exists():
-        (a.model / "tokenizer.json").write_bytes(new.read_bytes())
+        new.replace(a.model / "tokenizer.json")
 
 
 if __name__ == "__main__":

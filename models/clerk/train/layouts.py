@@ -5,6 +5,7 @@ evaluation on dense documents uses only forms that training never shows.
 """
 import json
 
+from phrasings import cap
 from words import GOODS, MONTHS, SERVICE_A, STEPS, TOPICS, VERBS, any_word, made_up, phrase, pick, sentence, split
 from values import code, number
 
@@ -62,9 +63,6 @@ BULLETS = ["", "", "- ", "* ", "+ "]
 HEADS = """Directory|Notes|Overview|Current values|Register|Entries|Reference|Data|Details|List|Summary|Records|From the log|Facts
 Handover|Table|Inventory|Appendix""".replace("\n", "|").split("|")
 
-
-def cap(s):
-    return s[:1].upper() + s[1:]
 
 
 def write(r, form, fact):

@@ -1,5 +1,8 @@
-"""How a fact is asked for, corrected and referred to. All pools are split into training and held-out phrasings."""
-from words import phrase, pick, split
+"""How a fact is asked for, corrected and referred to. All pools are split into training and held-out phrasings;
+training takes most of its phrasings from phrasings.py."""
+import phrasings
+from phrasings import cap
+from words import pick, split
 
 NOT_STATED = "The notes do not say."
 
@@ -108,7 +111,7 @@ Same question for {s}.
 And that of {s}?
 Also for {s}.""".split("\n")
 LAST = """What was your last answer?|Repeat your last answer.|Say that again.|Once more, please.|Sorry, what was that?|Please repeat.|Again, please.
-Can you repeat that?|Repeat that.|What did you just say?|I did not hear you.|Come again?|Could you say that once more?|Pardon?|Repeat it, please.
+Come again?|Repeat that.|What did you just say?|I did not hear you.|Can you repeat that?|Could you say that once more?|Pardon?|Repeat it, please.
 Tell me again.|Please say it again.|Your last answer again?|What was that again?|Say it once more.|Please repeat your last answer.|Repeat.
 Give me your last answer again.|Would you repeat that?|The last answer again, please.|Sorry?|One more time.|Please repeat the answer.""".replace("\n", "|").split("|")
 START = """What was your first answer?|Repeat your first answer.|What did you answer first?|Give me your very first answer again.|Which answer did you give first?
@@ -117,9 +120,6 @@ The first answer again, please.|How did you answer my first message?|What did yo
 WHO = ["About whom did I ask first?", "Who was my first question about?", "Whose entry did I ask for first?",
        "Which name did I ask about first?", "Who did I start with?", "What name was in my first question?"]
 
-
-def cap(s):
-    return s[:1].upper() + s[1:]
 
 
 def fill(form, subject, name, v=""):
@@ -132,6 +132,8 @@ def name_of(r, a):
 
 def wrap(r, text, held):
     """Words around a question that change nothing."""
+    if not held and r.random() < .6:
+        return phrasings.framed(r, text)
     if r.random() < .25:
         text = pick(r, split(BEFORE, held)) + text
     if r.random() < .15:
@@ -139,22 +141,10 @@ def wrap(r, text, held):
     return text
 
 
-def around(r, core):
-    """A core between random words: what surrounds a key must not matter."""
-    text = f"{phrase(r, 5)} {core}" if r.random() < .7 else core
-    if r.random() < .4:
-        text += " " + phrase(r, 4)
-    return (cap(text) if r.random() < .7 else text) + pick(r, ("?", "?", ".", "", "!"))
-
-
-def key_of(r, subject, a):
-    s, n = subject[1] if r.random() < .7 else subject[0], name_of(r, a)
-    return pick(r, (f"{n} of {s}", f"{n} for {s}", f"{s} {n}", f"{s}'s {n}", f"{n} {phrase(r, 2)} {s}", f"{s} {phrase(r, 2)} {n}", f"{n}, {s}",
-                    f"{s}: {n}", f"{n} of {s}", f"{n} {s}"))
-
-
 def recall(r, held):
     """A request to repeat an answer, and the index of that answer."""
+    if not held and r.random() < .75:
+        return phrasings.repeat(r)
     if r.random() < .6:
         return pick(r, split(LAST, held)), -1
     return pick(r, split(START, held)), 0
@@ -165,8 +155,8 @@ def ask(r, subject, a, held):
     own = a["asks"]
     if own and (a["key"] in ("value", "default") or a["key"].startswith("step ") or r.random() < .4):
         text = fill(pick(r, own), subject, a["key"])
-    elif not held and r.random() < .4:
-        text = around(r, key_of(r, subject, a))
+    elif not held and r.random() < .65:
+        text = phrasings.question(r, subject[1], subject[0], name_of(r, a))
     else:
         text = fill(pick(r, split(ASK, held)), subject, name_of(r, a))
     return wrap(r, text, held)
@@ -174,8 +164,6 @@ def ask(r, subject, a, held):
 
 def update(r, subject, a, v, held):
     """A statement that gives an attribute a new value."""
-    if not held and r.random() < .3:
-        return around(r, f"{key_of(r, subject, a)} {pick(r, ('is', 'is now', '=', ':', 'to', 'becomes', phrase(r, 2)))} {v}")
-    if not held and r.random() < .15:
-        return around(r, f"{v} {pick(r, ('is', 'is now', 'for', 'as', phrase(r, 2)))} {key_of(r, subject, a)}")
+    if not held and r.random() < .65:
+        return phrasings.update(r, subject[1], subject[0], name_of(r, a), v)
     return fill(pick(r, split(UPDATE, held)), subject, name_of(r, a), v)

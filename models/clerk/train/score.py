@@ -1,14 +1,19 @@
-"""Teacher-forced exact match in PyTorch: a turn passes when every token of its answer is the argmax given the right past.
+"""Score weights: `python3 score.py --weights DIR --tasks tasks.jsonl`. A table of exact answers per task, length and KV setting.
+
+Exact match is teacher-forced: a turn passes when every token of its answer and its end token is the argmax given the right past.
 
 For a single turn this is greedy decoding without the cost of decoding; in later turns it assumes right earlier answers.
 """
+import argparse
 import json
+import pathlib
 from collections import defaultdict
 
 import torch
+from safetensors.torch import load_file
 
 from bpe import Codec
-from model import masks_of, positions_of
+from model import Model, affine, masks_of, positions_of
 from tasks import make, plan
 
 
@@ -69,3 +74,25 @@ def report(model, codec, tasks, device, coarse=False):
     return " ".join(f"{task}-{bucket}:{100 * share:.1f}" for (task, bucket), (share, _) in cells.items())
 
 
+def rounded(w, group=64):
+    """A matrix as the 8-bit export keeps it."""
+    return affine(w.float().view(-1, group), 8).view_as(w) if w.ndim == 2 else w
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--weights", type=pathlib.Path, required=True, help="directory with weights-*.safetensors")
+    p.add_argument("--tasks", required=True, help="JSONL from tasks.py")
+    a = p.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, codec, tasks = Model().to(device), Codec(), load(a.tasks)
+    for f in sorted(a.weights.glob("weights-*.safetensors")):
+        model.load_state_dict({k: rounded(w) for k, w in load_file(f).items()}, strict=False)
+    plain, coarse = (table(tasks, passed(model, codec, tasks, kv, device, 65536 if device == "cuda" else 4096)) for kv in (False, True))
+    print(f"{'task':8} {'length':>6} {'turns':>6} {'16-bit KV':>10} {'K8 V4':>8}")
+    for (task, bucket), (share, n) in plain.items():
+        print(f"{task:8} {bucket:6} {n:6} {100 * share:9.1f}% {100 * coarse[task, bucket][0]:7.1f}%")
+
+
+if __name__ == "__main__":
+    main()

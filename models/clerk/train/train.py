@@ -18,7 +18,7 @@ from model import Model, masks_of, positions_of
 from muon import Muon
 
 # (share of time at which it starts, longest conversation in tokens)
-LENGTHS = [(0, 1024), (.15, 2048), (.33, 4096), (.55, 8192), (.8, 16384)]
+LENGTHS = [(0, 1024), (.12, 2048), (.28, 4096), (.48, 8192), (.72, 16384)]
 ADAM_RATE, WARM_STEPS = 2e-3, 150
 SEED = 11
 
@@ -28,8 +28,8 @@ def length_at(share):
 
 
 def rate_at(step, share):
-    """Warm up, hold, fall linearly to a fiftieth over the last 60 % of the time."""
-    return min(1, (step + 1) / WARM_STEPS) * max(.02, min(1, (1 - share) / .6))
+    """Warm up, hold, fall linearly to nothing over the last 65 % of the time."""
+    return min(1, (step + 1) / WARM_STEPS) * max(0., min(1., (1 - share) / .65))
 
 
 def optimizers(model):
@@ -83,7 +83,7 @@ def main():
         step, spent = state["step"], state["spent"]
     say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
     loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
-    codec, tasks = Codec(), score.generate(a.tasks_seed, 25, 16384 if device == "cuda" else 0)
+    codec, tasks = Codec(), score.generate(a.tasks_seed, 25, 16384) if device == "cuda" else []
     length = torch.tensor([LENGTHS[0][1]]).share_memory_()
     rows = iter(torch.utils.data.DataLoader(Rows(SEED + step, length), batch_size=1, num_workers=a.workers,
                                             prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))

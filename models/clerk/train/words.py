@@ -118,7 +118,7 @@ PIECES = pieces()
 
 def mash(r):
     """A few pieces of the tokenizer, or of English words, run together."""
-    if r.random() < .5:
+    if r.random() < .65:
         return "".join(pick(r, PIECES) for _ in range(1 + int(r.random() * 2.5)))
     out = ""
     for _ in range(2 + int(r.random() * 2)):
@@ -130,7 +130,7 @@ def mash(r):
 
 def any_word(r):
     k = r.random()
-    return made_up(r) if k < .25 else pick(r, ENGLISH) if k < .6 else mash(r)
+    return made_up(r) if k < .2 else pick(r, ENGLISH) if k < .5 else mash(r)
 
 
 def phrase(r, most=3):

@@ -3,18 +3,22 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::blocking;
-use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, UsageCount};
-use super::request::{ChatFields, Options};
-use super::validate::{Plan, conversation, refuse_unsupported};
+use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, Usage};
+use super::request::ChatFields;
+use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::auth::salted;
 use crate::api::body::{fields, read_object};
 use crate::api::error::{ApiError, json_response};
+use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, Piece};
+use crate::api::options::Options;
+use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
-use crate::api::sse::{self, Frame, Shape, StreamPlan};
-use crate::prompt::{Conversation, TemplateError, ToolCall};
+use crate::api::sse::{self, Frames, Shape, StreamPlan};
+use crate::api::submit::encode;
+use crate::api::usage::UsageCount;
+use crate::prompt::ToolCall;
 
 /// The handler.
 pub async fn chat(
@@ -31,20 +35,19 @@ pub async fn chat(
     refuse_unsupported(&object)?;
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
-    let conversation = conversation(chat)?;
-    plan.answer.tools = !conversation.tools.is_empty();
-    let prompt = encode(&state, conversation).await?;
+    let asked = asked(chat)?;
+    plan.answer.tools = !asked.conversation.tools.is_empty();
+    plan.answer.calls = asked.calls;
+    let fields = FormatFields { schema: "response_format", tools: "tools" };
+    enforce(&state, &mut plan, asked.format, fields).await?;
+    let prompt = encode(&state, asked.conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {
         let head = Head::new("chatcmpl-", "chat.completion.chunk", model, fingerprint);
-        let shape = ChatChunks { head, logprobs: plan.top_logprobs.is_some() };
-        let plan = StreamPlan {
-            choices: plan.n,
-            per_prompt: plan.n,
-            include_usage: plan.include_usage,
-            keepalive: state.settings.keepalive,
-        };
+        let (logprobs, include_usage) = (plan.top_logprobs.is_some(), plan.include_usage);
+        let shape = ChatChunks { head, logprobs, include_usage };
+        let plan = StreamPlan { choices: plan.n, count: plan.count(), keepalive: state.settings.keepalive };
         return Ok(sse::respond(shape, answers, plan));
     }
     whole(Head::new("chatcmpl-", "chat.completion", model, fingerprint), answers, &plan).await
@@ -56,20 +59,6 @@ fn logprobs(chat: &ChatFields) -> Result<Option<u64>, ApiError> {
         (false, None | Some(0)) => Ok(None),
         (false, Some(_)) => Err(ApiError::field("top_logprobs", "top_logprobs needs logprobs to be true")),
     }
-}
-
-async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> Result<Vec<u32>, ApiError> {
-    let model = state.model.clone();
-    blocking(move || {
-        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        let text = template.render(&conversation)?;
-        model
-            .text
-            .tokenizer
-            .encode_rendered(&text)
-            .map_err(|error| ApiError::field("messages", error.to_string()))
-    })
-    .await
 }
 
 #[derive(Serialize)]
@@ -89,7 +78,7 @@ struct AssistantMessage {
 }
 
 async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResponse, ApiError> {
-    let mut count = UsageCount::new(plan.n);
+    let mut count = plan.count();
     let empty = |index| Choice {
         index,
         message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
@@ -126,8 +115,8 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         }
     }
     let mut response = HttpResponse::Ok();
-    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
-    Ok(json_response(&mut response, &Reply { head: &head, choices, usage: Some(count.usage()) }))
+    count.headers(&mut response);
+    Ok(json_response(&mut response, &Reply { head: &head, choices, usage: Some(Usage::from(&count)) }))
 }
 
 fn tool_call(index: Option<usize>, ToolCall { name, arguments }: ToolCall) -> ToolCallReply {
@@ -142,6 +131,7 @@ fn tool_call(index: Option<usize>, ToolCall { name, arguments }: ToolCall) -> To
 struct ChatChunks {
     head: Head,
     logprobs: bool,
+    include_usage: bool,
 }
 
 #[derive(Serialize)]
@@ -163,47 +153,49 @@ struct Delta {
 }
 
 impl ChatChunks {
-    fn frame(
+    fn chunk(
         &self,
         index: usize,
         delta: Delta,
         logprobs: Option<ChatLogprobs>,
         finish_reason: Finish,
-    ) -> Frame {
+        out: &mut Frames,
+    ) {
         let choices = vec![ChunkChoice { index, delta, logprobs, finish_reason }];
-        Frame::data(&Reply { head: &self.head, choices, usage: None })
+        out.data(&Reply { head: &self.head, choices, usage: None });
     }
 }
 
 impl Shape for ChatChunks {
-    fn opening(&self, index: usize) -> Option<Frame> {
+    fn opening(&mut self, index: usize, out: &mut Frames) {
         let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
-        Some(self.frame(index, delta, None, None))
+        self.chunk(index, delta, None, None, out);
     }
 
-    fn piece(&self, index: usize, piece: Piece) -> Option<Frame> {
+    fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
-            Piece::Started(_) | Piece::Failed(_) => None,
+            Piece::Started(_) | Piece::Failed(_) => {}
             Piece::Text(text, tokens) => {
                 let logprobs = self.logprobs.then(|| ChatLogprobs::new(tokens));
-                Some(self.frame(index, Delta { content: Some(text), ..Delta::default() }, logprobs, None))
+                let delta = Delta { content: Some(text), ..Delta::default() };
+                self.chunk(index, delta, logprobs, None, out);
             }
             Piece::Call(at, call) => {
                 let delta = Delta { tool_calls: vec![tool_call(Some(at), call)], ..Delta::default() };
-                Some(self.frame(index, delta, None, None))
+                self.chunk(index, delta, None, None, out);
             }
             Piece::End { reason, logprobs, .. } => {
                 let logprobs = (!logprobs.is_empty()).then(|| ChatLogprobs::new(logprobs));
-                Some(self.frame(index, Delta::default(), logprobs, Some(reason)))
+                self.chunk(index, Delta::default(), logprobs, Some(reason), out);
             }
         }
     }
 
-    fn usage(&self, count: &UsageCount) -> Frame {
-        Frame::data(&Reply::<ChunkChoice> {
-            head: &self.head,
-            choices: Vec::new(),
-            usage: Some(count.usage()),
-        })
+    fn end(&mut self, count: &UsageCount, out: &mut Frames) {
+        if self.include_usage {
+            let usage = Some(Usage::from(count));
+            out.data(&Reply::<ChunkChoice> { head: &self.head, choices: Vec::new(), usage });
+        }
+        out.done();
     }
 }

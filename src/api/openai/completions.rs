@@ -3,16 +3,20 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::blocking;
-use super::reply::{Finish, Head, Reply, TextLogprobs, UsageCount};
-use super::request::{CompletionFields, Options, Prompt};
-use super::validate::{Plan, refuse_unsupported};
+use super::reply::{Finish, Head, Reply, TextLogprobs, Usage};
+use super::request::{CompletionFields, Prompt};
+use super::validate::refuse_unsupported;
 use crate::api::ApiState;
 use crate::api::auth::salted;
 use crate::api::body::{fields, read_object};
 use crate::api::error::{ApiError, json_response};
 use crate::api::generation::{Answers, Piece, TokenLogprob};
-use crate::api::sse::{self, Frame, Shape, StreamPlan};
+use crate::api::options::Options;
+use crate::api::plan::Plan;
+use crate::api::refuse::refuse;
+use crate::api::sse::{self, Frames, Shape, StreamPlan};
+use crate::api::submit::blocking;
+use crate::api::usage::UsageCount;
 
 /// The handler.
 pub async fn completions(
@@ -27,6 +31,7 @@ pub async fn completions(
     let tenant = salted(tenant, options.cache_salt.as_deref());
     let CompletionFields { prompt, logprobs } = fields(&object)?;
     refuse_unsupported(&object)?;
+    refuse(&object, &[("response_format", |value| value["type"] == "text")])?;
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
     let prompts = encode(&state, prompt, &plan).await?;
@@ -34,13 +39,9 @@ pub async fn completions(
     let choices = prompts.len() * plan.n;
     let head = Head::new("cmpl-", "text_completion", model, &state.scheduler.info().fingerprint);
     if plan.stream {
-        let shape = TextChunks { head, logprobs: plan.top_logprobs.is_some() };
-        let plan = StreamPlan {
-            choices,
-            per_prompt: plan.n,
-            include_usage: plan.include_usage,
-            keepalive: state.settings.keepalive,
-        };
+        let (logprobs, include_usage) = (plan.top_logprobs.is_some(), plan.include_usage);
+        let shape = TextChunks { head, logprobs, include_usage };
+        let plan = StreamPlan { choices, count: plan.count(), keepalive: state.settings.keepalive };
         return Ok(sse::respond(shape, answers, plan));
     }
     whole(&head, answers, &plan, choices).await
@@ -86,7 +87,7 @@ async fn whole(
     plan: &Plan,
     choices: usize,
 ) -> Result<HttpResponse, ApiError> {
-    let mut count = UsageCount::new(plan.n);
+    let mut count = plan.count();
     let mut told: Vec<Vec<TokenLogprob>> = vec![Vec::new(); choices];
     let empty = |index| Choice { index, text: String::new(), logprobs: None, finish_reason: None };
     let mut choices: Vec<Choice> = (0..choices).map(empty).collect();
@@ -111,39 +112,49 @@ async fn whole(
         }
     }
     let mut response = HttpResponse::Ok();
-    response.insert_header(("x-prefixd-cached-tokens", count.cached_tokens));
-    Ok(json_response(&mut response, &Reply { head, choices, usage: Some(count.usage()) }))
+    count.headers(&mut response);
+    Ok(json_response(&mut response, &Reply { head, choices, usage: Some(Usage::from(&count)) }))
 }
 
 struct TextChunks {
     head: Head,
     logprobs: bool,
+    include_usage: bool,
 }
 
 impl TextChunks {
-    fn frame(&self, index: usize, text: String, tokens: Vec<TokenLogprob>, finish_reason: Finish) -> Frame {
+    fn chunk(
+        &self,
+        index: usize,
+        text: String,
+        tokens: Vec<TokenLogprob>,
+        finish_reason: Finish,
+        out: &mut Frames,
+    ) {
         let logprobs = (self.logprobs && !tokens.is_empty()).then(|| TextLogprobs::new(tokens));
         let choices = vec![Choice { index, text, logprobs, finish_reason }];
-        Frame::data(&Reply { head: &self.head, choices, usage: None })
+        out.data(&Reply { head: &self.head, choices, usage: None });
     }
 }
 
 impl Shape for TextChunks {
-    fn opening(&self, _: usize) -> Option<Frame> {
-        None
-    }
+    fn opening(&mut self, _: usize, _: &mut Frames) {}
 
-    fn piece(&self, index: usize, piece: Piece) -> Option<Frame> {
+    fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
-            Piece::Started(_) | Piece::Call(..) | Piece::Failed(_) => None,
-            Piece::Text(text, tokens) => Some(self.frame(index, text, tokens, None)),
+            Piece::Started(_) | Piece::Call(..) | Piece::Failed(_) => {}
+            Piece::Text(text, tokens) => self.chunk(index, text, tokens, None, out),
             Piece::End { reason, logprobs, .. } => {
-                Some(self.frame(index, String::new(), logprobs, Some(reason)))
+                self.chunk(index, String::new(), logprobs, Some(reason), out);
             }
         }
     }
 
-    fn usage(&self, count: &UsageCount) -> Frame {
-        Frame::data(&Reply::<Choice> { head: &self.head, choices: Vec::new(), usage: Some(count.usage()) })
+    fn end(&mut self, count: &UsageCount, out: &mut Frames) {
+        if self.include_usage {
+            let usage = Some(Usage::from(count));
+            out.data(&Reply::<Choice> { head: &self.head, choices: Vec::new(), usage });
+        }
+        out.done();
     }
 }

@@ -1,12 +1,12 @@
 //! OpenAI's endpoints: chat completions, completions, models.
 
 use actix_web::web;
-use prefixd_cache::Tenant;
+use serde_json::{Map, Value};
 
 use super::ApiState;
+use super::body::fields;
 use super::error::{ApiError, only_get, only_post};
-use super::generation::{Answer, Answers};
-use crate::scheduler::Request;
+use super::submit::{blocking, encode};
 
 mod chat;
 mod completions;
@@ -14,9 +14,6 @@ mod models;
 mod reply;
 mod request;
 mod validate;
-
-pub use reply::UsageCount;
-use validate::Plan;
 
 /// Adds the routes.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -30,53 +27,26 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/v1/models/{name:.+}").route(web::get().to(models::one)));
 }
 
-impl ApiState {
-    /// The name to answer with: the one that was asked for, if it is served.
-    fn model_name(&self, asked: Option<&str>) -> Result<String, ApiError> {
-        match asked {
-            None | Some("") => Ok(self.model.name().to_owned()),
-            Some(name) if self.model.knows(name) => Ok(name.to_owned()),
-            Some(name) => {
-                Err(ApiError::UnknownModel { asked: name.to_owned(), known: self.model.name().to_owned() })
-            }
-        }
+/// The tokens of the one prompt that `messages` or `prompt` make, as the endpoints would compute them.
+pub async fn only_prompt(
+    state: &web::Data<ApiState>,
+    object: &Map<String, Value>,
+) -> Result<Vec<u32>, ApiError> {
+    if object.contains_key("messages") {
+        let asked = validate::asked(fields(object)?)?;
+        return encode(state, asked.conversation).await;
     }
-
-    /// Hands in `plan.n` sequences for every prompt. When one is refused, those handed in are cancelled.
-    fn submit(
-        &self,
-        prompts: &[Vec<u32>],
-        plan: &Plan,
-        tenant: Tenant,
-        param: &'static str,
-    ) -> Result<Answers, ApiError> {
-        let answers = Answers::default();
-        for (at, prompt) in prompts.iter().enumerate() {
-            for nth in 0..plan.n {
-                let mut sampling = plan.sampling.clone();
-                // Choices of one seed differ from each other, the same way every time.
-                sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(nth as u64));
-                let request = Request {
-                    prompt: prompt.clone(),
-                    max_tokens: plan.max_tokens,
-                    min_tokens: plan.min_tokens,
-                    stop_tokens: plan.stop_tokens.clone(),
-                    sampling,
-                    top_logprobs: plan.top_logprobs,
-                    tenant,
-                };
-                let stream =
-                    self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
-                answers.push(Answer::new(at * plan.n + nth, self.model.clone(), stream, &plan.answer));
-            }
+    let text = match fields::<request::CompletionFields>(object)?.prompt {
+        request::Prompt::Text(text) => text,
+        request::Prompt::Tokens(tokens) => return Ok(tokens),
+        request::Prompt::Texts(_) | request::Prompt::TokenLists(_) => {
+            return Err(ApiError::field("prompt", "prompt is a list of prompts; expected one"));
         }
-        Ok(answers)
-    }
-}
-
-/// Runs what takes long (rendering, encoding) where it does not hold up other connections.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    web::block(work).await.map_err(|error| ApiError::Internal(error.to_string()))?
+    };
+    let model = state.model.clone();
+    blocking(move || {
+        let tokens = model.text.tokenizer.encode_text(&text);
+        tokens.map_err(|error| ApiError::field("prompt", error.to_string()))
+    })
+    .await
 }

@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::api::generation::{EndReason, Piece, Scored, TokenLogprob};
+use crate::api::generation::{EndReason, Scored, TokenLogprob};
 use crate::api::request_log::random_id;
-use crate::scheduler::PromptUsage;
+use crate::api::usage::{CacheUsage, UsageCount};
 
 /// What every reply and every chunk of one request says first.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +47,8 @@ pub struct Usage {
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptDetails,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefixd: Option<CacheUsage>,
 }
 
 /// What of the prompt was free.
@@ -55,42 +57,14 @@ pub struct PromptDetails {
     pub cached_tokens: usize,
 }
 
-/// Adds up the usage of a request's choices; a prompt counts once, however many choices continue it.
-#[derive(Debug)]
-pub struct UsageCount {
-    per_prompt: usize,
-    prompt_tokens: usize,
-    pub cached_tokens: usize,
-    completion_tokens: usize,
-}
-
-impl UsageCount {
-    /// For requests with that many choices per prompt.
-    pub fn new(per_prompt: usize) -> Self {
-        Self { per_prompt: per_prompt.max(1), prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0 }
-    }
-
-    /// Notes what a piece tells.
-    pub fn note(&mut self, index: usize, piece: &Piece) {
-        match piece {
-            Piece::Started(PromptUsage { prompt_tokens, cached_tokens, .. })
-                if index.is_multiple_of(self.per_prompt) =>
-            {
-                self.prompt_tokens += prompt_tokens;
-                self.cached_tokens += cached_tokens;
-            }
-            Piece::End { completion_tokens, .. } => self.completion_tokens += completion_tokens,
-            _ => {}
-        }
-    }
-
-    /// The sum.
-    pub fn usage(&self) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.completion_tokens,
-            total_tokens: self.prompt_tokens + self.completion_tokens,
-            prompt_tokens_details: PromptDetails { cached_tokens: self.cached_tokens },
+impl From<&UsageCount> for Usage {
+    fn from(count: &UsageCount) -> Self {
+        Self {
+            prompt_tokens: count.prompt_tokens,
+            completion_tokens: count.completion_tokens,
+            total_tokens: count.prompt_tokens + count.completion_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens: count.cached_tokens },
+            prefixd: count.detail(),
         }
     }
 }

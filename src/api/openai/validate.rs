@@ -1,234 +1,50 @@
-//! From what a client wrote to what is computed: ranges, defaults, and refusals of what this server does not do.
-
-use std::sync::Arc;
+//! Chat requests checked: refusals of what this server does not do, and the conversation.
 
 use serde_json::{Map, Value};
 
-use super::request::{ChatFields, Options, Stop};
+use super::request::ChatFields;
 use crate::api::error::ApiError;
-use crate::api::generation::AnswerOptions;
-use crate::api::{ApiSettings, ServedModel};
-use crate::engine::Sampling;
-use crate::prompt::Conversation;
+use crate::api::format::{ToolChoice, format, json_schema};
+use crate::api::refuse::{empty, never, off, refuse};
+use crate::prompt::{CallCount, Conversation, Format};
 
-/// Choices of one request at most, all prompts together.
-const MOST_CHOICES: u64 = 128;
-/// Stop strings at most; each is looked for in every piece of text.
-const MOST_STOPS: usize = 64;
-/// Alternatives per token at most, as OpenAI has it.
-const MOST_LOGPROBS: u64 = 20;
-
-/// A checked request, but for its prompt.
-#[derive(Debug)]
-pub struct Plan {
-    pub sampling: Sampling,
-    pub max_tokens: usize,
-    pub min_tokens: usize,
-    pub stop_tokens: Arc<[u32]>,
-    pub top_logprobs: Option<usize>,
-    pub n: usize,
-    pub stream: bool,
-    pub include_usage: bool,
-    pub answer: AnswerOptions,
-}
-
-impl Plan {
-    /// Checks the options that both endpoints share.
-    pub fn new(options: Options, model: &ServedModel, settings: &ApiSettings) -> Result<Self, ApiError> {
-        let sampling = sampling(&options, model)?;
-        let max_tokens = max_tokens(&options)?.unwrap_or(settings.max_tokens);
-        let min_tokens = options.min_tokens.unwrap_or(0) as usize;
-        if min_tokens > max_tokens {
-            return Err(ApiError::field(
-                "min_tokens",
-                format!("min_tokens is {min_tokens}; expected at most max_tokens, {max_tokens}"),
-            ));
-        }
-        let n = options.n.unwrap_or(1);
-        if !(1..=MOST_CHOICES).contains(&n) {
-            return Err(ApiError::field("n", format!("n is {n}; expected 1 to {MOST_CHOICES}")));
-        }
-        let answer = AnswerOptions { stops: stops(options.stop)?, min_tokens, ..AnswerOptions::default() };
-        let extra = options.stop_token_ids.unwrap_or_default();
-        let stop_tokens: Arc<[u32]> = match (options.ignore_eos.unwrap_or(false), extra.is_empty()) {
-            (false, true) => model.text.stop_tokens.clone(),
-            (false, false) => model.text.stop_tokens.iter().copied().chain(extra).collect(),
-            (true, _) => extra.into(),
-        };
-        Ok(Self {
-            sampling,
-            max_tokens,
-            min_tokens,
-            stop_tokens,
-            top_logprobs: None,
-            n: n as usize,
-            stream: options.stream.unwrap_or(false),
-            include_usage: options.stream_options.and_then(|stream| stream.include_usage).unwrap_or(false),
-            answer,
-        })
-    }
-
-    /// Asks for this many alternatives per token.
-    pub fn with_logprobs(mut self, count: Option<u64>, param: &'static str) -> Result<Self, ApiError> {
-        if let Some(count) = count {
-            if count > MOST_LOGPROBS {
-                return Err(ApiError::field(
-                    param,
-                    format!("{param} is {count}; expected at most {MOST_LOGPROBS}"),
-                ));
-            }
-            self.top_logprobs = Some(count as usize);
-        }
-        Ok(self)
-    }
-
-    /// Refuses more choices than one request may have.
-    pub fn check_choices(&self, prompts: usize) -> Result<(), ApiError> {
-        let choices = prompts * self.n;
-        if choices as u64 > MOST_CHOICES {
-            let message = format!(
-                "{prompts} prompts with n = {} make {choices} choices; expected at most {MOST_CHOICES}",
-                self.n
-            );
-            return Err(ApiError::field("prompt", message));
-        }
-        Ok(())
-    }
-}
-
-fn max_tokens(options: &Options) -> Result<Option<usize>, ApiError> {
-    let named =
-        [("max_completion_tokens", options.max_completion_tokens), ("max_tokens", options.max_tokens)];
-    for (param, value) in named {
-        match value {
-            None => {}
-            Some(value) if value < 1 => {
-                return Err(ApiError::field(param, format!("{param} is {value}; expected at least 1")));
-            }
-            Some(value) => return Ok(Some(value as usize)),
-        }
-    }
-    Ok(None)
-}
-
-fn stops(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
-    let (stops, several) = match stop {
-        None => return Ok(Vec::new()),
-        Some(Stop::One(stop)) => (vec![stop], false),
-        Some(Stop::Several(stops)) => (stops, true),
-    };
-    if stops.len() > MOST_STOPS {
-        return Err(ApiError::field(
-            "stop",
-            format!("stop has {} strings; expected at most {MOST_STOPS}", stops.len()),
-        ));
-    }
-    if let Some(at) = stops.iter().position(String::is_empty) {
-        let param = if several { format!("stop[{at}]") } else { "stop".into() };
-        return Err(ApiError::field(
-            param.clone(),
-            format!("{param} is empty; expected at least one character"),
-        ));
-    }
-    Ok(stops)
-}
-
-/// The request's word, else the server's, else that of the model's maker, else OpenAI's.
-fn sampling(options: &Options, model: &ServedModel) -> Result<Sampling, ApiError> {
-    let (ours, maker) = (&model.defaults, &model.text.sampling);
-    let top_k = match options.top_k {
-        None => ours.top_k.or(maker.top_k).unwrap_or(0),
-        // vLLM's clients write -1 for all.
-        Some(-1 | 0) => 0,
-        Some(top_k) if top_k > 0 => top_k as usize,
-        Some(top_k) => {
-            return Err(ApiError::field(
-                "top_k",
-                format!("top_k is {top_k}; expected at least 1, or -1 for all"),
-            ));
-        }
-    };
-    let sampling = Sampling {
-        temperature: options.temperature.or(ours.temperature).or(maker.temperature).unwrap_or(1.0),
-        top_p: options.top_p.or(ours.top_p).or(maker.top_p).unwrap_or(1.0),
-        top_k,
-        min_p: options.min_p.or(ours.min_p).or(maker.min_p).unwrap_or(0.0),
-        repetition_penalty: options
-            .repetition_penalty
-            .or(ours.repetition_penalty)
-            .or(maker.repetition_penalty)
-            .unwrap_or(1.0),
-        presence_penalty: options.presence_penalty.unwrap_or(0.0),
-        frequency_penalty: options.frequency_penalty.unwrap_or(0.0),
-        logit_bias: logit_bias(options)?,
-        seed: options.seed.map(|seed| seed as u64),
-    };
-    sampling.check().map_err(|error| ApiError::field(error.field, error.to_string()))?;
-    Ok(sampling)
-}
-
-fn logit_bias(options: &Options) -> Result<Vec<(u32, f32)>, ApiError> {
-    let entries = options.logit_bias.iter().flatten();
-    entries
-        .map(|(token, bias)| {
-            let param = format!("logit_bias.{token}");
-            let Ok(id) = token.parse::<u32>() else {
-                return Err(ApiError::field(
-                    param,
-                    format!("logit_bias names {token:?}; expected a token id"),
-                ));
-            };
-            if !(-100.0..=100.0).contains(bias) {
-                return Err(ApiError::field(
-                    param,
-                    format!("logit_bias of {token} is {bias}; expected -100 to 100"),
-                ));
-            }
-            Ok((id, *bias))
-        })
-        .collect()
-}
-
-/// Fields that would change the answer and that this server does not act on: refused unless they ask for nothing.
+/// Refuses what neither endpoint acts on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
-    type Neutral = fn(&Value) -> bool;
-    let off: Neutral = |value| *value == false;
-    let empty: Neutral = |value| {
-        value.as_array().is_some_and(Vec::is_empty)
-            || value.as_object().is_some_and(Map::is_empty)
-            || *value == ""
-    };
-    let never: Neutral = |_| false;
-    let table: [(&'static str, Neutral); 17] = [
-        ("response_format", |value| value["type"] == "text"),
-        ("functions", empty),
-        ("function_call", |value| *value == "none" || *value == "auto"),
-        ("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| *kind == "text"))),
-        ("continue_final_message", off),
-        ("echo", off),
-        ("suffix", empty),
-        ("best_of", |value| *value == 1),
-        ("use_beam_search", off),
-        ("prompt_logprobs", |value| *value == 0 || *value == false),
-        ("structured_outputs", empty),
-        ("guided_json", never),
-        ("guided_regex", never),
-        ("guided_choice", never),
-        ("guided_grammar", never),
-        ("grammar", empty),
-        ("json_schema", empty),
-    ];
-    for (param, neutral) in table {
-        if let Some(value) = object.get(param).filter(|value| !value.is_null() && !neutral(value)) {
-            let shown: String = value.to_string().chars().take(60).collect();
-            return Err(ApiError::Unsupported { param, what: format!("{param} = {shown}") });
-        }
-    }
-    Ok(())
+    refuse(
+        object,
+        &[
+            ("functions", empty),
+            ("function_call", |value| *value == "none" || *value == "auto"),
+            ("modalities", |value| {
+                value.as_array().is_some_and(|list| list.iter().all(|kind| *kind == "text"))
+            }),
+            ("continue_final_message", off),
+            ("echo", off),
+            ("suffix", empty),
+            ("best_of", |value| *value == 1),
+            ("use_beam_search", off),
+            ("prompt_logprobs", |value| *value == 0 || *value == false),
+            ("structured_outputs", empty),
+            ("guided_json", never),
+            ("guided_regex", never),
+            ("guided_choice", never),
+            ("guided_grammar", never),
+            ("grammar", empty),
+            ("json_schema", empty),
+        ],
+    )
 }
 
-/// The conversation of a chat request, checked.
-pub fn conversation(fields: ChatFields) -> Result<Conversation, ApiError> {
+/// What a chat request asks for.
+pub struct Asked {
+    pub conversation: Conversation,
+    /// What of the answer's format is to be enforced.
+    pub format: Option<Format>,
+    pub calls: CallCount,
+}
+
+/// Checks a chat request's own fields.
+pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
     if fields.messages.is_empty() {
         return Err(ApiError::field("messages", "messages is empty; expected at least one message"));
     }
@@ -247,27 +63,37 @@ pub fn conversation(fields: ChatFields) -> Result<Conversation, ApiError> {
             ));
         }
     }
-    let wanted = tools_wanted(fields.tool_choice.as_ref())?;
-    Ok(Conversation {
+    let choice = tool_choice(fields.tool_choice.as_ref())?;
+    let calls = if fields.parallel_tool_calls == Some(false) { CallCount::One } else { CallCount::Several };
+    let schema = json_schema("response_format", fields.response_format.as_ref(), |asked| {
+        ("response_format.json_schema.schema".into(), asked["json_schema"]["schema"].clone())
+    })?;
+    let format = format(schema, &tools, &choice, calls)?;
+    let conversation = Conversation {
         messages: fields.messages,
         // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if wanted { tools } else { Vec::new() },
+        tools: if choice == ToolChoice::None { Vec::new() } else { tools },
         variables: fields.chat_template_kwargs.unwrap_or_default(),
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
-    })
+    };
+    Ok(Asked { conversation, format, calls })
 }
 
-fn tools_wanted(choice: Option<&Value>) -> Result<bool, ApiError> {
+fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
     match choice {
-        None | Some(Value::Null) => Ok(true),
-        Some(choice) if choice == "auto" => Ok(true),
-        Some(choice) if choice == "none" => Ok(false),
-        Some(choice) if choice == "required" || choice["type"] == "function" => {
-            Err(ApiError::Unsupported { param: "tool_choice", what: format!("tool_choice = {choice}") })
-        }
-        Some(other) => Err(ApiError::field(
-            "tool_choice",
-            format!("tool_choice is {other}; expected \"auto\" or \"none\""),
-        )),
+        None | Some(Value::Null) => Ok(ToolChoice::Auto),
+        Some(choice) if choice == "auto" => Ok(ToolChoice::Auto),
+        Some(choice) if choice == "none" => Ok(ToolChoice::None),
+        Some(choice) if choice == "required" => Ok(ToolChoice::Required),
+        Some(choice) => match choice["function"]["name"].as_str() {
+            Some(name) => Ok(ToolChoice::Named(name.to_owned())),
+            None => Err(ApiError::field(
+                "tool_choice",
+                format!(
+                    "tool_choice is {choice}; expected \"auto\", \"none\", \"required\" or \
+                     {{\"type\": \"function\", \"function\": {{\"name\": ...}}}}"
+                ),
+            )),
+        },
     }
 }

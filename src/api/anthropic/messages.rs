@@ -1,0 +1,126 @@
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Map, Value, json};
+
+use super::convert::convert;
+use super::error::AnthropicError;
+use super::reply::{BlockReply, MessageReply, StopReason, Usage, input};
+use super::request::{MessagesFields, PromptFields};
+use super::stream::MessageEvents;
+use crate::api::ApiState;
+use crate::api::auth::salted;
+use crate::api::body::{fields, read_object};
+use crate::api::error::{ApiError, json_response};
+use crate::api::format::{FormatFields, enforce};
+use crate::api::generation::{Answers, EndReason, Piece};
+use crate::api::options::{Options, Stop};
+use crate::api::plan::{Plan, stops};
+use crate::api::refuse::{empty, refuse};
+use crate::api::sse::{self, StreamPlan};
+use crate::api::submit::encode;
+use crate::api::usage::UsageCount;
+
+/// The handler of `/v1/messages`.
+pub async fn messages(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, AnthropicError> {
+    let tenant = state.settings.keys.tenant(&request)?;
+    let object = read_object(&request, payload, &state.settings).await?;
+    let options: Options = fields(&object)?;
+    let model = state.model_name(options.model.as_deref())?;
+    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let asked = convert(prompt_fields(&object)?)?;
+    let mut plan = plan(options, &object, &state)?;
+    plan.answer.tools = !asked.conversation.tools.is_empty();
+    plan.answer.calls = asked.calls;
+    let fields = FormatFields { schema: "output_config.format", tools: "tools" };
+    enforce(&state, &mut plan, asked.format, fields).await?;
+    let prompt = encode(&state, asked.conversation).await?;
+    let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
+    if plan.stream {
+        let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
+        return Ok(sse::respond(MessageEvents::new(model, asked.marked), answers, plan));
+    }
+    Ok(whole(model, answers, plan.count(), asked.marked).await?)
+}
+
+/// The handler of `/v1/messages/count_tokens`.
+pub async fn count_tokens(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, AnthropicError> {
+    state.settings.keys.tenant(&request)?;
+    let object = read_object(&request, payload, &state.settings).await?;
+    let options: Options = fields(&object)?;
+    state.model_name(options.model.as_deref())?;
+    let prompt = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
+    Ok(json_response(&mut HttpResponse::Ok(), &json!({"input_tokens": prompt.len()})))
+}
+
+fn prompt_fields(object: &Map<String, Value>) -> Result<PromptFields, ApiError> {
+    refuse(
+        object,
+        &[
+            ("mcp_servers", empty),
+            ("container", empty),
+            // Thinking that is kept is what happens anyway.
+            ("context_management", |value| {
+                let edits = value["edits"].as_array().map_or(&[][..], Vec::as_slice);
+                edits.iter().all(|edit| edit["keep"] == "all")
+            }),
+        ],
+    )?;
+    fields(object)
+}
+
+fn plan(mut options: Options, object: &Map<String, Value>, state: &ApiState) -> Result<Plan, ApiError> {
+    if options.n.is_some_and(|n| n != 1) {
+        return Err(ApiError::field("n", "n is not 1; a message has one answer"));
+    }
+    let MessagesFields { stop_sequences } = fields(object)?;
+    // The field's name here.
+    options.stop = None;
+    let mut plan = Plan::new(options, &state.model, &state.settings)?;
+    plan.answer.stops = stops(stop_sequences.map(Stop::Several), "stop_sequences")?;
+    Ok(plan)
+}
+
+async fn whole(
+    model: String,
+    mut answers: Answers,
+    mut count: UsageCount,
+    marked: bool,
+) -> Result<HttpResponse, ApiError> {
+    let mut content = Vec::new();
+    let mut end = (EndReason::Stop, None);
+    while let Some((index, piece)) = answers.next().await {
+        count.note(index, &piece);
+        match piece {
+            Piece::Started(_) => {}
+            Piece::Text(more, _) => match content.last_mut() {
+                Some(BlockReply::Text { text }) => text.push_str(&more),
+                _ => content.push(BlockReply::Text { text: more }),
+            },
+            Piece::Call(_, call) => {
+                let input = input(&call);
+                content.push(BlockReply::call(call.name, input));
+            }
+            Piece::End { reason, stop, .. } => end = (reason, stop),
+            Piece::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    let (reason, stop) = end;
+    let message = MessageReply {
+        content,
+        stop_reason: Some(StopReason::new(reason, stop.as_ref())),
+        stop_sequence: stop,
+        ..MessageReply::new(model, Usage::new(&count, marked))
+    };
+    let mut response = HttpResponse::Ok();
+    count.headers(&mut response);
+    Ok(json_response(&mut response, &message))
+}

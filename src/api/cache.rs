@@ -1,0 +1,92 @@
+//! The prefix cache over HTTP: how it is, what it knows of a prompt, and how it is emptied.
+//!
+//! Asking about a prompt takes an ordinary key and answers for that key's tenant alone. Emptying concerns every tenant and
+//! takes the admin key.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use prefixd_cache::{Lookup, Tier};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::auth::salted;
+use super::body::{fields, read_object};
+use super::error::{ApiError, json_response, only_get, only_post};
+use super::openai;
+use super::options::Options;
+use super::submit::blocking;
+
+/// Adds the routes.
+pub fn configure(config: &mut web::ServiceConfig) {
+    let post = |path: &str| web::resource(path).default_service(web::to(only_post));
+    let stats_only = web::resource("/v1/cache/stats").default_service(web::to(only_get));
+    config
+        .service(stats_only.route(web::get().to(stats)))
+        .service(post("/v1/cache/probe").route(web::post().to(probe)))
+        .service(post("/v1/cache/clear").route(web::post().to(clear)));
+}
+
+async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    state.settings.keys.tenant(&request)?;
+    Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache))
+}
+
+#[derive(Serialize)]
+struct Known {
+    prompt_tokens: usize,
+    /// Tokens that need not be computed; the last of a prompt always is.
+    cached_tokens: usize,
+    resident_tokens: usize,
+    disk_tokens: usize,
+    /// Why not more; null when all of the prompt is known.
+    miss: Value,
+}
+
+/// What the cache knows of the prompt of a chat (`messages`) or of a text or tokens (`prompt`).
+async fn probe(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = state.settings.keys.tenant(&request)?;
+    let object = read_object(&request, payload, &state.settings).await?;
+    let options: Options = fields(&object)?;
+    state.model_name(options.model.as_deref())?;
+    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let prompt = openai::only_prompt(&state, &object).await?;
+    let prompt_tokens = prompt.len();
+    let scheduler = state.scheduler.clone();
+    let param = if object.contains_key("messages") { "messages" } else { "prompt" };
+    let lookup =
+        blocking(move || scheduler.probe(tenant, prompt).map_err(|error| ApiError::Submit { error, param }))
+            .await?;
+    let tokens_in = |lookup: &Lookup, tier| {
+        lookup.hits.iter().filter(|hit| hit.tier == tier).map(|hit| hit.used_tokens).sum()
+    };
+    let known = lookup.map_or_else(
+        || Known {
+            prompt_tokens,
+            cached_tokens: 0,
+            resident_tokens: 0,
+            disk_tokens: 0,
+            miss: json!({"reason": "no_cache"}),
+        },
+        |lookup| Known {
+            prompt_tokens,
+            cached_tokens: lookup.tokens,
+            resident_tokens: tokens_in(&lookup, Tier::Resident),
+            disk_tokens: tokens_in(&lookup, Tier::Disk),
+            miss: if lookup.tokens + 1 < prompt_tokens { json!(lookup.miss) } else { Value::Null },
+        },
+    );
+    Ok(json_response(&mut HttpResponse::Ok(), &known))
+}
+
+/// Forgets every block of every tenant, in RAM and on disk.
+async fn clear(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    state.settings.admin.admit(&request)?;
+    let scheduler = state.scheduler.clone();
+    blocking(move || scheduler.clear_cache().map_err(|error| ApiError::Submit { error, param: "" })).await?;
+    tracing::info!("the cache was emptied by request");
+    Ok(json_response(&mut HttpResponse::Ok(), &json!({"cleared": true})))
+}

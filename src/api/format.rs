@@ -1,0 +1,123 @@
+//! The format of an answer: what `response_format` and `tool_choice`, in either dialect, ask the grammar to enforce.
+
+use actix_web::web;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::plan::Plan;
+use super::submit::blocking;
+use crate::prompt::{CallCount, CallRules, Format};
+
+/// Which tools the answer may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// Any or none.
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// The fields that a request says it with, for errors.
+#[derive(Clone, Copy, Debug)]
+pub struct FormatFields {
+    /// Where the schema of the answer is.
+    pub schema: &'static str,
+    /// Where the tools are.
+    pub tools: &'static str,
+}
+
+/// What of the answer's format must be enforced. `schema`: the answer is JSON of that schema. `tools` are functions as
+/// OpenAI describes them.
+pub fn format(
+    schema: Option<Value>,
+    tools: &[Value],
+    choice: &ToolChoice,
+    count: CallCount,
+) -> Result<Option<Format>, ApiError> {
+    let rules = |wanted: &dyn Fn(&str) -> bool, count| {
+        let functions = tools.iter().map(|tool| &tool["function"]);
+        let named =
+            functions.filter_map(|function| Some((function["name"].as_str()?, &function["parameters"])));
+        let tools: Vec<(String, Value)> = named
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, schema)| (name.to_owned(), schema.clone()))
+            .collect();
+        CallRules { tools, count }
+    };
+    let missing = |what: String| ApiError::field("tool_choice", what);
+    match choice {
+        ToolChoice::Auto if !tools.is_empty() => {
+            Ok(schema.map(|schema| Format::JsonOrCalls(schema, rules(&|_| true, count))))
+        }
+        ToolChoice::Auto | ToolChoice::None => Ok(schema.map(Format::Json)),
+        ToolChoice::Required if tools.is_empty() => {
+            Err(missing("tool_choice demands a call, and there are no tools".into()))
+        }
+        ToolChoice::Required => Ok(Some(Format::Calls(rules(&|_| true, count)))),
+        ToolChoice::Named(wanted) => {
+            let rules = rules(&|name| name == wanted, CallCount::One);
+            if rules.tools.is_empty() {
+                return Err(missing(format!("tool_choice names {wanted:?}, which is not among the tools")));
+            }
+            Ok(Some(Format::Calls(rules)))
+        }
+    }
+}
+
+/// The schema that `{"type": "json_object" | "json_schema", ...}` asks for. `schema` says where a `json_schema` keeps it.
+pub fn json_schema(
+    field: &str,
+    asked: Option<&Value>,
+    schema: impl Fn(&Value) -> (String, Value),
+) -> Result<Option<Value>, ApiError> {
+    let Some(asked) = asked.filter(|asked| !asked.is_null()) else { return Ok(None) };
+    match asked["type"].as_str() {
+        Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(json!({"type": "object"}))),
+        Some("json_schema") => {
+            let (path, schema) = schema(asked);
+            if schema.is_object() {
+                return Ok(Some(schema));
+            }
+            Err(ApiError::field(
+                path.as_str(),
+                format!("{path} is {schema}; expected a JSON schema, an object"),
+            ))
+        }
+        _ => {
+            let path = format!("{field}.type");
+            let message = format!("{path} is {}; expected text, json_object or json_schema", asked["type"]);
+            Err(ApiError::field(path, message))
+        }
+    }
+}
+
+/// Compiles `format` into the plan, where it holds for every choice.
+pub async fn enforce(
+    state: &web::Data<ApiState>,
+    plan: &mut Plan,
+    format: Option<Format>,
+    fields: FormatFields,
+) -> Result<(), ApiError> {
+    let Some(format) = format else { return Ok(()) };
+    // The grammar decides where an answer may end; what says otherwise would be ignored.
+    if plan.min_tokens > 0 {
+        return Err(ApiError::field("min_tokens", "min_tokens cannot be combined with an enforced format"));
+    }
+    if plan.stop_tokens.is_empty() {
+        return Err(ApiError::field("ignore_eos", "ignore_eos cannot be combined with an enforced format"));
+    }
+    let param = if matches!(format, Format::Calls(_)) { fields.tools } else { fields.schema };
+    let model = state.model.clone();
+    let constraint = blocking(move || {
+        model.text.constraint(&format).map_err(|error| ApiError::field(param, format!("{param}: {error}")))
+    })
+    .await?;
+    plan.constraint = Some(constraint);
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! What a Prometheus server scrapes: `GET /metrics`, in the OpenMetrics text format.
+//!
+//! Durations are observed where answers are taken from the scheduler; everything else is read from the scheduler's own
+//! snapshot at the time of the scrape, so that nothing is counted twice. Sums over all tenants.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use prefixd_cache::{CacheStats, DiskStats, TierStats};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::ApiState;
+use super::error::{ApiError, only_get};
+use crate::scheduler::{PromptUsage, Status};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Adds the route.
+pub fn configure(config: &mut web::ServiceConfig) {
+    let resource = web::resource("/metrics").default_service(web::to(only_get));
+    config.service(resource.route(web::get().to(metrics)));
+}
+
+/// Durations of answers. Cheap to share.
+#[derive(Debug)]
+pub struct Durations {
+    first_token: Histogram,
+    inter_token: Histogram,
+    queue: Histogram,
+    restore: Histogram,
+    prefill: Histogram,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        // 0.5 ms to about 4 minutes.
+        let histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 20));
+        Self {
+            first_token: histogram(),
+            inter_token: histogram(),
+            queue: histogram(),
+            restore: histogram(),
+            prefill: histogram(),
+        }
+    }
+}
+
+impl Durations {
+    /// A prompt is computed.
+    pub fn note_prompt(&self, usage: &PromptUsage) {
+        self.queue.observe(usage.queue_ms / 1e3);
+        self.prefill.observe(usage.prefill_ms / 1e3);
+        if usage.cached_tokens > 0 {
+            self.restore.observe(usage.restore_ms / 1e3);
+        }
+    }
+
+    /// The first token came, so long after the request was handed in.
+    pub fn note_first_token(&self, after: Duration) {
+        self.first_token.observe(after.as_secs_f64());
+    }
+
+    /// Another token came, so long after the one before it.
+    pub fn note_token(&self, after: Duration) {
+        self.inter_token.observe(after.as_secs_f64());
+    }
+}
+
+async fn metrics(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    state.settings.keys.tenant(&request)?;
+    let text = text(&state.durations, state.scheduler.status())
+        .map_err(|error| ApiError::Internal(format!("metrics could not be written: {error}")))?;
+    Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(text))
+}
+
+fn text(durations: &Arc<Durations>, status: Status) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("prefixd");
+    for (name, help, histogram) in [
+        ("time_to_first_token", "From a request's submission to its first token", &durations.first_token),
+        ("inter_token", "Between two tokens of an answer", &durations.inter_token),
+        ("queue", "From submission to admission", &durations.queue),
+        ("restore", "Reading, verifying and importing blocks, for prompts that hit", &durations.restore),
+        ("prefill", "Computing what of a prompt was not cached", &durations.prefill),
+    ] {
+        registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    }
+    registry.register_collector(Box::new(Snapshot(status)));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Snapshot(Status);
+
+/// Values under one name: one without a label, or several told apart by one label.
+type Values<'a, V> = &'a [(&'a str, V)];
+
+struct Writer<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Writer<'_> {
+    fn counter<V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: Values<'_, V>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value_of, value) in values {
+            if label.is_empty() {
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            } else {
+                metric
+                    .encode_family(&[(label, *value_of)])?
+                    .encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: Values<'_, V>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value_of, value) in values {
+            if label.is_empty() {
+                metric.encode_gauge(value)?;
+            } else {
+                metric.encode_family(&[(label, *value_of)])?.encode_gauge(value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut out = Writer { encoder };
+        scheduler(&self.0, &mut out)?;
+        let cache = &self.0.cache;
+        lookups(cache, &mut out)?;
+        tiers(cache, &mut out)?;
+        cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, &mut out))
+    }
+}
+
+fn scheduler(status: &Status, out: &mut Writer<'_>) -> fmt::Result {
+    let rows =
+        [("waiting", status.waiting), ("prefilling", status.prefilling), ("decoding", status.decoding)];
+    out.gauge("sequences", "Sequences by what they do; decoding ones are the batch", "state", &rows)?;
+    let ends = [("finished", status.finished), ("cancelled", status.cancelled), ("failed", status.failed)];
+    out.counter("ended_sequences", "Sequences that ended, by how", "end", &ends)?;
+    out.counter("prompt_tokens", "Tokens of prompts", "", &[("", status.prompt_tokens)])?;
+    out.counter(
+        "cached_tokens",
+        "Tokens of prompts that were not computed again",
+        "",
+        &[("", status.cached_tokens)],
+    )?;
+    out.counter("completion_tokens", "Tokens generated", "", &[("", status.completion_tokens)])?;
+    out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])
+}
+
+fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
+    let hits = [("resident", cache.resident_hit_tokens), ("disk", cache.disk_hit_tokens)];
+    out.counter("cache_hit_tokens", "Tokens that lookups found, by tier", "tier", &hits)?;
+    out.counter("cache_asked_tokens", "Tokens that lookups asked for", "", &[("", cache.asked_tokens)])?;
+    let misses = &cache.misses;
+    let reasons = [
+        ("nothing", misses.nothing),
+        ("absent", misses.absent),
+        ("diverged", misses.diverged),
+        ("evicted", misses.evicted),
+        ("quarantined", misses.quarantined),
+        ("other_fingerprint", misses.other_fingerprint),
+    ];
+    out.counter(
+        "cache_lookups",
+        "Lookups by the reason they ended; nothing: all was known",
+        "reason",
+        &reasons,
+    )?;
+    out.counter(
+        "cache_evicted_blocks",
+        "Blocks that left their last tier to make room",
+        "",
+        &[("", cache.evicted_blocks)],
+    )?;
+    out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])
+}
+
+fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
+    let mut tiers: Vec<(&str, &TierStats)> = vec![("resident", &cache.resident)];
+    tiers.extend(cache.disk.as_ref().map(|disk| ("disk", &disk.tier)));
+    let of = |part: fn(&TierStats) -> u64| -> Vec<(&str, u64)> {
+        tiers.iter().map(|(name, tier)| (*name, part(tier))).collect()
+    };
+    out.gauge("cache_blocks", "Blocks, by tier", "tier", &of(|tier| tier.blocks))?;
+    out.gauge("cache_block_tokens", "Tokens in blocks, by tier", "tier", &of(|tier| tier.tokens))?;
+    out.gauge(
+        "cache_bytes",
+        "Bytes of blocks, by tier; allocated ones on disk",
+        "tier",
+        &of(|tier| tier.bytes),
+    )?;
+    out.gauge(
+        "cache_budget_bytes",
+        "Bytes that blocks may take, by tier",
+        "tier",
+        &of(|tier| tier.budget_bytes),
+    )
+}
+
+fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
+    let writes = &disk.writes;
+    out.gauge(
+        "disk_write_queue_blocks",
+        "Blocks that wait to be written",
+        "",
+        &[("", writes.queued_blocks)],
+    )?;
+    out.gauge("disk_write_queue_bytes", "Bytes that wait to be written", "", &[("", writes.queued_bytes)])?;
+    let ends = [
+        ("written", writes.written_blocks),
+        ("dropped", writes.dropped_blocks),
+        ("failed", writes.failed_blocks),
+    ];
+    out.counter("disk_writes", "Blocks for the disk, by how their write ended", "end", &ends)?;
+    out.counter(
+        "disk_written_bytes",
+        "Allocated bytes of written blocks",
+        "",
+        &[("", writes.written_bytes)],
+    )?;
+    out.counter("disk_read_bytes", "Bytes read by restores", "", &[("", disk.read_bytes)])?;
+    let failures = &disk.read_failures;
+    let reasons = [("gone", failures.gone), ("io", failures.io), ("damaged", failures.damaged)];
+    out.counter("disk_read_failures", "Blocks that could not be read, by reason", "reason", &reasons)?;
+    out.counter("disk_quarantined_blocks", "Blocks found damaged", "", &[("", disk.quarantined)])?;
+    out.gauge("disk_stray_blocks", "Blocks that lookups cannot find", "", &[("", disk.stray_blocks)])?;
+    let bytes = [("stray", disk.stray_bytes), ("other", disk.other_bytes)];
+    out.gauge(
+        "disk_unused_bytes",
+        "Allocated bytes that serve no lookup: stray blocks and foreign files",
+        "kind",
+        &bytes,
+    )?;
+    let degraded = u64::from(disk.degraded.is_some());
+    out.gauge("disk_degraded", "1 while blocks are not being persisted", "", &[("", degraded)])
+}

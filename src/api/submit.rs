@@ -1,0 +1,79 @@
+//! From checked requests to sequences: the model's name, the prompt's tokens, the scheduler's inbox.
+
+use actix_web::web;
+use prefixd_cache::Tenant;
+
+use super::ApiState;
+use super::error::ApiError;
+use super::generation::{Answer, Answers};
+use super::plan::Plan;
+use crate::prompt::{Conversation, TemplateError};
+use crate::scheduler::Request;
+
+impl ApiState {
+    /// The name to answer with: the one that was asked for, if it is served.
+    pub fn model_name(&self, asked: Option<&str>) -> Result<String, ApiError> {
+        match asked {
+            None | Some("") => Ok(self.model.name().to_owned()),
+            Some(name) if self.model.knows(name) => Ok(name.to_owned()),
+            Some(name) => {
+                Err(ApiError::UnknownModel { asked: name.to_owned(), known: self.model.name().to_owned() })
+            }
+        }
+    }
+
+    /// Hands in `plan.n` sequences for every prompt. When one is refused, those handed in are cancelled.
+    pub fn submit(
+        &self,
+        prompts: &[Vec<u32>],
+        plan: &Plan,
+        tenant: Tenant,
+        param: &'static str,
+    ) -> Result<Answers, ApiError> {
+        let answers = Answers::default();
+        for (at, prompt) in prompts.iter().enumerate() {
+            for nth in 0..plan.n {
+                let mut sampling = plan.sampling.clone();
+                // Choices of one seed differ from each other, the same way every time.
+                sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(nth as u64));
+                let request = Request {
+                    prompt: prompt.clone(),
+                    max_tokens: plan.max_tokens,
+                    min_tokens: plan.min_tokens,
+                    stop_tokens: plan.stop_tokens.clone(),
+                    sampling,
+                    constraint: plan.constraint.clone(),
+                    top_logprobs: plan.top_logprobs,
+                    tenant,
+                };
+                let stream =
+                    self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
+                let (model, durations) = (self.model.clone(), self.durations.clone());
+                answers.push(Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Runs what takes long (rendering, encoding) where it does not hold up other connections.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    web::block(work).await.map_err(|error| ApiError::Internal(error.to_string()))?
+}
+
+/// The tokens of a rendered conversation.
+pub async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> Result<Vec<u32>, ApiError> {
+    let model = state.model.clone();
+    blocking(move || {
+        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
+        let text = template.render(&conversation)?;
+        model
+            .text
+            .tokenizer
+            .encode_rendered(&text)
+            .map_err(|error| ApiError::field("messages", error.to_string()))
+    })
+    .await
+}

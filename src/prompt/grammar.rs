@@ -1,0 +1,197 @@
+//! Formats that an answer must have, as grammars over the model's tokens. The one module that names llguidance.
+//!
+//! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools.
+//! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
+//! 3. Compiling happens where requests are read; a step costs what one mask costs.
+//!
+//! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
+//! tokens have no spelling and never match.
+
+use std::fmt;
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Map, Value, json};
+
+use super::tokenizer::Tokenizer;
+use crate::engine::{Allowed, Constraint, ConstraintError, Ending};
+
+/// White space between the parts of a JSON answer, bounded so that a model cannot write nothing else.
+const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+
+/// A format that is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// JSON that the schema describes.
+    Json(Value),
+    /// Calls of tools, and nothing else.
+    Calls(CallRules),
+    /// Either.
+    JsonOrCalls(Value, CallRules),
+}
+
+/// Which tools must be called, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallRules {
+    /// Name and schema of the arguments.
+    pub tools: Vec<(String, Value)>,
+    /// One call or several.
+    pub count: CallCount,
+}
+
+/// How many calls an answer may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallCount {
+    /// Any number.
+    #[default]
+    Several,
+    /// One.
+    One,
+}
+
+/// Why a format cannot be enforced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this format cannot be enforced: {0}")]
+pub struct FormatError(String);
+
+/// Makes constraints for one vocabulary. Cheap to share.
+pub struct Grammars {
+    factory: ParserFactory,
+}
+
+impl fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grammars").finish_non_exhaustive()
+    }
+}
+
+impl Grammars {
+    /// For the tokens of `tokenizer`. `stop_tokens` are never part of an answer.
+    pub fn new(tokenizer: &Tokenizer, stop_tokens: &[u32]) -> Result<Self, FormatError> {
+        let spelled = |id: u32| if stop_tokens.contains(&id) { &[][..] } else { tokenizer.token_bytes(id) };
+        let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab() as u32).map(|id| spelled(id).to_vec()).collect();
+        // The grammar's own end; ours is decided by `Allowed::end`. A token of its own, beyond the vocabulary.
+        let end = words.len() as u32;
+        words.push(b"\xff<end>".to_vec());
+        let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &words);
+        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&environment).map_err(wrong)?;
+        factory.quiet();
+        // Errors go to clients; what the model has written so far does not belong in them.
+        factory.limits_mut().verbose_errors = false;
+        Ok(Self { factory })
+    }
+
+    /// A constraint at the start of an answer.
+    pub fn constraint(&self, format: &Format) -> Result<Box<dyn Constraint>, FormatError> {
+        let grammar = TopLevelGrammar::from_lark(lark(format)?);
+        let parser = self.factory.create_parser(grammar).map_err(wrong)?;
+        let mut matcher = Matcher::new(Ok(parser));
+        // A grammar that allows nothing shows at its first mask.
+        matcher.compute_mask().map_err(wrong)?;
+        Ok(Box::new(Grammar { matcher, end: self.factory.tok_env().eos_token() }))
+    }
+}
+
+/// The first line says it; the rest is about the grammar's inside.
+fn wrong(error: impl fmt::Display) -> FormatError {
+    FormatError(error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+/// The format in llguidance's dialect of Lark.
+fn lark(format: &Format) -> Result<String, FormatError> {
+    let (json, calls) = match format {
+        Format::Json(schema) => (Some(schema), None),
+        Format::Calls(rules) => (None, Some(rules)),
+        Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
+    };
+    let mut text = match (json, calls) {
+        (Some(_), None) => "start: answer\n",
+        (None, _) => "start: calls\n",
+        (Some(_), Some(_)) => "start: answer | calls\n",
+    }
+    .to_owned();
+    if let Some(schema) = json {
+        let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
+        text.extend(["answer: %json ", &spaced.to_string(), "\n"]);
+    }
+    if let Some(rules) = calls {
+        calls_lark(rules, &mut text)?;
+    }
+    Ok(text)
+}
+
+/// Calls as the Hermes format has them, spaced as chat templates render them in the next turn.
+fn calls_lark(rules: &CallRules, text: &mut String) -> Result<(), FormatError> {
+    text.push_str(match rules.count {
+        CallCount::Several => "calls: call (\"\\n\" call)*\n",
+        CallCount::One => "calls: call\n",
+    });
+    let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
+    let inside = names.join(" | ");
+    text.extend([r#"call: "<tool_call>\n" ("#, &inside, r#") "}\n</tool_call>""#, "\n"]);
+    for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
+        let opening = literal(&format!("{{\"name\": {}, \"arguments\": ", Value::from(name.as_str())));
+        let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+        let schema = with_options(schema, &options)?;
+        text.extend([rule, ": ", &opening, " %json ", &schema.to_string(), "\n"]);
+    }
+    Ok(())
+}
+
+fn literal(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The schema with how its JSON is spaced. Arguments and answers without a schema are objects.
+fn with_options(schema: &Value, options: &Value) -> Result<Value, FormatError> {
+    let mut schema = match schema {
+        Value::Null => Map::new(),
+        Value::Object(schema) => schema.clone(),
+        other => return Err(FormatError(format!("a schema is {other}; expected an object"))),
+    };
+    if schema.is_empty() {
+        schema.insert("type".into(), "object".into());
+    }
+    schema.insert("x-guidance".into(), options.clone());
+    Ok(Value::Object(schema))
+}
+
+struct Grammar {
+    matcher: Matcher,
+    end: u32,
+}
+
+impl fmt::Debug for Grammar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grammar").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
+    }
+}
+
+fn stuck(error: impl fmt::Display) -> ConstraintError {
+    ConstraintError(error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+impl Constraint for Grammar {
+    fn allowed(&mut self) -> Result<Allowed, ConstraintError> {
+        let mut mask = self.matcher.compute_mask_or_eos().map_err(stuck)?;
+        let end = mask.is_allowed(self.end);
+        // Engines may know more ids than the tokenizer; this one is not theirs.
+        mask.disallow_token(self.end);
+        Ok(Allowed { tokens: mask.as_slice().to_vec(), end })
+    }
+
+    fn advance(&mut self, token: u32) -> Result<Ending, ConstraintError> {
+        self.matcher.consume_token(token).map_err(stuck)?;
+        Ok(if self.matcher.is_stopped() { Ending::Complete } else { Ending::Open })
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Constraint> {
+        Box::new(Self { matcher: self.matcher.deep_clone(), end: self.end })
+    }
+}
+
+#[cfg(test)]
+mod tests;

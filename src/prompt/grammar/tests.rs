@@ -1,0 +1,183 @@
+//! Grammars along random answers: whatever is drawn among the allowed tokens is valid when it ends.
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
+use super::super::tool_call::{HermesFormat, ToolCallFormat, ToolText};
+use super::*;
+
+const STOP: u32 = 261;
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_bytes(&byte_level(), &TokenizerConfig::default()).unwrap()
+}
+
+fn grammars() -> Grammars {
+    Grammars::new(&tokenizer(), &[STOP]).unwrap()
+}
+
+/// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
+fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
+    let (tokenizer, mut rng) = (tokenizer(), ChaCha8Rng::seed_from_u64(seed));
+    let mut ids = Vec::new();
+    for _ in 0..most {
+        let allowed = constraint.allowed().unwrap();
+        let bit =
+            |id: &u32| allowed.tokens.get(*id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1);
+        let mut choices: Vec<u32> = (0..tokenizer.vocab() as u32).filter(bit).collect();
+        assert!(!choices.contains(&STOP));
+        choices.extend(allowed.end.then_some(STOP));
+        let id = choices[rng.random_range(0..choices.len())];
+        if id == STOP {
+            return Some(tokenizer.decode(&ids));
+        }
+        ids.push(id);
+        if constraint.advance(id).unwrap() == Ending::Complete {
+            return Some(tokenizer.decode(&ids));
+        }
+    }
+    None
+}
+
+fn person() -> Value {
+    json!({"type": "object", "properties": {
+            "kind": {"enum": ["cat", "d\u{f6}g"]}, "legs": {"type": "integer", "minimum": 0, "maximum": 99},
+            "tags": {"type": "array", "items": {"$ref": "#/$defs/tag"}, "maxItems": 2}},
+        "required": ["kind", "legs", "tags"], "additionalProperties": false,
+        "$defs": {"tag": {"type": "string", "maxLength": 5}}})
+}
+
+fn is_person(value: &Value) -> bool {
+    let object = value.as_object().unwrap();
+    let tags = object["tags"].as_array().unwrap();
+    let short = |tag: &Value| tag.as_str().unwrap().chars().count() <= 5;
+    object.len() == 3
+        && (object["kind"] == "cat" || object["kind"] == "d\u{f6}g")
+        && object["legs"].as_i64().is_some_and(|legs| (0..100).contains(&legs))
+        && tags.len() <= 2
+        && tags.iter().all(short)
+}
+
+/// Numbers that no float holds are JSON too.
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok_and(|raw| raw.get().starts_with('{'))
+}
+
+fn rules(count: CallCount) -> CallRules {
+    let none = Value::Null;
+    CallRules { tools: vec![("tell \"x\"".into(), person()), ("pwd".into(), none)], count }
+}
+
+fn calls(text: &str) -> (String, Vec<(String, String)>) {
+    let mut format = HermesFormat::default();
+    let mut all = format.push(text);
+    all.extend(format.finish());
+    let (mut rest, mut calls) = (String::new(), Vec::new());
+    for item in all {
+        match item {
+            ToolText::Text(text) => rest.push_str(&text),
+            ToolText::Call(call) => calls.push((call.name, call.arguments)),
+        }
+    }
+    (rest, calls)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn whatever_ends_is_json_of_its_schema(seed: u64) {
+        let mut constraint = grammars().constraint(&Format::Json(person())).unwrap();
+        let text = draw(&mut *constraint, seed, 2000).expect("the schema bounds the length");
+        prop_assert!(is_person(&serde_json::from_str(&text).unwrap()), "{}", text);
+    }
+
+    #[test]
+    fn whatever_ends_without_a_schema_is_an_object(seed: u64) {
+        let mut constraint = grammars().constraint(&Format::Json(json!({}))).unwrap();
+        if let Some(text) = draw(&mut *constraint, seed, 300) {
+            prop_assert!(is_object(&text), "{}", text);
+        }
+    }
+
+    #[test]
+    fn whatever_ends_is_calls_of_the_tools(seed: u64, several: bool) {
+        let count = if several { CallCount::Several } else { CallCount::One };
+        let mut constraint = grammars().constraint(&Format::Calls(rules(count))).unwrap();
+        if let Some(text) = draw(&mut *constraint, seed, 1000) {
+            let (rest, calls) = calls(&text);
+            prop_assert!(rest.is_empty() && !calls.is_empty() && (several || calls.len() == 1), "{}", text);
+            for (name, arguments) in calls {
+                let fine = match name.as_str() {
+                    "pwd" => is_object(&arguments),
+                    _ => name == "tell \"x\"" && is_person(&serde_json::from_str(&arguments).unwrap()),
+                };
+                prop_assert!(fine, "{}", text);
+            }
+        }
+    }
+}
+
+/// Forces `text` through; true when all of it is allowed and the answer may end there.
+fn takes(format: &Format, text: &str) -> bool {
+    let mut constraint = grammars().constraint(format).unwrap();
+    let ids = tokenizer().encode_rendered(text).unwrap();
+    for (at, id) in ids.iter().enumerate() {
+        let allowed = constraint.allowed().unwrap();
+        if allowed.tokens[*id as usize / 32] >> (id % 32) & 1 == 0 {
+            return false;
+        }
+        if constraint.advance(*id).unwrap() == Ending::Complete {
+            return at + 1 == ids.len();
+        }
+    }
+    constraint.allowed().unwrap().end
+}
+
+#[test]
+fn calls_are_spaced_as_templates_render_them_and_answers_as_the_model_likes() {
+    let (schema, rules) =
+        (json!({"type": "object", "properties": {"a": {"type": "array"}}}), rules(CallCount::Several));
+    let call = "<tool_call>\n{\"name\": \"pwd\", \"arguments\": {\"a\": [1, 2], \"b\": {}}}\n</tool_call>";
+    for (format, text, fine) in [
+        (Format::Calls(rules.clone()), call.to_owned(), true),
+        (Format::Calls(rules.clone()), format!("{call}\n{call}"), true),
+        (Format::Calls(rules.clone()), call.replace(": [", ":["), false),
+        (Format::Calls(rules.clone()), call.replace("pwd", "rm"), false),
+        (Format::Calls(rules.clone()), "Let me see.".to_owned(), false),
+        (Format::Json(schema.clone()), "{\n  \"a\": [1,2]\n}".to_owned(), true),
+        (Format::Json(schema.clone()), "{\"a\":[]}".to_owned(), true),
+        (Format::Json(schema.clone()), "{\"a\":1}".to_owned(), false),
+        (Format::JsonOrCalls(schema.clone(), rules.clone()), call.to_owned(), true),
+        (Format::JsonOrCalls(schema, rules), "{\"a\":[]}".to_owned(), true),
+    ] {
+        assert_eq!(takes(&format, &text), fine, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_with_the_reason() {
+    for (schema, reason) in [
+        (json!({"type": "strange"}), "strange"),
+        (json!({"$ref": "#/nowhere"}), "nowhere"),
+        (json!([1]), "expected an object"),
+        (json!({"type": "integer", "minimum": 5, "maximum": 4}), ""),
+    ] {
+        let error = grammars().constraint(&Format::Json(schema.clone())).unwrap_err().to_string();
+        assert!(error.contains(reason), "{schema}: {error}");
+    }
+}
+
+#[test]
+fn a_clone_goes_its_own_way() {
+    let mut first = grammars().constraint(&Format::Json(json!({"enum": ["a", "b"]}))).unwrap();
+    first.advance(u32::from(b'"')).unwrap();
+    let mut second = first.clone();
+    first.advance(u32::from(b'a')).unwrap();
+    let open = second.allowed().unwrap();
+    second.advance(u32::from(b'b')).unwrap();
+    assert_eq!(open.tokens[3] >> 1 & 0b111, 0b011, "a and b were allowed, c was not");
+    assert_eq!(first.allowed().unwrap(), second.allowed().unwrap());
+}
