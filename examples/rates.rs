@@ -1,74 +1,111 @@
-//! Rates of a model on this machine: prefill by chunk size, decode by batch size.
+//! Rates of a model on this machine, one JSON object a line: prefill by chunk size, decode by number of rows, and a row
+//! that decodes while a prompt rides along.
 //!
-//! `cargo run --release --example rates -- MODEL_DIR [KV_SETTING] [PROMPT_TOKENS] [ROWS]`
+//! `cargo run --release --example rates -- MODEL_DIR [--kv-bits k8v4] [--tokens 4096]`
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Parser;
 use prefixd::engine::Engine;
-use prefixd::mlx::{Gate, GateError, LoadOptions, MlxEngine};
+use prefixd::mlx::{BatchKv, Gate, GateError, LoadOptions, MlxEngine};
+use serde_json::{Value, json};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let dir = arguments.first().ok_or("expected a model directory")?;
-    let kv = arguments.get(1).map_or("k8v4", String::as_str).parse()?;
-    let length: usize = arguments.get(2).map_or(Ok(4096), |n| n.parse())?;
-    let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Model directory
+    model: PathBuf,
+    /// KV setting
+    #[arg(long, default_value = "k8v4")]
+    kv_bits: String,
+    /// Length of the prompt
+    #[arg(long, default_value_t = 4096)]
+    tokens: usize,
+    /// Chunk sizes to prefill with
+    #[arg(long, value_delimiter = ',', default_value = "2048,512,128,32,8")]
+    chunks: Vec<usize>,
+    /// Numbers of rows to decode
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8")]
+    rows: Vec<usize>,
+    /// Tokens of a prompt that ride along with one row
+    #[arg(long, value_delimiter = ',', default_value = "4,8,16,32")]
+    riding: Vec<usize>,
+    /// Steps to decode
+    #[arg(long, default_value_t = 32)]
+    steps: usize,
+}
+
+fn timed(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
     let begin = Instant::now();
-    let options = LoadOptions { kv, ..LoadOptions::default() };
-    let mut engine = MlxEngine::load(owner.mlx(), Path::new(dir), options, &mut |_| ())?;
-    println!("load {:.2} s, {:?}", begin.elapsed().as_secs_f64(), engine.info());
-    let vocab = engine.info().vocab;
+    work()?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn copies(engine: &mut MlxEngine, row: &BatchKv, count: usize) -> Result<BatchKv, Failure> {
+    let mut batch = engine.empty();
+    for _ in 0..count {
+        let copy = engine.extract(row, 0)?;
+        engine.extend(&mut batch, copy)?;
+    }
+    Ok(batch)
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let say = |line: Value| println!("{line}");
+    let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;
+    let options = LoadOptions { kv: arguments.kv_bits.parse()?, ..LoadOptions::default() };
+    let mut loaded = None;
+    let seconds = timed(|| {
+        loaded = Some(MlxEngine::load(owner.mlx(), &arguments.model, options, &mut |_| ())?);
+        Ok(())
+    })?;
+    let mut engine = loaded.ok_or("no engine")?;
+    let (vocab, length, steps) = (engine.info().vocab, arguments.tokens, arguments.steps);
+    say(json!({"what": "load", "backend": engine.info().backend, "seconds": seconds}));
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
 
-    let mut last: Option<Vec<f32>> = None;
-    let chunks =
-        if arguments.len() > 3 { vec![] } else { vec![length, 2048, 512, 256, 128, 64, 32, 16, 8, 4] };
-    for chunk in chunks {
-        let (mut row, begin, mut logits) = (engine.start()?, Instant::now(), Vec::new());
-        for tokens in prompt.chunks(chunk) {
-            logits = engine.prefill(&mut row, tokens)?;
-        }
-        let seconds = begin.elapsed().as_secs_f64();
-        let same = last.as_ref().is_none_or(|last| *last == logits);
-        println!(
-            "prefill {length} in chunks of {chunk}: {seconds:.3} s, {:.0} tok/s, same bits: {same}",
-            length as f64 / seconds
-        );
-        last = Some(logits);
-    }
     let mut row = engine.start()?;
-    for tokens in prompt.chunks(512) {
-        engine.prefill(&mut row, tokens)?;
-    }
-    for size in [1, 2, 4, 8, 16, 32] {
-        let (mut batch, mut riding) = (engine.extract(&row, 0)?, engine.extract(&row, 0)?);
-        let begin = Instant::now();
-        for step in 0..32 {
-            let chunk: Vec<u32> = (0..size).map(|i| (step * 31 + i * 7) as u32 % 4000).collect();
-            engine.decode_and_prefill(&mut batch, &[7], &mut riding, &chunk)?;
-        }
-        println!(
-            "a row and {size} tokens at {length}: {:.2} ms a step",
-            begin.elapsed().as_secs_f64() * 1e3 / 32.0
+    for chunk in &arguments.chunks {
+        row = engine.start()?;
+        let seconds = timed(|| {
+            for tokens in prompt.chunks((*chunk).max(1)) {
+                engine.prefill(&mut row, tokens)?;
+            }
+            Ok(())
+        })?;
+        let rate = length as f64 / seconds;
+        say(
+            json!({"what": "prefill", "tokens": length, "chunk": chunk, "seconds": seconds, "tokens_per_s": rate}),
         );
     }
-    let only: Option<usize> = arguments.get(3).map(|n| n.parse()).transpose()?;
-    for rows in only.map_or(vec![1, 2, 4, 8], |rows| vec![rows; 8]) {
-        let mut batch = engine.empty();
-        for _ in 0..rows {
-            let copy = engine.extract(&row, 0)?;
-            engine.extend(&mut batch, copy)?;
-        }
-        let (steps, begin) = (64, Instant::now());
-        for token in &prompt[..steps] {
-            engine.decode(&mut batch, &vec![*token; rows])?;
-        }
-        let seconds = begin.elapsed().as_secs_f64() / steps as f64;
-        println!(
-            "decode of {rows} rows at {length}: {:.2} ms a step, {:.0} tok/s",
-            seconds * 1e3,
-            rows as f64 / seconds
+    for rows in &arguments.rows {
+        let mut batch = copies(&mut engine, &row, *rows)?;
+        let seconds = timed(|| {
+            for token in prompt.iter().cycle().take(steps) {
+                engine.decode(&mut batch, &vec![*token; *rows])?;
+            }
+            Ok(())
+        })?;
+        let (step_ms, rate) = (seconds * 1e3 / steps as f64, (rows * steps) as f64 / seconds);
+        say(
+            json!({"what": "decode", "context": length, "rows": rows, "step_ms": step_ms, "tokens_per_s": rate}),
+        );
+    }
+    for tokens in &arguments.riding {
+        let (mut batch, mut riding) = (copies(&mut engine, &row, 1)?, copies(&mut engine, &row, 1)?);
+        let chunk: Vec<u32> = prompt.iter().cycle().take(*tokens).copied().collect();
+        let seconds = timed(|| {
+            for token in prompt.iter().cycle().take(steps) {
+                engine.decode_and_prefill(&mut batch, &[*token], &mut riding, &chunk)?;
+            }
+            Ok(())
+        })?;
+        let step_ms = seconds * 1e3 / steps as f64;
+        say(
+            json!({"what": "decode beside a prompt", "context": length, "riding": tokens, "step_ms": step_ms}),
         );
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prefixd_cache::{CacheOptions, DiskOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, ServedModel, server};
 use crate::config::{CacheConfig, Config};
@@ -108,21 +109,24 @@ impl App {
         self.scheduler.handle().status().cache.disk.map_or(0, |disk| disk.tier.blocks)
     }
 
-    /// Serves until a signal, then ends in order.
-    pub fn run(self) -> Result<(), AppError> {
+    /// Serves until a signal, then ends in order. `announce` is called once signals are heard.
+    pub fn run(self, announce: impl FnOnce(&Self)) -> Result<(), AppError> {
+        let system = actix_web::rt::System::new();
+        let mut signals = system.block_on(async { Signals::new() })?;
+        announce(&self);
         let Self { scheduler, state, listener, drain } = self;
         let handle = scheduler.handle().clone();
-        actix_web::rt::System::new().block_on(async move {
+        system.block_on(async move {
             let running = server(state, listener)?;
             let http = running.handle();
             let stop = async move {
-                signal().await;
+                signals.next().await;
                 tracing::info!("stopping: running answers get {} s", drain.as_secs());
                 handle.drain(drain);
                 actix_web::rt::spawn({
                     let handle = handle.clone();
                     async move {
-                        signal().await;
+                        signals.next().await;
                         handle.drain(Duration::ZERO);
                     }
                 });
@@ -135,13 +139,22 @@ impl App {
     }
 }
 
-/// The next SIGTERM or Ctrl-C. A process that cannot hear signals is stopped by SIGKILL alone.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// SIGTERM and Ctrl-C, heard from the moment this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
@@ -173,6 +186,8 @@ fn scheduler_options(config: &Config) -> SchedulerOptions {
         block_tokens: config.block_tokens,
         live_bytes: config.live_bytes,
         exact: config.exact,
+        idle_ttl: config.cache.as_ref().and_then(|cache| cache.idle_ttl),
+        daily_write_bytes: config.cache.as_ref().and_then(|cache| cache.daily_write_bytes),
         ..SchedulerOptions::default()
     }
 }

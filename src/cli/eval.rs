@@ -1,8 +1,8 @@
 //! `prefixd eval`: plays scripted conversations through the server over HTTP and counts right answers.
 //!
-//! Each KV setting gets a server of its own on an empty cache, and plays everything in up to three phases: cold,
-//! warm (the same again), and restored (again, by a new process over the same blocks). What the phases answer must not
-//! depend on the cache, so `changed` counts answers that differ from the cold phase's.
+//! Each KV setting and batch size gets a server of its own on an empty cache, and plays everything in up to three
+//! phases: cold, warm (the same again), and restored (again, by a new process over the same blocks). Answers must depend
+//! neither on the cache nor on the batch, so `changed` counts those that differ from the setting's first phase.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,9 +37,9 @@ pub struct EvalArgs {
     /// Phases to play, in order
     #[arg(long, value_delimiter = ',', default_value = "cold,warm,restored")]
     phases: Vec<Phase>,
-    /// Conversations played at the same time
-    #[arg(long, default_value_t = 1)]
-    batch: usize,
+    /// Numbers of conversations played at the same time, to compare
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: Vec<u16>,
     /// Print JSON lines instead of the table
     #[arg(long)]
     json: bool,
@@ -69,8 +69,8 @@ struct Score {
     ttft_ms: f64,
 }
 
-/// KV setting, phase, task, bucket.
-type Class = (String, Phase, String, u64);
+/// KV setting, batch, phase, task, bucket.
+type Class = (String, usize, Phase, String, u64);
 
 /// Plays everything. False when a phase changed an answer.
 pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
@@ -81,52 +81,68 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
         None => SMALL.to_owned(),
     };
     let conversations = Conversation::read_all(&text)?;
-    let plays = (conversations.len() * args.phases.len() * args.kv_bits.len()) as u64;
+    let settings = args.kv_bits.len() * args.batch.len();
+    let plays = (conversations.len() * args.phases.len() * settings) as u64;
     let progress = ProgressBar::new(plays);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")?);
     progress.enable_steady_tick(Duration::from_millis(200));
     let mut scores = BTreeMap::<Class, Score>::new();
     for kv_bits in &args.kv_bits {
-        play_setting(args, kv_bits, &conversations, &progress, &mut scores)?;
+        let mut first = None;
+        for batch in &args.batch {
+            let setting = Setting { kv_bits, batch: usize::from(*batch) };
+            setting.play(args, &conversations, &progress, &mut first, &mut scores)?;
+        }
     }
     progress.finish_and_clear();
     report(args.json, &scores)?;
     Ok(scores.values().all(|score| score.changed == 0))
 }
 
-fn play_setting(
-    args: &EvalArgs,
-    kv_bits: &str,
-    conversations: &[Conversation],
-    progress: &ProgressBar,
-    scores: &mut BTreeMap<Class, Score>,
-) -> anyhow::Result<()> {
-    let dir = tempfile::tempdir().context("no directory for the cache")?;
-    let command = ServerCommand {
-        model: args.model.clone(),
-        cache_dir: dir.path().into(),
-        kv_bits: Some(kv_bits.to_owned()),
-        max_batch: Some(args.batch.max(1)),
-    };
-    let mut server = Server::start(&command)?;
-    let mut first: Option<Vec<Vec<Played>>> = None;
-    for phase in &args.phases {
-        if *phase == Phase::Restored {
-            server.stop()?;
-            server = Server::start(&command)?;
-        }
-        progress.set_message(format!("{kv_bits} {phase:?}"));
-        let played = play_all(&server, conversations, args.batch.max(1), progress)?;
-        for (at, (conversation, turns)) in conversations.iter().zip(&played).enumerate() {
-            let class = (kv_bits.to_owned(), *phase, conversation.task.clone(), conversation.bucket);
-            let score = scores.entry(class).or_default();
-            for (turn, played) in turns.iter().enumerate() {
-                score.add(played, first.as_ref().map(|first| &first[at][turn]));
+/// What one server is started with.
+#[derive(Clone, Copy)]
+struct Setting<'a> {
+    kv_bits: &'a str,
+    batch: usize,
+}
+
+impl Setting<'_> {
+    /// Plays all phases. `first` is what the KV setting answered first, to compare with.
+    fn play(
+        self,
+        args: &EvalArgs,
+        conversations: &[Conversation],
+        progress: &ProgressBar,
+        first: &mut Option<Vec<Vec<Played>>>,
+        scores: &mut BTreeMap<Class, Score>,
+    ) -> anyhow::Result<()> {
+        let dir = tempfile::tempdir().context("no directory for the cache")?;
+        let command = ServerCommand {
+            model: args.model.clone(),
+            cache_dir: dir.path().into(),
+            kv_bits: Some(self.kv_bits.to_owned()),
+            max_batch: Some(self.batch),
+        };
+        let mut server = Server::start(&command)?;
+        for phase in &args.phases {
+            if *phase == Phase::Restored {
+                server.stop()?;
+                server = Server::start(&command)?;
             }
+            progress.set_message(format!("{} x{} {phase:?}", self.kv_bits, self.batch));
+            let played = play_all(&server, conversations, self.batch, progress)?;
+            for (at, (conversation, turns)) in conversations.iter().zip(&played).enumerate() {
+                let task = conversation.task.clone();
+                let class = (self.kv_bits.to_owned(), self.batch, *phase, task, conversation.bucket);
+                let score = scores.entry(class).or_default();
+                for (turn, played) in turns.iter().enumerate() {
+                    score.add(played, first.as_ref().map(|first| &first[at][turn]));
+                }
+            }
+            first.get_or_insert(played);
         }
-        first.get_or_insert(played);
+        server.stop()
     }
-    server.stop()
 }
 
 /// Plays every conversation, `batch` at a time. Results in the conversations' order.
@@ -176,9 +192,10 @@ impl Score {
 
 fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
     if json {
-        for ((kv, phase, task, bucket), score) in scores {
+        for ((kv, batch, phase, task, bucket), score) in scores {
             let mut line = serde_json::to_value(score)?;
             line["kv"] = kv.as_str().into();
+            line["batch"] = (*batch).into();
             line["phase"] = serde_json::to_value(phase)?;
             line["task"] = task.as_str().into();
             line["bucket"] = (*bucket).into();
@@ -190,6 +207,7 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header([
         "KV",
+        "batch",
         "phase",
         "task",
         "up to tokens",
@@ -200,11 +218,12 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
         "cached",
         "mean TTFT",
     ]);
-    for ((kv, phase, task, bucket), score) in scores {
+    for ((kv, batch, phase, task, bucket), score) in scores {
         let share = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole.max(1.0));
         let turns = score.turns as f64;
         table.add_row([
             kv.clone(),
+            batch.to_string(),
             format!("{phase:?}").to_lowercase(),
             task.clone(),
             bucket.to_string(),
@@ -216,7 +235,7 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
             format!("{:.0} ms", score.ttft_ms / turns.max(1.0)),
         ]);
     }
-    for column in 3..10 {
+    for column in [1, 4, 5, 6, 7, 8, 9, 10] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

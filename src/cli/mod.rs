@@ -1,5 +1,6 @@
 //! The command line: what a user can say, and which part of the program answers.
 
+mod cache;
 mod child;
 mod client;
 mod conversation;
@@ -30,6 +31,8 @@ enum Command {
     Serve(ServeArgs),
     /// Check a model and this machine without serving
     Doctor(ServeArgs),
+    /// Look at and after the stored prefix blocks
+    Cache(cache::CacheArgs),
     /// Show one long prompt cold, warm and after a restart
     Demo(demo::DemoArgs),
     /// Score scripted conversations over HTTP: cold, warm and restored
@@ -61,6 +64,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let fine = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args).map(|()| true)?,
         Command::Doctor(args) => doctor::run(&args)?,
+        Command::Cache(args) => cache::run(&args)?,
         Command::Demo(args) => demo::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
     };

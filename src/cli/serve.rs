@@ -22,8 +22,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let shown = bar.clone();
     let app = App::start(&config, &source, move |progress| show(&shown, progress))?;
     bar.finish_and_clear();
-    announce(&config, &source.name, &app);
-    app.run()?;
+    app.run(|app| announce(&config, &source.name, app))?;
     Ok(())
 }
 

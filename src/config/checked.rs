@@ -74,6 +74,10 @@ pub struct CacheConfig {
     pub ram_bytes: u64,
     /// `None`: nothing is kept on disk.
     pub disk: Option<DiskConfig>,
+    /// Blocks unused for so long are removed; `None`: when their room is needed.
+    pub idle_ttl: Option<Duration>,
+    /// Bytes written to disk in a day; `None`: any number.
+    pub daily_write_bytes: Option<u64>,
 }
 
 /// The disk tier's part.
@@ -206,10 +210,14 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     let disk_bytes = total_disk_bytes(&dir);
     let budget_bytes = faults.size("cache.disk_budget", &cache.disk_budget, disk_bytes);
     let free_floor_bytes = faults.size("cache.disk_free_floor", &cache.disk_free_floor, disk_bytes);
+    let daily_write_bytes = faults.size("cache.daily_writes", &cache.daily_writes, disk_bytes);
     let disk = DiskConfig { dir, budget_bytes, free_floor_bytes, write_queue_bytes, readers };
-    cache
-        .enabled
-        .then_some(CacheConfig { ram_bytes: resident_bytes, disk: (budget_bytes > 0).then_some(disk) })
+    cache.enabled.then_some(CacheConfig {
+        ram_bytes: resident_bytes,
+        disk: (budget_bytes > 0).then_some(disk),
+        idle_ttl: (cache.idle_ttl_h > 0).then(|| Duration::from_secs(cache.idle_ttl_h.saturating_mul(3600))),
+        daily_write_bytes: (daily_write_bytes > 0).then_some(daily_write_bytes),
+    })
 }
 
 /// The user's cache directory of this program.

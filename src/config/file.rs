@@ -129,6 +129,8 @@ pub struct Cache {
     pub disk_free_floor: String,
     pub write_queue: String,
     pub readers: usize,
+    pub idle_ttl_h: u64,
+    pub daily_writes: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -21,6 +21,8 @@ mod persist;
 mod prefill;
 mod sequence;
 mod step;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use handle::{Condition, Handle, Status};

@@ -24,6 +24,10 @@ pub struct SchedulerOptions {
     /// Chunks always end at multiples of `prefill_step_tokens` and reuse stops there, so that a warm prefill computes the
     /// chunks of a cold one.
     pub exact: bool,
+    /// Blocks not used for so long are removed; `None`: they stay while there is room.
+    pub idle_ttl: Option<Duration>,
+    /// Bytes of blocks that may be written to disk in a day; `None`: any number.
+    pub daily_write_bytes: Option<u64>,
     /// How long the last writes of blocks may take at shutdown.
     pub flush_limit: Duration,
     /// The time.
@@ -40,6 +44,8 @@ impl Default for SchedulerOptions {
             block_tokens: 256,
             live_bytes: u64::MAX,
             exact: false,
+            idle_ttl: None,
+            daily_write_bytes: None,
             flush_limit: Duration::from_secs(10),
             clock: Arc::new(Instant::now),
         }

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache};
+use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache, Tuning};
 
 use super::handle::{Condition, Handle, Message, Shared, Status};
 use super::message::Failure;
@@ -68,7 +68,14 @@ impl SchedulerThread {
                 Err(error) => return fail(error),
             };
             let info = engine.info().clone();
-            let cache = match cache(&info).map(PrefixCache::open).transpose() {
+            let tuning = Tuning {
+                window_tokens: info.window_tokens,
+                idle_ttl: options.idle_ttl,
+                daily_write_bytes: options.daily_write_bytes,
+                ..Tuning::default()
+            };
+            let opened = cache(&info).map(|cache| PrefixCache::open_tuned(cache, tuning));
+            let cache = match opened.transpose() {
                 Ok(cache) => cache,
                 Err(error) => return fail(error.into()),
             };
@@ -119,7 +126,7 @@ fn serve<E: Engine>(scheduler: &mut Scheduler<E>, shared: &Shared) {
     shared.status.lock().condition = condition;
 }
 
-fn starting() -> Status {
+pub(super) fn starting() -> Status {
     Status {
         condition: Condition::Draining,
         waiting: 0,

@@ -26,13 +26,15 @@ fn models_on_several_threads_at_once_answer_as_one_alone() {
     stop(reference);
     // Three gates, each with a thread, a default stream and a model of its own.
     let answers: Vec<Answer> = std::thread::scope(|scope| {
-        let work = || {
-            let scheduler = alone();
-            let answer = collect(scheduler.handle().submit(asked.clone()).unwrap());
-            stop(scheduler);
-            answer
+        let work = |asked| {
+            move || {
+                let scheduler = alone();
+                let answer = collect(scheduler.handle().submit(asked).unwrap());
+                stop(scheduler);
+                answer
+            }
         };
-        let threads: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(work(asked.clone()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(answers.iter().all(|answer| *answer == expected), "{answers:?}");
@@ -66,7 +68,9 @@ fn private_arrays_serve_while_other_threads_compute_through_the_gate() {
         .collect();
     let found = collect(scheduler.handle().submit(asked).unwrap());
     over.store(true, Ordering::SeqCst);
-    hammers.into_iter().for_each(|hammer| hammer.join().unwrap());
+    for hammer in hammers {
+        hammer.join().unwrap();
+    }
     assert_eq!(found, expected);
     stop(scheduler);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cache_cli;
 mod clients;
 mod concurrency;
 #[path = "../forensics/mod.rs"]

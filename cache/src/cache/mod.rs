@@ -21,6 +21,8 @@ mod restore;
 mod retain;
 mod rows;
 #[cfg(test)]
+mod tenant_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -31,13 +31,22 @@ impl PrefixCache {
             missing.push((Arc::clone(block), node.usage, node.keep));
             next = node.parent;
         }
-        for (block, usage, keep) in missing.into_iter().rev() {
+        let keys: Vec<BlockKey> = missing.iter().rev().map(|(block, ..)| block.key).collect();
+        for (at, (block, usage, keep)) in missing.into_iter().rev().enumerate() {
             // A copy that lay aside is written anew.
             if let Some(disk) = &mut self.disk {
                 disk.strays.remove(&block.key);
             }
-            if !self.write(block, usage, keep) {
-                return;
+            match self.write(block, usage, keep) {
+                Writing::Queued => {}
+                Writing::Unwanted => return,
+                // What stands on a block that waits for room waits as well: `flush` must know of it.
+                Writing::Refused => {
+                    if let Some(disk) = &mut self.disk {
+                        disk.unwritten.extend(&keys[at..]);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -52,21 +61,22 @@ impl PrefixCache {
     }
 
     /// Queues a block, if the budgets allow it.
-    fn write(&mut self, block: Arc<Block>, usage: Usage, keep: Keep) -> bool {
+    fn write(&mut self, block: Arc<Block>, usage: Usage, keep: Keep) -> Writing {
         let key = block.key;
         let fits = self.make_disk_room(estimated_bytes(&block));
         let now_us = self.clock.now_us();
-        let Some(disk) = &mut self.disk else { return false };
+        let Some(disk) = &mut self.disk else { return Writing::Unwanted };
         if !fits {
             disk.writes.dropped_blocks += 1;
-            return false;
+            return Writing::Unwanted;
         }
         match disk.queue(block, usage, keep, now_us) {
             Queueing::Queued { copy } => {
                 self.tree.set_disk(&key, DiskCopy::Queued { copy });
-                true
+                Writing::Queued
             }
-            Queueing::Full | Queueing::OverDaily => false,
+            Queueing::Full => Writing::Refused,
+            Queueing::OverDaily => Writing::Unwanted,
         }
     }
 
@@ -142,6 +152,16 @@ impl PrefixCache {
             .collect();
         disk.send(Command::Touch(uses));
     }
+}
+
+/// What became of a block that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Queued,
+    /// The queue is full, or the disk fails: tried again later.
+    Refused,
+    /// No budget has room for it: it stays in RAM.
+    Unwanted,
 }
 
 /// When to send recency.

@@ -8,6 +8,8 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use prefixd_migrations::{BLOCKS_TREE, META_TREE, MigrationError, Row, migrate};
 
@@ -17,6 +19,10 @@ use crate::key::BlockKey;
 
 /// Rows are read once, at start; sled's page cache only serves writes.
 const PAGE_CACHE_BYTES: u64 = 16 << 20;
+
+/// How long to wait for files that this process is about to let go of.
+const BUSY_FOR: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Key of [`Written`] in the tree of facts about the whole store.
 const WRITTEN: &str = "written";
@@ -45,15 +51,24 @@ pub(crate) enum Change {
 impl Index {
     /// Opens and migrates the index, or replaces one that is damaged by an empty one.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
-        match Self::try_open(path) {
-            Ok(index) => Ok(index),
-            Err(Failure::Refused(reason)) => Err(CacheError::Index { path: path.to_owned(), reason }),
+        let failed = |failure: Failure| CacheError::Index { path: path.to_owned(), reason: failure.reason() };
+        match Self::open_when_free(path) {
             Err(Failure::Damaged(_)) => {
                 discard(path)?;
-                Self::try_open(path).map_err(|failure| {
-                    let (Failure::Refused(reason) | Failure::Damaged(reason)) = failure;
-                    CacheError::Index { path: path.to_owned(), reason }
-                })
+                Self::open_when_free(path).map_err(failed)
+            }
+            opened => opened.map_err(failed),
+        }
+    }
+
+    /// sled lets go of its files on a thread of its own, some time after it was dropped. The store's lock is ours, so
+    /// whoever still has them open is this process, and about to finish.
+    fn open_when_free(path: &Path) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_open(path) {
+                Err(Failure::Busy(_)) if begun.elapsed() < BUSY_FOR => thread::sleep(BUSY_PAUSE),
+                opened => return opened,
             }
         }
     }
@@ -150,12 +165,14 @@ impl Index {
 enum Failure {
     /// Sound, and not for this build.
     Refused(String),
+    /// Open already.
+    Busy(String),
     Damaged(String),
 }
 
 impl Failure {
     fn reason(self) -> String {
-        let (Self::Refused(reason) | Self::Damaged(reason)) = self;
+        let (Self::Refused(reason) | Self::Busy(reason) | Self::Damaged(reason)) = self;
         reason
     }
 }
@@ -165,6 +182,10 @@ impl From<sled::Error> for Failure {
         match error {
             sled::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 Self::Refused(error.to_string())
+            }
+            // The only way to tell, in this version of sled.
+            sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+                Self::Busy(error.to_string())
             }
             error => Self::Damaged(error.to_string()),
         }

@@ -18,7 +18,7 @@ use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::payload::{Part, Payload, TensorBytes};
 
 /// Bytes read and hashed at a time: within a core's second-level cache, wide enough for the hash's widest form.
-const PIECE_BYTES: usize = 128 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The block that a file must hold to be used.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 //!    knows nothing of recency and pins then. A block that leaves meanwhile is left out.
 //! 3. Nothing here prints; progress is a function that is called with what is done and of how many.
 
+mod bytes;
 mod change;
 mod collect;
 mod entry;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use bytes::check_block_bytes;
 pub use change::Removed;
 pub use collect::{CollectReport, Collection};
 pub use entry::{BlockDetail, StoredBlock, TensorDetail, WindowState};

@@ -2,8 +2,8 @@
 
 A list of fifty sentences is learned by heart; these grammars have millions, so that a phrasing kept for evaluation is one
 more sample. What decides an answer is left unambiguous: a question names a subject and an attribute and no value, an update
-names all three and has a copula, a request to repeat names none. Nothing here can produce a sentence of the held-out side,
-because the openings that those sentences have are missing from the lists ("Remind me of", "May I have", "Starting today").
+names all three and has a copula, a request to repeat names none. The sentences kept for evaluation are built
+from words that occur here, in an order that these grammars do not have ("May I have", "Remind me of", "Going by the notes").
 """
 from words import DAYS, MONTHS, any_word, phrase, pick, sentence
 

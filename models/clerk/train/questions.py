@@ -18,7 +18,7 @@ What's the {a} of {s}?
 I need the {a} of {s}.
 Please look up the {a} of {s}.
 Can you find the {a} for {s}?
-{A} of {s}?
+{A} that {s} has, please?
 {b} {a}?
 What {a} is listed for {s}?
 For {s}, what is the {a}?
@@ -62,17 +62,17 @@ What {a} goes with {s}?
 Someone wants {s}'s {a}.
 Look at {s}. What is the {a}?
 Now the {a} of {s}.""".split("\n")
-BEFORE = """Hi, |Please: |Quick question. |One more thing: |Hello. |Question: |Okay. |Thanks. |Sorry to ask again. |Next. |
-I have a question. |According to the notes: |Now, |Good morning. |For my report: |Let me check something. |Excuse me. |
+BEFORE = """Hi, |Please: |Quick question. |One more thing: |Hello. |Here is my question: |Okay. |Thanks. |Sorry to ask again. |Next. |
+I have a question. |Going by the notes: |Now, |Good morning. |For my report: |Let me check something. |Excuse me. |
 Just to be sure: |Great. |Fine, next question: |Hey! |My boss wants to know this. """.replace("\n", "").split("|")
-AFTER = """ Thanks.| Please.| Answer briefly.| Only the value.| I am in a hurry.| It is for a form.| Thank you!| Be exact.
- No explanation.| I lost my copy.| Please be quick.| Just that.| I asked before, I think.""".replace("\n", "|").split("|")
+AFTER = """ Thanks.| Please.| Answer briefly.| Only the value.| I am in a hurry.| My form asks for it.| Thank you!| Be exact.
+ No explanation.| I lost my copy.| Please be quick.| Nothing besides it.| I asked before, I think.""".replace("\n", "|").split("|")
 UPDATE = """From now on the {a} of {s} is {v}.
 The {a} of {s} has changed to {v}.
 Please note: the {a} of {s} is now {v}.
 Update: {a} of {s} is {v}.
 Change the {a} of {s} to {v}.
-Correction: the {a} of {s} is {v}.
+One correction: the {a} of {s} is {v}.
 As of today, {s} has the {a} {v}.
 Remember that the {a} of {s} is {v}.
 New {a} for {s}: {v}.
@@ -111,12 +111,12 @@ Same question for {s}.
 And that of {s}?
 Also for {s}.""".split("\n")
 LAST = """What was your last answer?|Repeat your last answer.|Say that again.|Once more, please.|Sorry, what was that?|Please repeat.|Again, please.
-Come again?|Repeat that.|What did you just say?|I did not hear you.|Can you repeat that?|Could you say that once more?|Pardon?|Repeat it, please.
-Tell me again.|Please say it again.|Your last answer again?|What was that again?|Say it once more.|Please repeat your last answer.|Repeat.
+Come again?|Repeat that.|What did you just say?|I did not hear you.|May I hear that one more time?|Could you say that once more?|Pardon?|Repeat it, please.
+Tell me again.|Please say it again.|Your answer just now, once more?|What was that again?|Say it once more.|Please repeat your last answer.|Repeat.
 Give me your last answer again.|Would you repeat that?|The last answer again, please.|Sorry?|One more time.|Please repeat the answer.""".replace("\n", "|").split("|")
 START = """What was your first answer?|Repeat your first answer.|What did you answer first?|Give me your very first answer again.|Which answer did you give first?
-Tell me your first answer again.|Your first answer again?|What was the first answer?|Repeat the first answer, please.|Go back to your first answer.
-The first answer again, please.|How did you answer my first message?|What did you say first?|What was the very first thing you said?""".replace("\n", "|").split("|")
+Your answer to my first question was what?|Your first answer again?|What was the first answer?|Repeat the first answer, please.|Go back to your first answer.
+The first answer again, please.|The answer you gave me first, please.|What did you say first?|What was the very first thing you said?""".replace("\n", "|").split("|")
 WHO = ["About whom did I ask first?", "Who was my first question about?", "Whose entry did I ask for first?",
        "Which name did I ask about first?", "Who did I start with?", "What name was in my first question?"]
 

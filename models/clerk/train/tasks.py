@@ -1,4 +1,5 @@
-"""Evaluation tasks as JSONL: `python3 tasks.py --seed S --per-task N --max-tokens 16384 > tasks.jsonl`.
+"""Evaluation tasks as JSONL: `python3 tasks.py --seed S --per-task N --max-tokens 16384 > tasks.jsonl`, or with `--small` the
+forty conversations of ../tasks-small.jsonl.
 
 One conversation a line: {"id", "task", "bucket", "tokens", "tools"?, "messages", "turns"}. `messages` come first. A turn:
 {"user"?, "expect": {"text"} or {"call": {"name", "arguments"}}, "tool"?}. It passes when the stripped answer equals
@@ -60,17 +61,25 @@ def plan(top, tasks=TASKS):
         yield from ((task, min(b, top)) for b in buckets if b <= top or task == "agent")
 
 
+def small():
+    """Every task in short prompts: `(task, bucket, number)`."""
+    for task in TASKS:
+        for bucket, count in ((1024, 3), (2048, 3), (4096, 1)):
+            yield from ((task, bucket, n) for n in range(count) if task != "agent" or bucket > 1024)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--per-task", type=int, default=50, help="conversations per task and bucket")
     p.add_argument("--max-tokens", type=int, default=16384)
+    p.add_argument("--small", action="store_true", help="a few of everything up to 4,096 tokens; overrides the counts")
     p.add_argument("--only", nargs="*", default=TASKS, choices=TASKS)
     a = p.parse_args()
     codec = Codec()
-    for task, bucket in plan(a.max_tokens, a.only):
-        for i in range(a.per_task):
-            sys.stdout.write(json.dumps(make(task, bucket, i, a.seed, codec), ensure_ascii=False) + "\n")
+    wanted = small() if a.small else ((task, bucket, i) for task, bucket in plan(a.max_tokens, a.only) for i in range(a.per_task))
+    for task, bucket, i in wanted:
+        sys.stdout.write(json.dumps(make(task, bucket, i, a.seed, codec), ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the model on one GPU: `python3 train.py --minutes 24 --out DIR [--resume] [--tasks-seed 99]`.
+"""Train the model on one GPU: `python3 train.py --minutes 20.5 --out DIR [--resume] [--tasks-seed 99]`.
 
 Writes DIR/log.txt, DIR/state.pt (everything, to resume) and DIR/weights-{0,1}.safetensors (bf16, for export.py) at every
 checkpoint. The longest conversation grows with the share of time that has passed; learning rates fall to zero at the end.
@@ -9,7 +9,7 @@ import random
 import time
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import score
 from bpe import Codec
@@ -48,16 +48,13 @@ def save_weights(model, out):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--minutes", type=float, default=24)
+    p.add_argument("--minutes", type=float, default=20.5)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
-    p.add_argument("--init", type=pathlib.Path, help="start from DIR/weights-*.safetensors of an earlier run")
-    p.add_argument("--first", type=float, default=0., help="skip this share of the length schedule")
     p.add_argument("--row", type=int, default=ROW)
     p.add_argument("--workers", type=int, default=14)
     p.add_argument("--checkpoint-minutes", type=float, default=3)
     p.add_argument("--tasks-seed", type=int, default=99)
-    p.add_argument("--until", type=float, default=1., help="stop at this share of the schedule")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     log = open(a.out / "log.txt", "a")
@@ -70,9 +67,6 @@ def main():
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
     model = Model().to(device)
-    if a.init:
-        for f in sorted(a.init.glob("weights-*.safetensors")):
-            model.load_state_dict(load_file(f), strict=False)
     muon, adam = optimizers(model)
     step, spent = 0, 0.
     if a.resume:
@@ -90,9 +84,9 @@ def main():
     total, start, saved, shown = a.minutes * 60, None, spent, (spent, step)
     while True:
         share = spent / total
-        if share >= min(1., a.until):
+        if share >= 1:
             break
-        length[0] = length_at(a.first + (1 - a.first) * share)
+        length[0] = length_at(share)
         ids, weights, docs = (x[:, :a.row + 1].to(device, non_blocking=True) for x in next(rows))
         ids, d = ids.long(), docs[:, :-1]
         coarse = (torch.rand(1, device=device) < .5).view(1, 1, 1, 1).expand(1, 1, a.row, 1)

@@ -69,6 +69,18 @@ fn each_part_is_a_file_and_its_tensors_keep_their_place_in_the_payload() {
 }
 
 #[test]
+fn format_2_is_what_it_was_when_it_was_released() {
+    let block = block(payload(&[5, 70_000, 6], 0));
+    let released: [(&[u8], Part); 2] = [
+        (include_bytes!("../../../fixtures/v2-block.safetensors"), Part::Full),
+        (include_bytes!("../../../fixtures/v2-block.window.safetensors"), Part::Window),
+    ];
+    for (bytes, part) in released {
+        assert_eq!(read(bytes), read(&file(&block, part)));
+    }
+}
+
+#[test]
 fn a_block_of_format_1_is_read() {
     let header = read(V1_BLOCK).unwrap();
     let parts: Vec<_> = header.tensors.iter().map(|tensor| (tensor.part, tensor.order)).collect();

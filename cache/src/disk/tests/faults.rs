@@ -17,7 +17,8 @@ fn a_full_disk_degrades_and_recovers_by_itself() {
     let files = FaultyFileSystem::new(Fault::Errno(ENOSPC));
     let mut cache = open_on(disk_options(dir.path()), &files);
     serve(&mut cache, &ALICE, &prompt(1, 12));
-    let FlushOutcome::Incomplete { blocks: 3, reason } = flush(&mut cache) else { panic!() };
+    let outcome = flush(&mut cache);
+    let FlushOutcome::Incomplete { blocks: 3, reason } = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("No space left"), "{reason}");
     assert_eq!(cache.stats().disk.unwrap().degraded, Some(reason));
     assert_eq!(check(&mut cache, &ALICE, &prompt(1, 12)), 12, "RAM goes on serving");
@@ -29,6 +30,23 @@ fn a_full_disk_degrades_and_recovers_by_itself() {
     drop(cache);
     let mut cache = cold(dir.path());
     assert_eq!(check(&mut cache, &ALICE, &prompt(1, 12)), 12, "what was refused was written after all");
+}
+
+#[test]
+fn every_block_behind_one_that_waits_for_the_queue_is_known_to_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = FaultyFileSystem::new(Fault::Errno(ENOSPC));
+    let mut cache = open_on(disk_options(dir.path()), &files);
+    // After every block the failure of those before is known: of each chain one is tried, the others wait.
+    for tokens in [4, 8, 12, 16] {
+        serve(&mut cache, &ALICE, &prompt(1, tokens));
+        flush(&mut cache);
+    }
+    assert!(matches!(flush(&mut cache), FlushOutcome::Incomplete { blocks: 4, .. }));
+    files.set(Fault::None);
+    while flush(&mut cache) != FlushOutcome::Durable {}
+    drop(cache);
+    assert_eq!(check(&mut cold(dir.path()), &ALICE, &prompt(1, 16)), 16);
 }
 
 #[test]

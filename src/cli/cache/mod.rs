@@ -1,0 +1,222 @@
+//! `prefixd cache`: looking at and after the store of prefix blocks. What it does is in `prefixd_cache::maintenance`;
+//! here are the words for it.
+
+mod print;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use prefixd_cache::maintenance::{Collection, Inspector, Purpose};
+use prefixd_cache::{Fingerprint, Pin};
+
+use crate::config::{Config, Overrides};
+use print::Output;
+
+/// What `cache` is told.
+#[derive(Clone, Debug, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    command: CacheCommand,
+    /// Where the prefix blocks are
+    #[arg(long, env = "PREFIXD_CACHE_DIR", value_name = "DIR", global = true)]
+    cache_dir: Option<PathBuf>,
+    /// A configuration file
+    #[arg(long, env = "PREFIXD_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum CacheCommand {
+    /// List the blocks, chain by chain
+    Ls {
+        /// Only blocks whose fingerprint starts with these digits
+        #[arg(long, value_name = "DIGITS")]
+        fingerprint: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "BLOCKS")]
+        limit: Option<usize>,
+    },
+    /// Show the store as a whole
+    Stat,
+    /// Show one block: its place, its tensors, its tokens
+    Show {
+        /// The block's key, or its first digits
+        key: String,
+    },
+    /// Read every byte and check every checksum
+    Verify,
+    /// Remove what no request can use: orphans, expired blocks, the quarantine
+    Gc {
+        /// Remove the blocks of every other fingerprint, too
+        #[arg(long, value_name = "FINGERPRINT")]
+        only: Option<String>,
+        /// Remove the coldest blocks until the others fit, such as 10GB
+        #[arg(long, value_name = "SIZE")]
+        budget: Option<ByteSize>,
+        /// Leave the quarantine
+        #[arg(long)]
+        keep_quarantine: bool,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove everything
+    Clear,
+    /// Keep a block, and all before it, from eviction
+    Pin {
+        /// The block's key, or its first digits
+        key: String,
+        /// How long, such as 90m or 12h; without it until `unpin`
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<jiff::SignedDuration>,
+    },
+    /// Take a pin back
+    Unpin {
+        /// The block's key, or its first digits
+        key: String,
+    },
+    /// Copy blocks into a store of their own, which another machine can import or serve from
+    Export {
+        /// The directory to copy to
+        dir: PathBuf,
+        /// Keys, or their first digits, of the last blocks of chains; none: everything
+        keys: Vec<String>,
+    },
+    /// Take in the blocks of another store, each verified
+    Import {
+        /// The directory to copy from
+        dir: PathBuf,
+    },
+    /// Make the index anew from the headers of all blocks
+    Rebuild,
+}
+
+/// Runs a command. False when `verify` found something, or `import` and `export` refused something.
+pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
+    let dir = store_dir(args)?;
+    let out = Output { json: args.json };
+    match &args.command {
+        CacheCommand::Ls { fingerprint, limit } => {
+            let store = open(&dir, Purpose::Read)?;
+            let mut blocks = store.blocks();
+            if let Some(digits) = fingerprint {
+                blocks.retain(|block| block.fingerprint.starts_with(&digits.to_ascii_lowercase()));
+            }
+            let found = blocks.len();
+            blocks.truncate(limit.unwrap_or(found));
+            out.blocks(&blocks, found, store.used_by())?;
+        }
+        CacheCommand::Stat => out.summary(&open(&dir, Purpose::Read)?.summary())?,
+        CacheCommand::Show { key } => {
+            let store = open(&dir, Purpose::Read)?;
+            let key = store.find(key)?;
+            let detail = store.show(&key).with_context(|| format!("block {key}"))?;
+            out.detail(&detail)?;
+        }
+        CacheCommand::Verify => {
+            let mut store = open(&dir, Purpose::Read)?;
+            let bar = bar("checking blocks")?;
+            let report = store.verify(&mut |done, total| advance(&bar, done, total))?;
+            bar.finish_and_clear();
+            out.verified(&report, store.used_by())?;
+            return Ok(report.damaged.is_empty() && report.unreadable.is_empty());
+        }
+        CacheCommand::Gc { only, budget, keep_quarantine, dry_run } => {
+            let only = only.as_deref().map(fingerprint).transpose()?;
+            let wanted = Collection {
+                only,
+                budget_bytes: budget.map(|budget| budget.as_u64()),
+                keep_quarantine: *keep_quarantine,
+                dry_run: *dry_run,
+            };
+            out.collected(&open(&dir, Purpose::Change)?.collect(&wanted)?, *dry_run)?;
+        }
+        CacheCommand::Clear => out.cleared(&open(&dir, Purpose::Change)?.clear()?)?,
+        CacheCommand::Pin { key, time } => {
+            let pin = match time {
+                None => Pin::Forever,
+                Some(time) => Pin::For(Duration::try_from(*time).context("--for must not lie in the past")?),
+            };
+            set_pin(&dir, key, pin, out)?;
+        }
+        CacheCommand::Unpin { key } => set_pin(&dir, key, Pin::None, out)?,
+        CacheCommand::Export { dir: to, keys } => {
+            let store = open(&dir, Purpose::Read)?;
+            let keys = keys.iter().map(|key| store.find(key)).collect::<Result<Vec<_>, _>>()?;
+            let bar = bar("exporting blocks")?;
+            let report = store.export(to, &keys, &mut |done, total| advance(&bar, done, total))?;
+            bar.finish_and_clear();
+            out.transferred("exported", &report)?;
+            return Ok(report.refused.is_empty());
+        }
+        CacheCommand::Import { dir: from } => {
+            // The first thing a new machine does may be an import.
+            std::fs::create_dir_all(dir.join("blocks"))
+                .with_context(|| format!("creating {}", dir.display()))?;
+            let mut store = open(&dir, Purpose::Change)?;
+            let bar = bar("importing blocks")?;
+            let report = store.import(from, &mut |done, total| advance(&bar, done, total))?;
+            bar.finish_and_clear();
+            out.transferred("imported", &report)?;
+            return Ok(report.refused.is_empty());
+        }
+        CacheCommand::Rebuild => {
+            let bar = bar("reading headers")?;
+            let store = Inspector::rebuild(&dir, &mut |done, total| advance(&bar, done, total))?;
+            bar.finish_and_clear();
+            out.summary(&store.summary())?;
+        }
+    }
+    Ok(true)
+}
+
+/// The directory that is named, or that a server would use.
+fn store_dir(args: &CacheArgs) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = &args.cache_dir {
+        return Ok(dir.clone());
+    }
+    let overrides = Overrides { config: args.config.clone(), ..Overrides::default() };
+    let disk = Config::load(&overrides)?.cache.and_then(|cache| cache.disk);
+    Ok(disk.context("this configuration keeps nothing on disk; name a directory with --cache-dir")?.dir)
+}
+
+fn open(dir: &Path, purpose: Purpose) -> anyhow::Result<Inspector> {
+    let bar = bar("reading headers")?;
+    let store = Inspector::open(dir, purpose, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    Ok(store?)
+}
+
+fn set_pin(dir: &Path, digits: &str, pin: Pin, out: Output) -> anyhow::Result<()> {
+    let mut store = open(dir, Purpose::Change)?;
+    let key = store.find(digits)?;
+    store.pin(&key, pin)?;
+    out.detail(&store.show(&key).with_context(|| format!("block {key}"))?)
+}
+
+fn fingerprint(text: &str) -> anyhow::Result<Fingerprint> {
+    Fingerprint::from_hex(text).with_context(|| {
+        format!(
+            "{text:?} is no fingerprint: expected 64 hexadecimal digits, as `prefixd cache stat` shows them"
+        )
+    })
+}
+
+/// A bar over blocks; nothing where standard error is no terminal.
+fn bar(what: &'static str) -> anyhow::Result<ProgressBar> {
+    let bar = ProgressBar::new(0).with_message(what);
+    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?);
+    Ok(bar)
+}
+
+fn advance(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
+}
