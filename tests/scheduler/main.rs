@@ -2,113 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod histories;
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prefixd::engine::sim::{SimCall, SimEngine};
-use prefixd::engine::{Engine, EngineError, Sampling};
-use prefixd::scheduler::{
-    Condition, Event, FinishReason, PromptUsage, Request, SchedulerOptions, SchedulerThread, Stream,
-    SubmitError,
-};
-use prefixd_cache::{CacheOptions, Tenant};
-use proptest::prelude::*;
+use prefixd::engine::EngineError;
+use prefixd::engine::sim::SimCall;
+use prefixd::scheduler::{Condition, Event, FinishReason, Request, SchedulerOptions, Stream, SubmitError};
+use prefixd_cache::Tenant;
 
-const VOCAB: usize = 97;
-const WINDOW: usize = 24;
-const BLOCK: usize = 16;
-const STOP: u32 = 0;
-
-fn engine() -> SimEngine {
-    SimEngine::new(VOCAB, 4096, WINDOW)
-}
-
-fn options() -> SchedulerOptions {
-    SchedulerOptions {
-        max_batch: 4,
-        prefill_step_tokens: 32,
-        block_tokens: BLOCK,
-        ..SchedulerOptions::default()
-    }
-}
-
-fn start_with(engine: SimEngine, options: SchedulerOptions, resident_bytes: u64) -> SchedulerThread {
-    let block_tokens = options.block_tokens;
-    let cache = move |info: &prefixd::engine::EngineInfo| {
-        Some(CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk: None })
-    };
-    SchedulerThread::spawn(options, move |_| Ok(engine), cache).unwrap()
-}
-
-fn start() -> SchedulerThread {
-    start_with(engine(), options(), 1 << 20)
-}
-
-fn stop(scheduler: SchedulerThread) {
-    scheduler.handle().drain(Duration::from_secs(30));
-    scheduler.join().unwrap();
-}
-
-fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
-    Request {
-        prompt,
-        max_tokens,
-        min_tokens: 0,
-        stop_tokens: Arc::from([STOP]),
-        sampling: Sampling::default(),
-        constraint: None,
-        top_logprobs: None,
-        tenant: Tenant::PUBLIC,
-    }
-}
-
-/// A prompt that is the same for the same seed, and shares its first tokens with longer ones of that seed.
-fn prompt(seed: u32, tokens: usize) -> Vec<u32> {
-    (0..tokens as u32)
-        .map(|at| 1 + (at.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) % (VOCAB as u32 - 1))
-        .collect()
-}
-
-/// What the engine alone answers: no scheduler, no batch, no cache.
-fn reference(prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
-    let mut engine = engine();
-    let mut row = engine.start().unwrap();
-    let mut logits = engine.prefill(&mut row, prompt).unwrap();
-    let mut answer = Vec::new();
-    loop {
-        let best = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32;
-        if best == STOP {
-            return (answer, FinishReason::Stop);
-        }
-        answer.push(best);
-        if answer.len() == max_tokens {
-            return (answer, FinishReason::Length);
-        }
-        logits = engine.decode(&mut row, &[best]).unwrap().remove(0);
-    }
-}
-
-struct Outcome {
-    usage: PromptUsage,
-    answer: Vec<u32>,
-    reason: FinishReason,
-}
-
-fn collect(mut stream: Stream) -> Outcome {
-    let Some(Event::Started(usage)) = stream.blocking_next() else { panic!("a stream begins with Started") };
-    let mut answer = Vec::new();
-    loop {
-        match stream.blocking_next() {
-            Some(Event::Token(token)) => answer.push(token.id),
-            Some(Event::Finished(finish)) => {
-                assert_eq!(stream.blocking_next(), None, "nothing follows the end");
-                return Outcome { usage, answer, reason: finish.reason };
-            }
-            other => panic!("unexpected {other:?}"),
-        }
-    }
-}
+use support::{BLOCK, VOCAB, collect, engine, options, prompt, reference, request, start, start_with, stop};
 
 #[test]
 fn a_repeated_prompt_is_answered_alike_and_computed_once() {
@@ -340,58 +246,4 @@ fn gate_jobs_run_between_steps_while_rows_decode() {
     }
     assert_eq!(collect(stream).answer.len(), 3000);
     stop(scheduler);
-}
-
-/// One thing that happens in a random history.
-#[derive(Clone, Debug)]
-enum Act {
-    /// A request for `family`'s prompt of `tokens` plus an own ending.
-    Ask { family: u32, tokens: usize, ending: u32, max_tokens: usize },
-    /// The oldest open stream is dropped.
-    Leave,
-    /// The oldest open stream is read to its end.
-    Read,
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        5 => (0_u32..3, 1_usize..150, 0_u32..4, 1_usize..40)
-            .prop_map(|(family, tokens, ending, max_tokens)| Act::Ask { family, tokens, ending, max_tokens }),
-        1 => Just(Act::Leave),
-        2 => Just(Act::Read),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-    /// Law 1: whatever is asked, cancelled and evicted in whatever order, every answer is the reference's.
-    #[test]
-    fn the_cache_is_transparent(acts in prop::collection::vec(act(), 1..25), resident_blocks in 0_u64..40) {
-        // A budget of a few blocks evicts all the time.
-        let scheduler = start_with(engine(), options(), resident_blocks * 16 * BLOCK as u64);
-        let mut open = std::collections::VecDeque::new();
-        let check = |(asked, max_tokens, stream): (Vec<u32>, usize, Stream)| {
-            let outcome = collect(stream);
-            assert_eq!((outcome.answer, outcome.reason), reference(&asked, max_tokens));
-        };
-        for act in acts {
-            match act {
-                Act::Ask { family, tokens, ending, max_tokens } => {
-                    let asked = [prompt(family, tokens), prompt(50 + ending, 5)].concat();
-                    let stream = scheduler.handle().submit(request(asked.clone(), max_tokens)).unwrap();
-                    open.push_back((asked, max_tokens, stream));
-                }
-                Act::Leave => drop(open.pop_front()),
-                Act::Read => open.pop_front().into_iter().for_each(check),
-            }
-        }
-        open.into_iter().for_each(check);
-        scheduler.handle().drain(Duration::from_secs(30));
-        let handle = scheduler.handle().clone();
-        scheduler.join().unwrap();
-        let status = handle.status();
-        prop_assert_eq!((status.waiting, status.prefilling, status.decoding), (0, 0, 0));
-        prop_assert_eq!(status.cache.pinned_blocks, 0);
-    }
 }

@@ -1,0 +1,147 @@
+//! Law 1 over random histories: requests, cancels, evictions, restarts and crashes, in whatever order.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use prefixd::scheduler::{SchedulerThread, Stream};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::support::{BLOCK, collect, prompt, reference, request, start_on_disk};
+
+/// Bytes that the store's index takes, about; what comes on top is for blocks.
+const INDEX_BYTES: u64 = 560 << 10;
+/// Bytes that a block takes on disk, its window part included.
+const DISK_BLOCK_BYTES: u64 = 8 << 10;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A request for `family`'s prompt of `tokens` plus an own ending.
+    Ask { family: u32, tokens: usize, ending: u32, max_tokens: usize },
+    /// The oldest open stream is dropped.
+    Leave,
+    /// The oldest open stream is read to its end.
+    Read,
+    /// The server ends in order and starts again.
+    Restart,
+    /// The server stops between two instructions: what goes on is a copy of its directory as it was at that moment, torn
+    /// wherever something was being written.
+    Crash,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        12 => (0_u32..3, 1_usize..150, 0_u32..4, 1_usize..40)
+            .prop_map(|(family, tokens, ending, max_tokens)| Act::Ask { family, tokens, ending, max_tokens }),
+        2 => Just(Act::Leave),
+        5 => Just(Act::Read),
+        1 => Just(Act::Restart),
+        1 => Just(Act::Crash),
+    ]
+}
+
+/// Copies what can be copied of a directory in use.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => copy(&entry.path(), &target),
+            // A file that is gone by now was not there at the crash.
+            _ => drop(std::fs::copy(entry.path(), target)),
+        }
+    }
+}
+
+struct History {
+    dir: TempDir,
+    scheduler: Option<SchedulerThread>,
+    resident_bytes: u64,
+    budget_bytes: u64,
+    open: VecDeque<(Vec<u32>, usize, Stream)>,
+}
+
+impl History {
+    fn start(resident_blocks: u64, disk_blocks: u64) -> Self {
+        let mut history = Self {
+            dir: tempfile::tempdir().unwrap(),
+            scheduler: None,
+            resident_bytes: resident_blocks * 16 * BLOCK as u64,
+            budget_bytes: INDEX_BYTES + disk_blocks * DISK_BLOCK_BYTES,
+            open: VecDeque::new(),
+        };
+        history.begin();
+        history
+    }
+
+    fn begin(&mut self) {
+        let path = self.dir.path().join("store");
+        self.scheduler = Some(start_on_disk(&path, self.resident_bytes, self.budget_bytes));
+    }
+
+    /// Ends the server; open streams are read first, or end with it.
+    fn end(&mut self, grace: Duration) {
+        let scheduler = self.scheduler.take().unwrap();
+        let handle = scheduler.handle().clone();
+        handle.drain(grace);
+        if grace.is_zero() {
+            self.open.clear();
+        }
+        while let Some(open) = self.open.pop_front() {
+            check(open);
+        }
+        scheduler.join().unwrap();
+        let status = handle.status();
+        assert_eq!((status.waiting, status.prefilling, status.decoding), (0, 0, 0));
+        assert_eq!(status.cache.pinned_blocks, 0);
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Ask { family, tokens, ending, max_tokens } => {
+                let asked = [prompt(family, tokens), prompt(50 + ending, 5)].concat();
+                let handle = self.scheduler.as_ref().unwrap().handle();
+                let stream = handle.submit(request(asked.clone(), max_tokens)).unwrap();
+                self.open.push_back((asked, max_tokens, stream));
+            }
+            Act::Leave => drop(self.open.pop_front()),
+            Act::Read => self.open.pop_front().into_iter().for_each(check),
+            Act::Restart => {
+                self.end(Duration::from_secs(30));
+                self.begin();
+            }
+            Act::Crash => {
+                let image = tempfile::tempdir().unwrap();
+                copy(&self.dir.path().join("store"), &image.path().join("store"));
+                self.end(Duration::ZERO);
+                self.dir = image;
+                self.begin();
+            }
+        }
+    }
+}
+
+fn check((asked, max_tokens, stream): (Vec<u32>, usize, Stream)) {
+    let outcome = collect(stream);
+    assert_eq!((outcome.answer, outcome.reason), reference(&asked, max_tokens));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_cache_is_transparent(
+        acts in prop::collection::vec(act(), 1..30),
+        resident_blocks in 0_u64..40,
+        disk_blocks in 0_u64..60,
+    ) {
+        // Budgets of a few blocks evict all the time.
+        let mut history = History::start(resident_blocks, disk_blocks);
+        for act in &acts {
+            history.act(act);
+        }
+        history.end(Duration::from_secs(30));
+    }
+}
