@@ -1,7 +1,7 @@
 //! The prefix cache over HTTP: how it is, what it knows of a prompt, and how it is emptied.
 //!
-//! Asking about a prompt takes an ordinary key and answers for that key's tenant alone. Emptying concerns every tenant and
-//! takes the admin key.
+//! An ordinary key asks about a prompt or for statistics, and hears of its own tenant alone. What concerns every tenant,
+//! sums and emptying, takes the admin key once there are keys.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use prefixd_cache::{Lookup, Tier};
@@ -27,8 +27,14 @@ pub fn configure(config: &mut web::ServiceConfig) {
 }
 
 async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    state.settings.keys.tenant(&request)?;
-    Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache))
+    let settings = &state.settings;
+    if settings.keys.is_empty() || settings.admin.admit(&request).is_ok() {
+        return Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache));
+    }
+    let (tenant, scheduler) = (settings.keys.tenant(&request)?, state.scheduler.clone());
+    let submit = |error| ApiError::Submit { error, param: "" };
+    let own = blocking(move || scheduler.tenant_stats(tenant).map_err(submit)).await?;
+    Ok(json_response(&mut HttpResponse::Ok(), &own))
 }
 
 #[derive(Serialize)]

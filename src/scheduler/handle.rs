@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
-use prefixd_cache::{CacheStats, Lookup, Tenant};
+use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats};
 use tokio::sync::mpsc;
 
 use super::message::{Event, Request, Stream, SubmitError};
@@ -25,6 +25,8 @@ pub(super) enum Message {
     Clear(Sender<()>),
     /// Say what the cache knows of a prompt.
     Probe { tenant: Tenant, prompt: Vec<u32>, reply: Sender<Option<Lookup>> },
+    /// What a tenant's lookups found.
+    TenantStats { tenant: Tenant, reply: Sender<Option<TenantStats>> },
     /// Take no more; finish what runs until the deadline; write what is queued; stop.
     Drain(Instant),
 }
@@ -150,6 +152,13 @@ impl Handle {
         }
         let (reply, wait) = crossbeam_channel::bounded(1);
         self.inbox.send(Message::Probe { tenant, prompt, reply }).map_err(|_| SubmitError::Closed)?;
+        wait.recv().map_err(|_| SubmitError::Closed)
+    }
+
+    /// What the lookups of one tenant found; `None` without a cache. Returns between two steps.
+    pub fn tenant_stats(&self, tenant: Tenant) -> Result<Option<TenantStats>, SubmitError> {
+        let (reply, wait) = crossbeam_channel::bounded(1);
+        self.inbox.send(Message::TenantStats { tenant, reply }).map_err(|_| SubmitError::Closed)?;
         wait.recv().map_err(|_| SubmitError::Closed)
     }
 

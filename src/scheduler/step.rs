@@ -148,6 +148,10 @@ impl<E: Engine> Scheduler<E> {
                 // A caller that left needs no answer.
                 done.send(()).ok();
             }
+            Message::TenantStats { tenant, reply } => {
+                // A caller that left needs no answer.
+                reply.send(self.cache.as_ref().map(|cache| cache.tenant_stats(&tenant))).ok();
+            }
             Message::Probe { tenant, prompt, reply } => {
                 let limit = prompt.len().saturating_sub(1);
                 let lookup = self.cache.as_mut().map(|cache| cache.lookup(&tenant, &prompt, limit));

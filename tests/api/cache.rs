@@ -83,7 +83,6 @@ fn keys_close_everything_but_health() {
         ("GET", "/v1/models/alias"),
         ("GET", "/v1/cache/stats"),
         ("POST", "/v1/cache/probe"),
-        ("GET", "/metrics"),
     ] {
         let refused = with(method, path, "guess");
         assert_eq!(
@@ -97,6 +96,32 @@ fn keys_close_everything_but_health() {
     for path in ["/health", "/health/live", "/health/ready"] {
         assert_eq!(get(server.address, path).status, 200);
     }
+}
+
+#[test]
+fn with_keys_sums_over_tenants_take_the_admin_key() {
+    let settings = ApiSettings {
+        keys: ApiKeys::new(["one", "two"]),
+        admin: AdminKey::new("root"),
+        keepalive: None,
+        workers: 1,
+        ..ApiSettings::default()
+    };
+    let server = Setup { settings, cache: true, ..Setup::default() }.sim();
+    let with = |method: &str, path: &str, key: &str| -> Response {
+        let body = chat_body(&"a prompt ".repeat(20), json!({"max_tokens": 1})).to_string();
+        receive(send(server.address, method, path, &[("x-api-key", key)], body.as_bytes()))
+    };
+    let stats = |key: &str| with("GET", "/v1/cache/stats", key).json();
+    let before = stats("two");
+    for _ in 0..3 {
+        assert_eq!(with("POST", "/v1/chat/completions", "one").status, 200);
+    }
+    assert_eq!(stats("two"), before, "what one does, two does not see");
+    assert_ne!(stats("one"), before);
+    assert!(before.get("resident").is_none() && stats("root")["resident"]["blocks"].as_u64().unwrap() > 0);
+    assert_eq!(with("GET", "/metrics", "root").status, 200);
+    assert_eq!(with("GET", "/metrics", "one").status, 401);
 }
 
 #[test]
