@@ -17,7 +17,7 @@ use super::rope::{RopeConfig, Scaling};
 /// More layers than any model has: a broken file should not cost memory.
 const MOST_LAYERS: usize = 1000;
 
-/// A model family: which file of `model/` computes it.
+/// A model family: which model of `model/` computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Llama 2 and 3.

@@ -1,8 +1,7 @@
-//! The model families, one file each, built from [`super::layer`].
+//! The model families, one file for each way to put layers together, built from [`super::layer`].
 
 mod gemma3;
-mod llama;
-mod qwen3;
+mod prenorm;
 
 use mlx_rs::Array;
 
@@ -28,8 +27,7 @@ pub trait Model {
 /// Builds the family's model out of `source`.
 pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Box<dyn Model>, LoadError> {
     Ok(match source.config.family {
-        Family::Llama => Box::new(llama::Llama::load(mx, source)?),
-        Family::Qwen3 => Box::new(qwen3::Qwen3::load(mx, source)?),
+        Family::Llama | Family::Qwen3 => Box::new(prenorm::PreNorm::load(mx, source)?),
         Family::Gemma3 => Box::new(gemma3::Gemma3::load(mx, source)?),
     })
 }

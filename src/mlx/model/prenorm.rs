@@ -1,9 +1,11 @@
-//! Llama 2 and 3: pre-norm, rotary positions (stretched by the rule of Llama 3.1 where configured).
+//! The pre-norm families: Llama 2 and 3 (rotary positions, stretched by the rule of Llama 3.1 where configured), and
+//! Qwen3, which is the same with norms on query and key heads.
 
 use mlx_rs::Array;
 
 use super::Model;
 use crate::mlx::array::Result;
+use crate::mlx::config::Family;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::layer::{Embedding, Mlp, Offset, RmsNorm, SelfAttention, Source, Unembedding};
@@ -11,7 +13,7 @@ use crate::mlx::pass::Pass;
 use crate::mlx::rope::{Rope, RopeAt};
 
 /// The whole model.
-pub struct Llama {
+pub struct PreNorm {
     embed: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
@@ -26,7 +28,7 @@ struct Layer {
     mlp_norm: RmsNorm,
 }
 
-impl Llama {
+impl PreNorm {
     /// Takes the model's tensors.
     pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Self, LoadError> {
         let config = source.config;
@@ -42,7 +44,7 @@ impl Llama {
     }
 }
 
-impl Model for Llama {
+impl Model for PreNorm {
     fn forward(&self, mx: &Mlx, tokens: &Array, pass: &mut Pass<'_>) -> Result<Array> {
         let rope = self.rope.at(mx, pass.step());
         let mut x = self.embed.forward(mx, tokens)?;
@@ -66,8 +68,9 @@ impl Model for Llama {
 impl Layer {
     fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
         let hidden = source.config.hidden;
+        let head_norms = (source.config.family == Family::Qwen3).then_some(Offset::Zero);
         Ok(Self {
-            attention: SelfAttention::load(mx, source, &format!("{path}.self_attn"), None)?,
+            attention: SelfAttention::load(mx, source, &format!("{path}.self_attn"), head_norms)?,
             mlp: Mlp::load(mx, source, &format!("{path}.mlp"))?,
             input_norm: RmsNorm::load(mx, source, &format!("{path}.input_layernorm"), hidden, Offset::Zero)?,
             mlp_norm: RmsNorm::load(
