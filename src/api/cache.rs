@@ -9,12 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::auth::salted;
-use super::body::{fields, read_object};
 use super::error::{ApiError, json_response, only_get, only_post};
 use super::openai;
-use super::options::Options;
-use super::submit::blocking;
+use super::submit::{Incoming, blocking};
 
 /// Adds the routes.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -54,11 +51,7 @@ async fn probe(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let tenant = state.settings.keys.tenant(&request)?;
-    let object = read_object(&request, payload, &state.settings).await?;
-    let options: Options = fields(&object)?;
-    state.model_name(options.model.as_deref())?;
-    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
     let prompt = openai::only_prompt(&state, &object).await?;
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();

@@ -1,16 +1,40 @@
 //! From checked requests to sequences: the model's name, the prompt's tokens, the scheduler's inbox.
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use prefixd_cache::Tenant;
+use serde_json::{Map, Value};
 
 use super::ApiState;
+use super::auth::salted;
+use super::body::{fields, read_object};
 use super::error::ApiError;
 use super::generation::{Answer, Answers};
+use super::options::Options;
 use super::plan::Plan;
 use crate::prompt::{Conversation, TemplateError};
 use crate::scheduler::Request;
 
+/// A request that may come in: its body, what it says of every kind of answer, and for whom.
+pub struct Incoming {
+    pub object: Map<String, Value>,
+    pub options: Options,
+    /// The name to answer with.
+    pub model: String,
+    /// The key's tenant, split by the salt.
+    pub tenant: Tenant,
+}
+
 impl ApiState {
+    /// Lets a request in: its key, its body, its model.
+    pub async fn open(&self, request: &HttpRequest, payload: web::Payload) -> Result<Incoming, ApiError> {
+        let tenant = self.settings.keys.tenant(request)?;
+        let object = read_object(request, payload, &self.settings).await?;
+        let options: Options = fields(&object)?;
+        let model = self.model_name(options.model.as_deref())?;
+        let tenant = salted(tenant, options.cache_salt.as_deref());
+        Ok(Incoming { object, options, model, tenant })
+    }
+
     /// The name to answer with: the one that was asked for, if it is served.
     pub fn model_name(&self, asked: Option<&str>) -> Result<String, ApiError> {
         match asked {

@@ -10,6 +10,11 @@ fn cached(body: &Value) -> u64 {
     body["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
 }
 
+/// Two tenants.
+fn two_keys() -> ApiSettings {
+    ApiSettings { keys: ApiKeys::new(["one", "two"]), keepalive: None, workers: 1, ..ApiSettings::default() }
+}
+
 #[test]
 fn cached_tokens_are_told_in_body_header_stream_and_statistics() {
     let server = Setup { cache: true, ..Setup::default() }.sim();
@@ -33,13 +38,7 @@ fn cached_tokens_are_told_in_body_header_stream_and_statistics() {
 
 #[test]
 fn a_salt_and_a_key_each_keep_a_prefix_to_themselves() {
-    let settings = ApiSettings {
-        keys: ApiKeys::new(["one", "two"]),
-        keepalive: None,
-        workers: 1,
-        ..ApiSettings::default()
-    };
-    let server = Setup { cache: true, settings, ..Setup::default() }.sim();
+    let server = Setup { cache: true, settings: two_keys(), ..Setup::default() }.sim();
     let long = "a shared prompt ".repeat(20);
     let ask = |key: &str, salt: Value| {
         let body = chat_body(&long, json!({"max_tokens": 1, "cache_salt": salt})).to_string();
@@ -100,13 +99,7 @@ fn keys_close_everything_but_health() {
 
 #[test]
 fn with_keys_sums_over_tenants_take_the_admin_key() {
-    let settings = ApiSettings {
-        keys: ApiKeys::new(["one", "two"]),
-        admin: AdminKey::new("root"),
-        keepalive: None,
-        workers: 1,
-        ..ApiSettings::default()
-    };
+    let settings = ApiSettings { admin: AdminKey::new("root"), ..two_keys() };
     let server = Setup { settings, cache: true, ..Setup::default() }.sim();
     let with = |method: &str, path: &str, key: &str| -> Response {
         let body = chat_body(&"a prompt ".repeat(20), json!({"max_tokens": 1})).to_string();
@@ -159,13 +152,7 @@ fn what_the_cache_did_is_told_in_headers_and_on_demand_in_usage() {
 
 #[test]
 fn a_probe_tells_what_a_request_would_find_and_only_its_own_tenant_s() {
-    let settings = ApiSettings {
-        keys: ApiKeys::new(["one", "two"]),
-        keepalive: None,
-        workers: 1,
-        ..ApiSettings::default()
-    };
-    let server = Setup { cache: true, settings, ..Setup::default() }.sim();
+    let server = Setup { cache: true, settings: two_keys(), ..Setup::default() }.sim();
     let body = chat_body(&"a shared prompt ".repeat(20), json!({"max_tokens": 1}));
     let ask = |key: &str, path: &str, body: &Value| {
         let bytes = body.to_string();

@@ -9,8 +9,7 @@ use super::reply::{BlockReply, MessageReply, StopReason, Usage, input};
 use super::request::{MessagesFields, PromptFields};
 use super::stream::MessageEvents;
 use crate::api::ApiState;
-use crate::api::auth::salted;
-use crate::api::body::{fields, read_object};
+use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
@@ -18,7 +17,7 @@ use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
 use crate::api::refuse::{empty, refuse};
 use crate::api::sse::{self, StreamPlan};
-use crate::api::submit::encode;
+use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
 
 /// The handler of `/v1/messages`.
@@ -27,11 +26,7 @@ pub async fn messages(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let tenant = state.settings.keys.tenant(&request)?;
-    let object = read_object(&request, payload, &state.settings).await?;
-    let options: Options = fields(&object)?;
-    let model = state.model_name(options.model.as_deref())?;
-    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
     let asked = convert(prompt_fields(&object)?)?;
     let mut plan = plan(options, &object, &state)?;
     plan.answer.tools = !asked.conversation.tools.is_empty();
@@ -53,10 +48,7 @@ pub async fn count_tokens(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    state.settings.keys.tenant(&request)?;
-    let object = read_object(&request, payload, &state.settings).await?;
-    let options: Options = fields(&object)?;
-    state.model_name(options.model.as_deref())?;
+    let Incoming { object, .. } = state.open(&request, payload).await?;
     let prompt = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
     Ok(json_response(&mut HttpResponse::Ok(), &json!({"input_tokens": prompt.len()})))
 }

@@ -7,16 +7,14 @@ use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallRep
 use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
-use crate::api::auth::salted;
-use crate::api::body::{fields, read_object};
+use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, Piece};
-use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::encode;
+use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
 use crate::prompt::ToolCall;
 
@@ -26,11 +24,7 @@ pub async fn chat(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let tenant = state.settings.keys.tenant(&request)?;
-    let object = read_object(&request, payload, &state.settings).await?;
-    let options: Options = fields(&object)?;
-    let model = state.model_name(options.model.as_deref())?;
-    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
     let chat: ChatFields = fields(&object)?;
     refuse_unsupported(&object)?;
     let mut plan =

@@ -7,15 +7,13 @@ use super::reply::{Finish, Head, Reply, TextLogprobs, Usage};
 use super::request::{CompletionFields, Prompt};
 use super::validate::refuse_unsupported;
 use crate::api::ApiState;
-use crate::api::auth::salted;
-use crate::api::body::{fields, read_object};
+use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::generation::{Answers, Piece, TokenLogprob};
-use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::refuse::refuse;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::blocking;
+use crate::api::submit::{Incoming, blocking};
 use crate::api::usage::UsageCount;
 
 /// The handler.
@@ -24,11 +22,7 @@ pub async fn completions(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let tenant = state.settings.keys.tenant(&request)?;
-    let object = read_object(&request, payload, &state.settings).await?;
-    let options: Options = fields(&object)?;
-    let model = state.model_name(options.model.as_deref())?;
-    let tenant = salted(tenant, options.cache_salt.as_deref());
+    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
     let CompletionFields { prompt, logprobs } = fields(&object)?;
     refuse_unsupported(&object)?;
     refuse(&object, &[("response_format", |value| value["type"] == "text")])?;
