@@ -171,11 +171,7 @@ impl<E: Engine> Scheduler<E> {
                 usage.restore_ms = millis(began, sequence.prefill_began);
                 self.prefilling.push_back(Prefilling { sequence, kv, done_tokens });
             }
-            Err(error) => {
-                sequence.fail(Failure::Engine(error.to_string()));
-                self.release(&mut sequence);
-                self.shared.status.lock().failed += 1;
-            }
+            Err(error) => self.fail_one(sequence, Failure::Engine(error.to_string())),
         }
     }
 

@@ -64,7 +64,10 @@ impl<E: Engine> Scheduler<E> {
         for (at, (row, end)) in std::mem::take(&mut self.rows).into_iter().zip(ended).enumerate() {
             match end {
                 Some(Ok(reason)) => self.finish(row, &batch, at, reason),
-                Some(Err(failure)) => self.fail_one(row, failure),
+                Some(Err(failure)) => {
+                    tracing::warn!(%failure, "a sequence failed");
+                    self.fail_one(row, failure);
+                }
                 None => self.rows.push(row),
             }
         }
@@ -74,7 +77,6 @@ impl<E: Engine> Scheduler<E> {
 
     /// Ends one sequence badly; the others go on.
     pub(super) fn fail_one(&mut self, mut sequence: Sequence, failure: Failure) {
-        tracing::warn!(%failure, "a sequence failed");
         sequence.fail(failure);
         self.release(&mut sequence);
         self.shared.status.lock().failed += 1;
@@ -97,10 +99,8 @@ impl<E: Engine> Scheduler<E> {
 
     fn fail_rows(&mut self, failure: &Failure) {
         self.batch = self.engine.empty();
-        for mut row in std::mem::take(&mut self.rows) {
-            row.fail(failure.clone());
-            self.release(&mut row);
-            self.shared.status.lock().failed += 1;
+        for row in std::mem::take(&mut self.rows) {
+            self.fail_one(row, failure.clone());
         }
     }
 

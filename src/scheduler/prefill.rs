@@ -80,9 +80,7 @@ impl<E: Engine> Scheduler<E> {
             }
             Err(error) => {
                 tracing::error!(%error, "prefill failed");
-                current.sequence.fail(Failure::Engine(error.to_string()));
-                self.release(&mut current.sequence);
-                self.shared.status.lock().failed += 1;
+                self.fail_one(current.sequence, Failure::Engine(error.to_string()));
             }
         }
     }
@@ -95,7 +93,10 @@ impl<E: Engine> Scheduler<E> {
         match sequence.choose(logits) {
             Ok(Progress::Going) => {}
             Ok(Progress::Ended(reason)) => return self.finish(sequence, &kv, 0, reason),
-            Err(failure) => return self.fail_one(sequence, failure),
+            Err(failure) => {
+                tracing::warn!(%failure, "a sequence failed");
+                return self.fail_one(sequence, failure);
+            }
         }
         match self.engine.extend(&mut self.batch, kv) {
             Ok(()) => self.rows.push(sequence),

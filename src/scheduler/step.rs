@@ -197,10 +197,8 @@ impl<E: Engine> Scheduler<E> {
         sequences.extend(self.prefilling.drain(..).map(|prefilling| prefilling.sequence));
         sequences.append(&mut self.rows);
         self.batch = self.engine.empty();
-        for mut sequence in sequences {
-            sequence.fail(failure.clone());
-            self.release(&mut sequence);
-            self.shared.status.lock().failed += 1;
+        for sequence in sequences {
+            self.fail_one(sequence, failure.clone());
         }
     }
 
