@@ -120,7 +120,7 @@ impl LayerKv {
             })?;
             for head in 0..spec.kv_heads {
                 let of_head = new.chunks_exact(token).map(|token| &token[head * vector..][..vector]);
-                let source: Vec<u8> = of_head.flatten().copied().collect();
+                let source = of_head.collect::<Vec<_>>().concat();
                 // SAFETY: the planes' memory is this layer's alone (invariant 4): they are made here or by an import or
                 // copy, never cloned, and the views that `read` gives are evaluated and gone before the next write.
                 unsafe { overwrite(mx, plane, (head * self.capacity + slot) * vector, &source)? };
