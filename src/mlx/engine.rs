@@ -12,6 +12,7 @@ use mlx_rs::Array;
 use prefixd_cache::Payload;
 
 use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
+use super::attention::PackedAttention;
 use super::backend::{Arithmetic, Backend};
 use super::config::ModelConfig;
 use super::error::LoadError;
@@ -52,6 +53,7 @@ pub struct MlxEngine {
     spec: Rc<KvSpec>,
     arithmetic: Arithmetic,
     backend: Backend,
+    packed: Option<PackedAttention>,
 }
 
 /// Which logits a step is asked for.
@@ -102,7 +104,8 @@ impl MlxEngine {
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
         };
-        Ok(Self { mx: mx.token(), info, model, spec: Rc::new(spec), arithmetic, backend })
+        let packed = PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?;
+        Ok(Self { mx: mx.token(), info, model, spec: Rc::new(spec), arithmetic, backend, packed })
     }
 
     /// What computes.
@@ -156,7 +159,7 @@ impl MlxEngine {
         let step = Step::new(mx, spans);
         let ids = Array::from_slice(ids, &dims([ids.len()]));
         let rows = batches.iter_mut().flat_map(|(batch, _)| batch.rows_mut()).collect();
-        let mut pass = Pass::new(&step, &spec, rows, self.arithmetic.kernels);
+        let mut pass = Pass::new(&step, &spec, rows, self.arithmetic.kernels, self.packed.as_ref());
         let hidden = self.model.forward(mx, &ids, &mut pass)?;
         let hidden = if wanted == Wanted::Last { pass.last(mx, &hidden)? } else { hidden };
         let logits = self.model.logits(mx, &hidden)?.as_type::<f32>()?;

@@ -9,6 +9,7 @@ mod attention;
 mod backend;
 pub mod config;
 mod cpu;
+mod cuda;
 mod engine;
 mod error;
 mod fields;

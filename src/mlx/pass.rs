@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
 
 use super::array::{Result, dims, settle};
-use super::attention::{self, Queries};
+use super::attention::{self, PackedAttention, PackedStep, Queries};
 use super::backend::Kernels;
 use super::gate::Mlx;
 use super::kv::{KvSpec, RowKv};
@@ -16,12 +16,19 @@ pub struct Pass<'a> {
     spec: &'a KvSpec,
     rows: Vec<&'a mut RowKv>,
     kernels: Kernels,
+    packed: Option<PackedStep<'a>>,
 }
 
 impl<'a> Pass<'a> {
     /// `step` over `rows`, in its order.
-    pub fn new(step: &'a Step, spec: &'a KvSpec, rows: Vec<&'a mut RowKv>, kernels: Kernels) -> Self {
-        Self { step, spec, rows, kernels }
+    pub fn new(
+        step: &'a Step,
+        spec: &'a KvSpec,
+        rows: Vec<&'a mut RowKv>,
+        kernels: Kernels,
+        packed: Option<&'a PackedAttention>,
+    ) -> Self {
+        Self { step, spec, rows, kernels, packed: packed.map(PackedAttention::step) }
     }
 
     /// What each row gets, and where.
@@ -40,7 +47,7 @@ impl<'a> Pass<'a> {
         let queries = Queries { array: query, scale };
         match self.kernels {
             Kernels::Host => attention::host(mx, self.spec, queries, rows),
-            Kernels::Device => attention::device(mx, self.spec, queries, rows),
+            Kernels::Device => attention::device(mx, self.spec, queries, rows, self.packed.as_mut()),
         }
     }
 

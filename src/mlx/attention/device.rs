@@ -1,10 +1,11 @@
-//! Attention by MLX's fused operation, row by row over decoded planes.
+//! Attention by MLX's fused operation, row by row over decoded planes; rows with one query over packed ones where there
+//! are kernels for it.
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
-use super::Queries;
+use super::{PackedStep, Queries};
 use crate::mlx::array::{Result, dims};
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSpec, LayerKv};
@@ -17,6 +18,7 @@ pub fn device<'a>(
     spec: &KvSpec,
     queries: Queries<'_>,
     rows: impl Iterator<Item = (&'a LayerKv, RowStep)>,
+    mut packed: Option<&mut PackedStep<'_>>,
 ) -> Result<Array> {
     let dtype = queries.array.dtype();
     // Keys and values decode to f16; f32 queries keep their precision.
@@ -26,6 +28,11 @@ pub fn device<'a>(
     let mut attended = Vec::new();
     for (layer, at) in rows {
         let RowStep { position, tokens, .. } = at;
+        if let (1, Some(packed)) = (tokens, &mut packed) {
+            let query = queries.array.try_index(at.first as i32..at.range().end as i32)?;
+            attended.push(packed.attend(mx, &query, layer, at)?);
+            continue;
+        }
         let mask = layer.mask();
         let (from, to) = (mask.visible_from(position), position + tokens);
         let planes = layer.read(mx, from, to)?;
@@ -47,9 +54,10 @@ pub fn device<'a>(
             RowMask::Additive(mask) => sdpa(Some((&mask).into()))?,
         };
         let by_token = out.transpose_axes(&[0, 2, 1, 3])?;
-        attended.push(by_token.reshape(&dims([tokens, heads * spec.head_dim]))?);
+        attended.push(by_token.reshape(&dims([tokens, heads * spec.head_dim]))?.as_dtype(dtype)?);
     }
-    let all =
-        if let [one] = attended.as_slice() { one.clone() } else { mlx_rs::ops::concatenate(&attended, 0)? };
-    Ok(all.as_dtype(dtype)?)
+    if let [one] = attended.as_slice() {
+        return Ok(one.clone());
+    }
+    Ok(mlx_rs::ops::concatenate(&attended, 0)?)
 }
