@@ -39,7 +39,7 @@ pub fn fingerprint(
     }
     parts.add("kv setting", spec.setting.to_string().as_bytes());
     parts.add("kv group", super::kv::GROUP.to_string().as_bytes());
-    parts.add("kv shape", format!("{} x {}", spec.kv_heads, spec.head_dim).as_bytes());
+    parts.add("kv shape", format!("{} x {}", spec.keys.heads, spec.keys.width).as_bytes());
     parts.add("layers", format!("{:?}", spec.masks).as_bytes());
     parts.add("rope", format!("{:?} {:?}", config.rope, config.window_rope).as_bytes());
     parts.add("activations", arithmetic.float_name().as_bytes());

@@ -8,7 +8,7 @@ use mlx_rs::{Array, Dtype};
 use super::{PackedStep, Queries};
 use crate::mlx::array::{Result, dims};
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{Format, KvSpec, LayerKv};
+use crate::mlx::kv::{Format, KvSpec, LayerKv, Vectors};
 use crate::mlx::mask::{RowMask, Span};
 use crate::mlx::step::RowStep;
 
@@ -37,11 +37,12 @@ pub fn device<'a>(
         let (from, to) = (mask.visible_from(position), position + tokens);
         let planes = layer.read(mx, from, to)?;
         let (keys, values) = planes.split_at(spec.key_planes());
-        let decode = |format: Format, planes: &[Array]| -> Result<Array> {
+        let decode = |format: Format, Vectors { heads, width }: Vectors, planes: &[Array]| -> Result<Array> {
             let vectors = format.decode(mx, planes)?.as_dtype(inner)?;
-            Ok(vectors.reshape(&dims([1, spec.kv_heads, to - from, spec.head_dim]))?)
+            Ok(vectors.reshape(&dims([1, heads, to - from, width]))?)
         };
-        let (keys, values) = (decode(spec.setting.keys, keys)?, decode(spec.setting.values, values)?);
+        let keys = decode(spec.setting.keys, spec.keys, keys)?;
+        let values = decode(spec.setting.values, spec.values, values)?;
         let query = vectors.try_index(at.first as i32..at.range().end as i32)?;
         let query = query.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let span = Span { origin: layer.origin(), position, tokens };
@@ -54,7 +55,7 @@ pub fn device<'a>(
             RowMask::Additive(mask) => sdpa(Some((&mask).into()))?,
         };
         let by_token = out.transpose_axes(&[0, 2, 1, 3])?;
-        attended.push(by_token.reshape(&dims([tokens, heads * spec.head_dim]))?.as_dtype(dtype)?);
+        attended.push(by_token.reshape(&dims([tokens, heads * spec.values.width]))?.as_dtype(dtype)?);
     }
     if let [one] = attended.as_slice() {
         return Ok(one.clone());

@@ -24,8 +24,8 @@ pub fn host<'a>(
     let mask = rows.first().map(|(layer, _)| layer.mask());
     let shape = Shape {
         heads,
-        kv_heads: spec.kv_heads,
-        head_dim: spec.head_dim,
+        kv_heads: spec.keys.heads,
+        head_dim: spec.keys.width,
         window: mask.and_then(super::super::mask::Mask::window),
         scale: queries.scale,
     };
@@ -42,9 +42,9 @@ pub fn host<'a>(
     });
     let stores = stores.collect::<Result<Vec<_>>>()?;
     let vectors = memory::<f32>(mx, queries.array)?;
-    let mut out = vec![0.0; vectors.len()];
+    let (mut out, width) = (vec![0.0; vectors.len()], heads * spec.keys.width);
     attend(shape, &stores, vectors, &mut out);
-    from_f32(mx, &out, &dims([vectors.len() / (heads * spec.head_dim), heads * spec.head_dim]))
+    from_f32(mx, &out, &dims([vectors.len() / width, width]))
 }
 
 fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>> {

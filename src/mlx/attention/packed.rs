@@ -11,7 +11,7 @@ use crate::mlx::array::{Result, dims, from_f32};
 use crate::mlx::backend::Backend;
 use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{KvSpec, LayerKv};
+use crate::mlx::kv::{Format, KvSpec, LayerKv, Vectors};
 use crate::mlx::step::RowStep;
 
 const INPUTS: [&str; 9] =
@@ -46,8 +46,9 @@ pub struct PackedStep<'a> {
 impl PackedAttention {
     /// For `heads` query heads whose scores are multiplied by `scale`; `None` where these kernels cannot serve.
     pub fn new(mx: &Mlx, backend: Backend, spec: &KvSpec, heads: usize, scale: f32) -> Result<Option<Self>> {
-        let (kv_heads, head_dim, repeats) = (spec.kv_heads, spec.head_dim, heads / spec.kv_heads);
-        let [key_bits, value_bits] = [spec.setting.keys, spec.setting.values].map(|format| format.bits());
+        let Vectors { heads: kv_heads, width: head_dim } = spec.keys;
+        let repeats = heads / kv_heads;
+        let [key_bits, value_bits] = [spec.setting.keys, spec.setting.values].map(Format::bits);
         // As `part.cu` declares it: maximum, sum and vector of each warp and head.
         let shared = THREADS / 32 * repeats * (head_dim + 2) * size_of::<f32>();
         let fits = [64, 128, 256].contains(&head_dim) && shared <= SHARED_BYTES;

@@ -1,7 +1,7 @@
 //! Rows to blocks and back: the packed bytes as they are, never decoded.
 //!
 //! 1. Exporting what was imported gives the same bytes.
-//! 2. A tensor is named `layer.side[.plane]`, `003.k.packed` say, shaped `[kv heads, tokens, width]`, little-endian.
+//! 2. A tensor is named `layer.side[.plane]`, `003.k.packed` say, shaped `[heads, tokens, width]`, little-endian.
 //! 3. An import takes all it is given or nothing: a tensor that is missing, shaped or typed otherwise is an error.
 //! 4. A window layer takes only the blocks it still needs; window parts of blocks before those may be missing.
 
@@ -63,7 +63,7 @@ impl BatchKv {
                     name: tensor_name(number, side, plane),
                     part: part(layer.mask()),
                     dtype: plane.block_dtype,
-                    shape: vec![self.spec().kv_heads, range.len(), plane.width],
+                    shape: vec![plane.heads, range.len(), plane.width],
                     data: bytes(mx, array)?.to_vec(),
                 });
             }
@@ -128,7 +128,7 @@ impl Chain<'_> {
             .map(|(side, plane)| self.gather(*side, plane, origin, capacity))
             .collect::<Result<_>>()?;
         let planes = sides.iter().zip(&gathered).map(|((_, plane), bytes)| {
-            from_bytes(mx, bytes, &dims([self.spec.kv_heads, capacity, plane.width]), plane.dtype)
+            from_bytes(mx, bytes, &dims([plane.heads, capacity, plane.width]), plane.dtype)
         });
         Ok(LayerKv::with_planes(self.mask, origin, capacity, planes.collect::<Result<_>>()?))
     }
@@ -153,10 +153,10 @@ impl Chain<'_> {
         origin.max(wished)
     }
 
-    /// The bytes `[kv heads, capacity, width]` of one plane, zero behind the last token.
+    /// The bytes `[heads, capacity, width]` of one plane, zero behind the last token.
     fn gather(&self, side: Side, plane: &Plane, origin: usize, capacity: usize) -> Result<Vec<u8>> {
         let vector = plane.width * item_bytes(plane.dtype);
-        let heads = self.spec.kv_heads;
+        let heads = plane.heads;
         let mut bytes = vec![0_u8; heads * capacity * vector];
         for (i, (block, &start)) in self.blocks.iter().zip(self.starts).enumerate() {
             let end = start + block.used_tokens;
@@ -185,7 +185,7 @@ impl Chain<'_> {
         let tensor = block.payload.tensor(&name).ok_or_else(|| {
             EngineError::Block(format!("block {index} lacks the tensor {name}, which is needed"))
         })?;
-        let shape = [self.spec.kv_heads, block.block_tokens, plane.width];
+        let shape = [plane.heads, block.block_tokens, plane.width];
         let bytes = shape.iter().product::<usize>() * item_bytes(plane.dtype);
         if tensor.dtype != plane.block_dtype || tensor.shape != shape || tensor.data.len() != bytes {
             return Err(EngineError::Block(format!(

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use mlx_rs::{Array, Dtype};
 use prefixd_cache::Dtype as BlockDtype;
 
-use crate::mlx::array::Result;
+use crate::mlx::array::{Result, item_bytes};
 use crate::mlx::gate::Mlx;
 
 /// Elements that share a scale and a bias.
@@ -53,7 +53,7 @@ pub enum KvSettingError {
     },
 }
 
-/// One array of a stored side: `[kv heads, tokens, width]`.
+/// One array of a stored side: `[heads, tokens, width]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plane {
     /// Appended to the side's name; empty when the side is one plane.
@@ -62,7 +62,18 @@ pub struct Plane {
     pub dtype: Dtype,
     /// Element type in a block.
     pub block_dtype: BlockDtype,
+    /// Vectors per token.
+    pub heads: usize,
     /// Elements per vector.
+    pub width: usize,
+}
+
+/// What a token leaves in one side of a layer: `heads` vectors of `width` elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors {
+    /// Vectors per token.
+    pub heads: usize,
+    /// Elements of each, before encoding.
     pub width: usize,
 }
 
@@ -116,39 +127,25 @@ impl Format {
         }
     }
 
-    /// The planes of vectors of `head_dim` elements.
-    pub fn planes(self, head_dim: usize) -> Vec<Plane> {
-        let half =
-            |suffix, width| Plane { suffix, dtype: Dtype::Float16, block_dtype: BlockDtype::F16, width };
+    /// The planes of a side.
+    pub fn planes(self, Vectors { heads, width }: Vectors) -> Vec<Plane> {
+        let plane = |suffix, dtype, block_dtype, width| Plane { suffix, dtype, block_dtype, heads, width };
+        let half = |suffix, width| plane(suffix, Dtype::Float16, BlockDtype::F16, width);
         match self {
-            Self::F32 => {
-                vec![Plane {
-                    suffix: "",
-                    dtype: Dtype::Float32,
-                    block_dtype: BlockDtype::F32,
-                    width: head_dim,
-                }]
-            }
-            Self::F16 => vec![half("", head_dim)],
+            Self::F32 => vec![plane("", Dtype::Float32, BlockDtype::F32, width)],
+            Self::F16 => vec![half("", width)],
             Self::Affine8 | Self::Affine4 => vec![
-                Plane {
-                    suffix: ".packed",
-                    dtype: Dtype::Uint32,
-                    block_dtype: BlockDtype::U32,
-                    width: head_dim * self.bits() / 32,
-                },
-                half(".scales", head_dim / GROUP),
-                half(".biases", head_dim / GROUP),
+                plane(".packed", Dtype::Uint32, BlockDtype::U32, width * self.bits() / 32),
+                half(".scales", width / GROUP),
+                half(".biases", width / GROUP),
             ],
         }
     }
 
-    /// Bytes of one vector, all planes together.
-    pub fn vector_bytes(self, head_dim: usize) -> usize {
-        self.planes(head_dim)
-            .iter()
-            .map(|plane| plane.width * crate::mlx::array::item_bytes(plane.dtype))
-            .sum()
+    /// Bytes of one token, all planes together.
+    pub fn token_bytes(self, vectors: Vectors) -> usize {
+        let bytes = |plane: &Plane| plane.heads * plane.width * item_bytes(plane.dtype);
+        self.planes(vectors).iter().map(bytes).sum()
     }
 
     /// Turns `[…, head_dim]` into planes `[…, width]`. What enters a cache passes here once and never again.
@@ -201,7 +198,8 @@ mod tests {
     #[test]
     fn bytes_of_a_token_are_those_of_the_table() {
         // Llama-3.1-8B: 32 layers, 8 heads of 128.
-        let bytes = |k: Format, v: Format| 32 * 8 * (k.vector_bytes(128) + v.vector_bytes(128));
+        let heads = Vectors { heads: 8, width: 128 };
+        let bytes = |k: Format, v: Format| 32 * (k.token_bytes(heads) + v.token_bytes(heads));
         assert_eq!(bytes(Format::F16, Format::F16), 128 * 1024);
         assert_eq!(bytes(Format::Affine8, Format::Affine4), 52 * 1024);
         assert_eq!(bytes(Format::Affine4, Format::Affine4), 36 * 1024);

@@ -19,7 +19,7 @@ use crate::mlx::step::RowStep;
 /// Slots are added in multiples of this.
 const SLOTS: usize = 256;
 
-/// The planes of keys, then those of values: `[kv heads, capacity, width]` each; none before the first token.
+/// The planes of keys, then those of values: `[heads, capacity, width]` each; none before the first token.
 #[derive(Debug)]
 pub struct LayerKv {
     mask: Mask,
@@ -82,7 +82,7 @@ impl LayerKv {
         let (from, to) = ((held - keep) as i32, held as i32);
         let mut planes = Vec::with_capacity(spec.planes().len());
         for (i, plane) in spec.planes().iter().enumerate() {
-            let mut grown = zeros_of(mx, &dims([spec.kv_heads, capacity, plane.width]), plane.dtype)?;
+            let mut grown = zeros_of(mx, &dims([plane.heads, capacity, plane.width]), plane.dtype)?;
             if keep > 0 {
                 let kept = self.planes[i].try_index((.., from..to, ..))?;
                 grown.try_index_mut((.., 0..keep as i32, ..), &kept)?;
@@ -94,7 +94,7 @@ impl LayerKv {
         Ok(())
     }
 
-    /// Writes encoded tokens `[kv heads, tokens, width]`, one array a plane, to the slots from `position` on. Lazy.
+    /// Writes encoded tokens `[heads, tokens, width]`, one array a plane, to the slots from `position` on. Lazy.
     pub fn write(&mut self, _: &Mlx, position: usize, tokens: usize, encoded: &[Array]) -> Result<()> {
         let slot = position - self.origin;
         for (plane, new) in self.planes.iter_mut().zip(encoded) {
@@ -103,14 +103,14 @@ impl LayerKv {
         Ok(())
     }
 
-    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of a whole step, `[tokens, kv heads,
+    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of a whole step, `[tokens, heads,
     /// width]`, of which `at` says this row's share. On the host, where a dozen lazy operations a row would cost more
     /// than the copy.
     pub fn write_host(&mut self, mx: &Mlx, spec: &KvSpec, at: RowStep, encoded: &[Array]) -> Result<()> {
         let slot = at.position - self.origin;
         for ((plane, new), shape) in self.planes.iter_mut().zip(encoded).zip(spec.planes()) {
             let vector = shape.width * item_bytes(shape.dtype);
-            let (new, token) = (bytes(mx, new)?, spec.kv_heads * vector);
+            let (new, token) = (bytes(mx, new)?, shape.heads * vector);
             let new = new.get(at.first * token..at.range().end * token).ok_or_else(|| {
                 EngineError::Backend(format!(
                     "tokens {:?} of encoded planes of {} bytes",
@@ -118,7 +118,7 @@ impl LayerKv {
                     new.len()
                 ))
             })?;
-            for head in 0..spec.kv_heads {
+            for head in 0..shape.heads {
                 let of_head = new.chunks_exact(token).map(|token| &token[head * vector..][..vector]);
                 let source = of_head.collect::<Vec<_>>().concat();
                 // SAFETY: the planes' memory is this layer's alone (invariant 4): they are made here or by an import or

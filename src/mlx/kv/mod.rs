@@ -9,7 +9,7 @@ mod spec;
 pub use batch::BatchKv;
 pub(super) use batch::RowKv;
 pub(super) use format::GROUP;
-pub use format::{Format, KvSetting, KvSettingError};
+pub use format::{Format, KvSetting, KvSettingError, Vectors};
 pub(super) use layer::LayerKv;
 pub use spec::KvSpec;
 

@@ -1,6 +1,6 @@
 //! What all rows of a model share: shapes and formats of the stored keys and values.
 
-use super::format::{KvSetting, Plane};
+use super::format::{KvSetting, Plane, Vectors};
 use crate::mlx::mask::Mask;
 
 /// Which side of the attention a plane belongs to.
@@ -23,14 +23,18 @@ impl Side {
 }
 
 /// Shapes and formats.
+///
+/// Rows, batches and blocks know planes only: how many vectors a token leaves on each side, and how long they are. For
+/// attention over heads both sides are alike. Latent attention (MLA) leaves one latent and one rotated key for all heads, of
+/// different lengths: here they are the values and the keys of a layer with one head a side. What differs is the arithmetic.
 #[derive(Debug)]
 pub struct KvSpec {
     /// Formats of keys and values.
     pub setting: KvSetting,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Elements of a head.
-    pub head_dim: usize,
+    /// Keys of a token and layer.
+    pub keys: Vectors,
+    /// Values of a token and layer.
+    pub values: Vectors,
     /// One mask a layer.
     pub masks: Vec<Mask>,
     /// Tokens of a block: how far behind a row's end an export may reach.
@@ -40,7 +44,7 @@ pub struct KvSpec {
 }
 
 impl KvSpec {
-    /// A model's KV layout in a setting that was checked.
+    /// The layout of attention over heads, in a setting that was checked.
     pub fn new(
         setting: KvSetting,
         kv_heads: usize,
@@ -48,10 +52,21 @@ impl KvSpec {
         masks: Vec<Mask>,
         block_tokens: usize,
     ) -> Self {
-        let mut planes = setting.keys.planes(head_dim);
+        let vectors = Vectors { heads: kv_heads, width: head_dim };
+        Self::with_sides(setting, [vectors, vectors], masks, block_tokens)
+    }
+
+    /// A layout whose keys and values need not be alike.
+    pub fn with_sides(
+        setting: KvSetting,
+        [keys, values]: [Vectors; 2],
+        masks: Vec<Mask>,
+        block_tokens: usize,
+    ) -> Self {
+        let mut planes = setting.keys.planes(keys);
         let key_planes = planes.len();
-        planes.extend(setting.values.planes(head_dim));
-        Self { setting, kv_heads, head_dim, masks, block_tokens, planes, key_planes }
+        planes.extend(setting.values.planes(values));
+        Self { setting, keys, values, masks, block_tokens, planes, key_planes }
     }
 
     /// Planes of keys, then those of values.
@@ -79,8 +94,7 @@ impl KvSpec {
     /// Bytes that a token costs in the layers that keep all tokens.
     pub fn bytes_per_token(&self) -> u64 {
         let full = self.masks.iter().filter(|mask| mask.reach().is_none()).count();
-        let vector =
-            self.setting.keys.vector_bytes(self.head_dim) + self.setting.values.vector_bytes(self.head_dim);
-        (full * self.kv_heads * vector) as u64
+        let KvSetting { keys, values } = self.setting;
+        (full * (keys.token_bytes(self.keys) + values.token_bytes(self.values))) as u64
     }
 }

@@ -7,7 +7,7 @@ use mlx_rs::Array;
 use prefixd_cache::{Part, Payload, TensorBytes};
 use proptest::prelude::*;
 
-use super::{BatchKv, KvSetting, KvSpec};
+use super::{BatchKv, KvSetting, KvSpec, Vectors};
 use crate::engine::{EngineError, ImportBlock};
 use crate::mlx::array::{bytes, dims, from_f32, host_contiguous, item_bytes};
 use crate::mlx::gate::{Gate, GateError, Mlx, Owner};
@@ -15,16 +15,21 @@ use crate::mlx::mask::Mask;
 use crate::mlx::step::RowStep;
 
 const BLOCK: usize = 16;
-const HEADS: usize = 2;
-const WIDTH: usize = 64;
+const HEADS: Vectors = Vectors { heads: 2, width: 64 };
+/// As latent attention stores: one rotated key and one longer latent for all heads.
+const LATENT: [Vectors; 2] = [Vectors { heads: 1, width: 64 }, Vectors { heads: 1, width: 192 }];
 
 fn owner() -> Owner {
     Gate::new(|_| Err(GateError::Closed)).enter().unwrap()
 }
 
 fn spec(setting: &str) -> Rc<KvSpec> {
+    spec_of(setting, [HEADS; 2])
+}
+
+fn spec_of(setting: &str, sides: [Vectors; 2]) -> Rc<KvSpec> {
     let masks = vec![Mask::Window { tokens: 40 }, Mask::Causal];
-    Rc::new(KvSpec::new(setting.parse::<KvSetting>().unwrap(), HEADS, WIDTH, masks, BLOCK))
+    Rc::new(KvSpec::with_sides(setting.parse::<KvSetting>().unwrap(), sides, masks, BLOCK))
 }
 
 /// Tensor bytes of one token: layer by layer, plane by plane, head by head.
@@ -37,18 +42,19 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
     let start = batch.rows()[row].length;
     for layer in 0..spec.masks.len() {
         let mut encoded = Vec::new();
-        for (side, format) in [spec.setting.keys, spec.setting.values].into_iter().enumerate() {
+        let sides = [(spec.setting.keys, spec.keys), (spec.setting.values, spec.values)];
+        for (side, (format, Vectors { heads, width })) in sides.into_iter().enumerate() {
             let salt = seed.wrapping_mul(31).wrapping_add((layer * 2 + side) as u64);
             let value = |i: usize| ((i as u64 * 2_654_435_761 + salt * 40_503) % 8191) as f32 / 1000.0 - 4.0;
-            let vectors: Vec<f32> = (0..HEADS * count * WIDTH).map(value).collect();
-            let array = from_f32(mx, &vectors, &dims([HEADS, count, WIDTH])).unwrap();
+            let vectors: Vec<f32> = (0..heads * count * width).map(value).collect();
+            let array = from_f32(mx, &vectors, &dims([heads, count, width])).unwrap();
             encoded.extend(format.encode(mx, &array).unwrap());
         }
         for (array, plane) in encoded.iter().zip(spec.planes()) {
             let array = host_contiguous(mx, array).unwrap();
             let bytes = bytes(mx, &array).unwrap();
             let vector = plane.width * item_bytes(plane.dtype);
-            for head in 0..HEADS {
+            for head in 0..plane.heads {
                 for (t, token) in tokens.iter_mut().enumerate() {
                     token.extend(&bytes[(head * count + t) * vector..][..vector]);
                 }
@@ -83,8 +89,9 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
 fn by_token(payload: &Payload, count: usize) -> Vec<Token> {
     let mut tokens = vec![Token::new(); count];
     for tensor in &payload.tensors {
-        let vector = tensor.data.len() / HEADS / count;
-        for head in 0..HEADS {
+        let heads = tensor.shape[0];
+        let vector = tensor.data.len() / heads / count;
+        for head in 0..heads {
             for (t, token) in tokens.iter_mut().enumerate() {
                 token.extend(&tensor.data[(head * count + t) * vector..][..vector]);
             }
@@ -113,6 +120,10 @@ fn settings() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["16", "8", "k8v4", "4", "32"])
 }
 
+fn sides() -> impl Strategy<Value = [Vectors; 2]> {
+    prop::sample::select(vec![[HEADS; 2], LATENT])
+}
+
 #[derive(Clone, Debug)]
 enum Operation {
     Append { row: usize, count: usize },
@@ -136,12 +147,16 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_batch_behaves_like_a_list_of_rows(setting in settings(), operations in operations()) {
+    fn a_batch_behaves_like_a_list_of_rows(
+        setting in settings(),
+        sides in sides(),
+        operations in operations(),
+    ) {
         let owner = owner();
-        let (mx, spec) = (owner.mlx(), spec(setting));
+        let (mx, spec) = (owner.mlx(), spec_of(setting, sides));
         let mut batch = BatchKv::new(spec.clone());
         let mut model: Vec<Vec<Token>> = Vec::new();
         for (seed, operation) in operations.into_iter().enumerate() {
@@ -184,9 +199,14 @@ proptest! {
     }
 
     #[test]
-    fn blocks_come_back_byte_for_byte(setting in settings(), length in 1..150_usize, unused in 0..BLOCK) {
+    fn blocks_come_back_byte_for_byte(
+        setting in settings(),
+        sides in sides(),
+        length in 1..150_usize,
+        unused in 0..BLOCK,
+    ) {
         let owner = owner();
-        let (mx, spec) = (owner.mlx(), spec(setting));
+        let (mx, spec) = (owner.mlx(), spec_of(setting, sides));
         let mut row = BatchKv::start(spec.clone());
         let (mut tokens, mut payloads) = (Vec::new(), Vec::new());
         for start in (0..length).step_by(BLOCK) {
