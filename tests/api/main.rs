@@ -13,4 +13,5 @@ mod format;
 mod life;
 mod messages;
 mod model;
+mod openapi;
 mod server;
