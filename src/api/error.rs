@@ -52,6 +52,22 @@ pub enum ApiError {
         /// The model's own name.
         known: String,
     },
+    /// Vectors were asked for.
+    #[error("this model does not embed: {model} answers; /v1/chat/completions is where")]
+    NoEmbeddings {
+        /// The model's name.
+        model: String,
+    },
+    /// No such response is stored, or no longer.
+    #[error(
+        "there is no response {id:?}; stored responses end with the server, in time, and when their room is needed"
+    )]
+    UnknownResponse {
+        /// What was asked for.
+        id: String,
+        /// The field that named it; `None`: the path.
+        param: Option<&'static str>,
+    },
     /// No such path.
     #[error("there is nothing at {method} {path}")]
     UnknownPath {
@@ -152,6 +168,13 @@ impl ApiError {
             Self::AdminRefused => wire(401, "invalid_request_error", None, Some("invalid_admin_key")),
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
+            }
+            Self::NoEmbeddings { .. } => invalid(Some("model"), Some("model_does_not_embed")),
+            Self::UnknownResponse { param: Some(param), .. } => {
+                invalid(Some(param), Some("previous_response_not_found"))
+            }
+            Self::UnknownResponse { param: None, .. } => {
+                wire(404, "invalid_request_error", None, Some("response_not_found"))
             }
             Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),
             Self::Method { .. } => wire(405, "invalid_request_error", None, Some("method_not_allowed")),

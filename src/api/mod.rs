@@ -18,6 +18,7 @@ use actix_web::{App, HttpServer, middleware, web};
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
 use self::metrics::Durations;
+use self::openai::ResponseStore;
 use self::openapi::Document;
 use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
@@ -43,6 +44,7 @@ mod usage;
 
 pub use auth::{AdminKey, ApiKeys};
 pub use error::ApiError;
+pub use openai::StoreLimits;
 
 /// The name that always means the served model.
 pub const DEFAULT_NAME: &str = "default";
@@ -92,6 +94,8 @@ pub struct ApiSettings {
     pub keys: ApiKeys,
     /// Who may do what concerns every tenant.
     pub admin: AdminKey,
+    /// What is kept of `/v1/responses`.
+    pub responses: StoreLimits,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -107,6 +111,7 @@ impl Default for ApiSettings {
             max_tokens: 2048,
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
+            responses: StoreLimits::default(),
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -123,12 +128,15 @@ pub struct ApiState {
     /// The settings.
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
+    responses: Arc<ResponseStore>,
 }
 
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
-        Self { model: Arc::new(model), scheduler, settings: Arc::new(settings), durations: Arc::default() }
+        let responses = Arc::new(ResponseStore::new(settings.responses));
+        let (model, settings) = (Arc::new(model), Arc::new(settings));
+        Self { model, scheduler, settings, durations: Arc::default(), responses }
     }
 }
 

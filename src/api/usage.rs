@@ -77,6 +77,12 @@ impl UsageCount {
         self.cache.miss.is_some()
     }
 
+    /// Tokens of the prompt that the cache learnt. The last of a prompt is always computed and never counts.
+    pub fn written_tokens(&self) -> usize {
+        let new = self.prompt_tokens - self.cached_tokens;
+        if self.missed() { new.saturating_sub(1) } else { 0 }
+    }
+
     /// What the cache did, for clients that ask.
     pub fn detail(&self) -> Option<CacheUsage> {
         (self.detail == Detail::Full).then(|| self.cache.clone())

@@ -14,4 +14,5 @@ mod life;
 mod messages;
 mod model;
 mod openapi;
+mod responses;
 mod server;

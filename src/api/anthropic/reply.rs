@@ -126,12 +126,11 @@ pub struct Usage {
 
 impl Usage {
     /// `marked`: the request asked for its prefix to be cached, so new tokens count as written to the cache where there
-    /// is one. The last token of a prompt is always computed and never counts as written.
+    /// is one.
     pub fn new(count: &UsageCount, marked: bool) -> Self {
-        let new = count.prompt_tokens - count.cached_tokens;
-        let created = if marked && count.missed() { new.saturating_sub(1) } else { 0 };
+        let created = if marked { count.written_tokens() } else { 0 };
         Self {
-            input_tokens: new - created,
+            input_tokens: count.prompt_tokens - count.cached_tokens - created,
             cache_creation_input_tokens: created,
             cache_read_input_tokens: count.cached_tokens,
             output_tokens: count.completion_tokens,

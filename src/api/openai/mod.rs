@@ -1,4 +1,4 @@
-//! OpenAI's endpoints: chat completions, completions, models.
+//! OpenAI's endpoints: chat completions, completions, responses, models.
 
 use actix_web::web;
 use serde_json::{Map, Value};
@@ -12,16 +12,24 @@ use super::submit::{blocking, encode};
 
 mod chat;
 mod completions;
+mod embeddings;
 mod models;
 mod reply;
 mod request;
+mod responses;
 mod validate;
+
+pub use responses::{ResponseStore, StoreLimits};
 
 /// Adds the routes.
 pub fn configure(config: &mut ServiceConfig) {
     config
         .service(chat::chat_completions)
         .service(completions::completions)
+        .service(embeddings::embeddings)
+        .service(responses::create_response)
+        .service(responses::get_response)
+        .service(responses::delete_response)
         .service(models::list_models)
         .service(models::get_model);
 }

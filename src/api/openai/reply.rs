@@ -96,7 +96,7 @@ pub struct ChatLogprobs {
 }
 
 /// One token of them.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatToken {
     #[serde(flatten)]
     pub token: ChatScored,
@@ -104,7 +104,7 @@ pub struct ChatToken {
 }
 
 /// A token and its log probability.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatScored {
     pub token: String,
     pub logprob: f32,
