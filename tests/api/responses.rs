@@ -367,7 +367,8 @@ fn the_model_is_told_of_functions_in_namespaces_and_not_of_what_a_server_would_r
     let plain = whole(server.address, json!(says("x")), json!({}));
     let silent = whole(server.address, json!(says("x")), json!({"tools": hosted}));
     assert_eq!((&silent["usage"], &silent["tools"]), (&plain["usage"], &json!([])));
-    let space = json!([{"type": "namespace", "name": "disk", "description": "Disks.", "tools": [tools()[0]]}]);
+    let space =
+        json!([{"type": "namespace", "name": "disk", "description": "Disks.", "tools": [tools()[0]]}]);
     let call = "<tool_call>{\"name\": \"disk__ls\", \"arguments\": {}}</tool_call>";
     let first = whole(server.address, json!(says(call)), json!({"tools": space}));
     let item = &first["output"][0];

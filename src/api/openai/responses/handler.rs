@@ -1,6 +1,5 @@
 //! `POST /v1/responses`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -210,7 +209,7 @@ fn reply(asked: &ResponseFields, plan: &Plan, model: String, tools: &Tools) -> R
         usage: None,
         user: asked.user.clone(),
         prompt_cache_key: asked.prompt_cache_key.clone(),
-        metadata: asked.metadata.clone().unwrap_or_else(BTreeMap::new),
+        metadata: asked.metadata.clone().unwrap_or_default(),
         background: false,
     }
 }

@@ -27,7 +27,7 @@ pub struct StoreLimits {
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        Self { budget_bytes: 64_000_000, ttl: Duration::from_secs(24 * 3600) }
+        Self { budget_bytes: 64_000_000, ttl: Duration::from_hours(24) }
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         ResponseStore::new(StoreLimits { budget_bytes, ttl })
     }
 
-    const LONG: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_hours(1);
 
     #[test]
     fn a_response_is_found_by_its_own_tenant_alone() {
