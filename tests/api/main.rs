@@ -16,3 +16,4 @@ mod model;
 mod openapi;
 mod responses;
 mod server;
+mod thinking;

@@ -13,7 +13,7 @@ use super::stream::{MessageEvent, MessageEvents};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, enforce};
+use crate::api::format::{FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
@@ -44,11 +44,9 @@ pub async fn messages(
     let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
     let asked = convert(prompt_fields(&object)?)?;
     let mut plan = plan(options, &object, &state)?;
-    plan.answer.tools = !asked.conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "output_config.format", tools: "tools" };
-    enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, asked.conversation).await?;
+    let prompt = prepare(&state, &mut plan, asked.conversation, asked.format, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
         let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
@@ -71,7 +69,7 @@ pub async fn count_tokens(
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
     let Incoming { object, .. } = state.open(&request, payload).await?;
-    let prompt = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
+    let (prompt, _) = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 
@@ -123,6 +121,10 @@ async fn whole(
         count.note(index, &piece);
         match piece {
             Piece::Started(_) => {}
+            Piece::Thought(more) => match content.last_mut() {
+                Some(BlockReply::Thinking { thinking, .. }) => thinking.push_str(&more),
+                _ => content.push(BlockReply::thinking(more)),
+            },
             Piece::Text(more, _) => match content.last_mut() {
                 Some(BlockReply::Text { text }) => text.push_str(&more),
                 _ => content.push(BlockReply::Text { text: more }),

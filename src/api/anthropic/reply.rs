@@ -48,6 +48,13 @@ pub enum BlockReply {
         /// The text.
         text: String,
     },
+    /// What the model thought before it answered.
+    Thinking {
+        /// The thought.
+        thinking: String,
+        /// Nobody checks it.
+        signature: &'static str,
+    },
     /// A call.
     ToolUse {
         /// Names the call for its result.
@@ -61,6 +68,11 @@ pub enum BlockReply {
 }
 
 impl BlockReply {
+    /// A thought.
+    pub fn thinking(thinking: String) -> Self {
+        Self::Thinking { thinking, signature: "" }
+    }
+
     /// A block for a call whose arguments are already told, or (streamed) come after it.
     pub fn call(name: String, input: Box<RawValue>) -> Self {
         Self::ToolUse { id: random_id("toolu_"), name, input }

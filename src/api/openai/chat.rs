@@ -10,14 +10,14 @@ use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, enforce};
+use crate::api::format::{FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::{Incoming, encode};
+use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
 use crate::prompt::ToolCall;
 
@@ -45,11 +45,9 @@ pub async fn chat_completions(
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
     let asked = asked(chat)?;
-    plan.answer.tools = !asked.conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
-    enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, asked.conversation).await?;
+    let prompt = prepare(&state, &mut plan, asked.conversation, asked.format, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {
@@ -86,6 +84,9 @@ struct Choice {
 struct AssistantMessage {
     role: &'static str,
     content: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -94,7 +95,12 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
     let mut count = plan.count();
     let empty = |index| Choice {
         index,
-        message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
+        message: AssistantMessage {
+            role: "assistant",
+            content: Some(String::new()),
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+        },
         logprobs: plan.top_logprobs.map(|_| ChatLogprobs { content: Vec::new() }),
         finish_reason: None,
     };
@@ -109,6 +115,9 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         };
         match piece {
             Piece::Started(_) => {}
+            Piece::Thought(text) => {
+                choice.message.reasoning_content.get_or_insert_default().push_str(&text);
+            }
             Piece::Text(text, tokens) => {
                 tell(tokens);
                 choice.message.content.get_or_insert_default().push_str(&text);
@@ -163,6 +172,8 @@ struct Delta {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -190,6 +201,10 @@ impl Shape for ChatChunks {
     fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
             Piece::Started(_) | Piece::Failed(_) => {}
+            Piece::Thought(text) => {
+                let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+                self.chunk(index, delta, None, None, out);
+            }
             Piece::Text(text, tokens) => {
                 let logprobs = self.logprobs.then(|| ChatLogprobs::new(tokens));
                 let delta = Delta { content: Some(text), ..Delta::default() };

@@ -44,7 +44,7 @@ pub async fn only_prompt(
 ) -> Result<Vec<u32>, ApiError> {
     if object.contains_key("messages") {
         let asked = validate::asked(fields(object)?)?;
-        return encode(state, asked.conversation).await;
+        return Ok(encode(state, asked.conversation).await?.0);
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,

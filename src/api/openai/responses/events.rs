@@ -36,6 +36,10 @@ pub enum Event {
         text: String,
         logprobs: Vec<ChatToken>,
     },
+    #[serde(rename = "response.reasoning_text.delta")]
+    ThoughtDelta { item_id: String, output_index: usize, content_index: usize, delta: String },
+    #[serde(rename = "response.reasoning_text.done")]
+    ThoughtDone { item_id: String, output_index: usize, content_index: usize, text: String },
     #[serde(rename = "response.content_part.done")]
     PartDone { item_id: String, output_index: usize, content_index: usize, part: OutputPart },
     #[serde(rename = "response.function_call_arguments.delta")]
@@ -61,6 +65,8 @@ impl Event {
             Self::PartAdded { .. } => "response.content_part.added",
             Self::TextDelta { .. } => "response.output_text.delta",
             Self::TextDone { .. } => "response.output_text.done",
+            Self::ThoughtDelta { .. } => "response.reasoning_text.delta",
+            Self::ThoughtDone { .. } => "response.reasoning_text.done",
             Self::PartDone { .. } => "response.content_part.done",
             Self::ArgumentsDelta { .. } => "response.function_call_arguments.delta",
             Self::ArgumentsDone { .. } => "response.function_call_arguments.done",

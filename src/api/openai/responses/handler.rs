@@ -18,7 +18,7 @@ use super::tools::{Tools, tool_choice};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, ToolChoice, enforce, format, json_schema};
+use crate::api::format::{FormatFields, ToolChoice, format, json_schema, prepare};
 use crate::api::generation::{Answers, Piece};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
@@ -26,7 +26,7 @@ use crate::api::plan::Plan;
 use crate::api::refuse::{empty, never, off, refuse};
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::{Incoming, encode};
+use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
 use crate::prompt::{CallCount, Conversation, Message, Role};
 
@@ -89,12 +89,12 @@ pub async fn create_response(
         variables,
         add_generation_prompt: true,
     };
-    plan.answer.tools = !conversation.tools.is_empty();
-    enforce(&state, &mut plan, format, FormatFields { schema: "text.format", tools: "tools" }).await?;
-    let prompt = encode(&state, conversation).await.map_err(|error| match error {
-        ApiError::Template(error) => ApiError::field("input", error.to_string()),
-        other => other,
-    })?;
+    let fields = FormatFields { schema: "text.format", tools: "tools" };
+    let prompt =
+        prepare(&state, &mut plan, conversation, format, fields).await.map_err(|error| match error {
+            ApiError::Template(error) => ApiError::field("input", error.to_string()),
+            other => other,
+        })?;
     let answers = state.submit(&[prompt], &plan, tenant, "input")?;
     let keep = reply.store.then(|| Keep { store: state.responses.clone(), owner, history, items });
     let output = Output::new(reply, tools, plan.top_logprobs.is_some());

@@ -1,6 +1,6 @@
 //! A response in the making: pieces in, its items and their events out.
 //!
-//! Items never overlap. A text is one message item with one part; a call is one item, and its arguments come at once,
+//! Items never overlap. A thought is one reasoning item and a text one message item, each with one part; a call is one item, and its arguments come at once,
 //! because a call is known to be one when it is whole.
 
 use super::events::Event;
@@ -13,20 +13,26 @@ use crate::api::generation::{EndReason, Piece};
 use crate::api::openai::reply::{ChatLogprobs, ChatToken};
 use crate::api::usage::UsageCount;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Thought,
+    Text,
+}
+
 /// The response so far.
 pub struct Output {
     reply: ResponseReply,
     tools: Tools,
     logprobs: bool,
-    /// The last item is a message that goes on.
-    open: bool,
+    /// What the last item is, while more of it may come.
+    open: Option<Open>,
     end: EndReason,
 }
 
 impl Output {
     /// Nothing is said yet. `reply` has no output.
     pub fn new(reply: ResponseReply, tools: Tools, logprobs: bool) -> Self {
-        Self { reply, tools, logprobs, open: false, end: EndReason::Stop }
+        Self { reply, tools, logprobs, open: None, end: EndReason::Stop }
     }
 
     /// The response.
@@ -45,7 +51,10 @@ impl Output {
         let mut events = Vec::new();
         match piece {
             Piece::Started(_) | Piece::Failed(_) => {}
-            Piece::Text(text, tokens) => self.text(&text, ChatLogprobs::new(tokens).content, &mut events),
+            Piece::Thought(text) => self.add(Open::Thought, &text, Vec::new(), &mut events),
+            Piece::Text(text, tokens) => {
+                self.add(Open::Text, &text, ChatLogprobs::new(tokens).content, &mut events);
+            }
             Piece::Call(_, call) => {
                 self.close(Status::Completed, &mut events);
                 self.call(&call.name, call.arguments, &mut events);
@@ -53,8 +62,8 @@ impl Output {
             Piece::End { reason, logprobs, .. } => {
                 self.end = reason;
                 let logprobs = ChatLogprobs::new(logprobs).content;
-                if self.open && !logprobs.is_empty() {
-                    self.text("", logprobs, &mut events);
+                if self.open == Some(Open::Text) && !logprobs.is_empty() {
+                    self.add(Open::Text, "", logprobs, &mut events);
                 }
             }
         }
@@ -87,48 +96,74 @@ impl Output {
         self.reply.output.push(item);
     }
 
-    fn text(&mut self, more: &str, tokens: Vec<ChatToken>, events: &mut Vec<Event>) {
-        if !self.open {
-            self.open = true;
-            self.begin(OutputItem::message(), events);
+    /// Adds to the item of that kind, or begins one.
+    fn add(&mut self, kind: Open, more: &str, tokens: Vec<ChatToken>, events: &mut Vec<Event>) {
+        if self.open != Some(kind) {
+            self.close(Status::Completed, events);
+            let (item, part) = match kind {
+                Open::Thought => (OutputItem::reasoning(), OutputPart::thought()),
+                Open::Text => (OutputItem::message(), OutputPart::text()),
+            };
+            self.open = Some(kind);
+            let (item_id, output_index) = (item.id().to_owned(), self.reply.output.len());
+            self.begin(item, events);
+            events.push(Event::PartAdded { item_id, output_index, content_index: 0, part: part.clone() });
+            if let Some((_, content)) = self.last_parts() {
+                content.push(part);
+            }
         }
         let output_index = self.reply.output.len() - 1;
-        let Some(OutputItem::Message { id, content, .. }) = self.reply.output.last_mut() else { return };
-        if content.is_empty() {
-            let (item_id, part) = (id.clone(), OutputPart::empty());
-            events.push(Event::PartAdded { item_id, output_index, content_index: 0, part: part.clone() });
-            content.push(part);
-        }
         let told = if self.logprobs { tokens } else { Vec::new() };
-        for OutputPart::OutputText { text, logprobs, .. } in content {
-            text.push_str(more);
-            logprobs.extend(told.iter().cloned());
+        let Some((item_id, content)) = self.last_parts() else { return };
+        for part in content {
+            let (item_id, content_index, delta) = (item_id.clone(), 0, more.to_owned());
+            events.push(match part {
+                OutputPart::OutputText { text, logprobs, .. } => {
+                    text.push_str(more);
+                    logprobs.extend(told.iter().cloned());
+                    let logprobs = told.clone();
+                    Event::TextDelta { item_id, output_index, content_index, delta, logprobs }
+                }
+                OutputPart::ReasoningText { text } => {
+                    text.push_str(more);
+                    Event::ThoughtDelta { item_id, output_index, content_index, delta }
+                }
+            });
         }
-        events.push(Event::TextDelta {
-            item_id: id.clone(),
-            output_index,
-            content_index: 0,
-            delta: more.to_owned(),
-            logprobs: told,
-        });
     }
 
-    fn close(&mut self, as_status: Status, events: &mut Vec<Event>) {
-        if !std::mem::take(&mut self.open) {
+    /// Name and parts of the last item.
+    fn last_parts(&mut self) -> Option<(String, &mut Vec<OutputPart>)> {
+        match self.reply.output.last_mut()? {
+            OutputItem::Message { id, content, .. } | OutputItem::Reasoning { id, content, .. } => {
+                Some((id.clone(), content))
+            }
+            OutputItem::FunctionCall { .. } => None,
+        }
+    }
+
+    fn close(&mut self, status: Status, events: &mut Vec<Event>) {
+        if self.open.take().is_none() {
             return;
         }
         let output_index = self.reply.output.len() - 1;
-        let Some(item) = self.reply.output.last_mut() else { return };
-        *item.status_mut() = as_status;
-        if let OutputItem::Message { id, content, .. } = item {
-            for (content_index, part) in content.iter().enumerate() {
-                let OutputPart::OutputText { text, logprobs, .. } = part;
-                let (item_id, text, logprobs) = (id.clone(), text.clone(), logprobs.clone());
-                events.push(Event::TextDone { item_id, output_index, content_index, text, logprobs });
-                let (item_id, part) = (id.clone(), part.clone());
+        if let Some((item_id, content)) = self.last_parts() {
+            for (content_index, part) in content.iter().cloned().enumerate() {
+                let id = item_id.clone();
+                events.push(match part.clone() {
+                    OutputPart::OutputText { text, logprobs, .. } => {
+                        Event::TextDone { item_id: id, output_index, content_index, text, logprobs }
+                    }
+                    OutputPart::ReasoningText { text } => {
+                        Event::ThoughtDone { item_id: id, output_index, content_index, text }
+                    }
+                });
+                let item_id = item_id.clone();
                 events.push(Event::PartDone { item_id, output_index, content_index, part });
             }
         }
+        let Some(item) = self.reply.output.last_mut() else { return };
+        *item.status_mut() = status;
         events.push(Event::ItemDone { output_index, item: item.clone() });
     }
 

@@ -75,6 +75,14 @@ pub struct IncompleteDetails {
 pub enum OutputItem {
     /// It said something.
     Message { id: String, status: Status, role: &'static str, content: Vec<OutputPart> },
+    /// It thought.
+    Reasoning {
+        id: String,
+        status: Status,
+        /// Always empty: the thoughts are told themselves.
+        summary: Vec<Value>,
+        content: Vec<OutputPart>,
+    },
     /// It called a function.
     FunctionCall {
         id: String,
@@ -88,18 +96,25 @@ pub enum OutputItem {
     },
 }
 
-/// What it said.
+/// What it said or thought.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OutputPart {
     /// Text.
     OutputText { text: String, annotations: Vec<Value>, logprobs: Vec<ChatToken> },
+    /// A thought.
+    ReasoningText { text: String },
 }
 
 impl OutputPart {
     /// A text that has yet to come.
-    pub fn empty() -> Self {
+    pub fn text() -> Self {
         Self::OutputText { text: String::new(), annotations: Vec::new(), logprobs: Vec::new() }
+    }
+
+    /// A thought that has yet to come.
+    pub fn thought() -> Self {
+        Self::ReasoningText { text: String::new() }
     }
 }
 
@@ -108,6 +123,12 @@ impl OutputItem {
     pub fn message() -> Self {
         let (id, status) = (random_id("msg_"), Status::InProgress);
         Self::Message { id, status, role: "assistant", content: Vec::new() }
+    }
+
+    /// A thought that has yet to come.
+    pub fn reasoning() -> Self {
+        let (id, status) = (random_id("rs_"), Status::InProgress);
+        Self::Reasoning { id, status, summary: Vec::new(), content: Vec::new() }
     }
 
     /// A call whose arguments have yet to come.
@@ -125,16 +146,27 @@ impl OutputItem {
     /// Its name among the items.
     pub fn id(&self) -> &str {
         match self {
-            Self::Message { id, .. } | Self::FunctionCall { id, .. } => id,
+            Self::Message { id, .. } | Self::Reasoning { id, .. } | Self::FunctionCall { id, .. } => id,
         }
     }
 
     /// How far it is.
     pub fn status_mut(&mut self) -> &mut Status {
         match self {
-            Self::Message { status, .. } | Self::FunctionCall { status, .. } => status,
+            Self::Message { status, .. }
+            | Self::Reasoning { status, .. }
+            | Self::FunctionCall { status, .. } => status,
         }
     }
+}
+
+fn parts(parts: Vec<OutputPart>) -> Content {
+    let part = |kind: &str, text| Part { kind: kind.into(), text: Some(text) };
+    let parts = parts.into_iter().map(|told| match told {
+        OutputPart::OutputText { text, .. } => part("output_text", text),
+        OutputPart::ReasoningText { text } => part("reasoning_text", text),
+    });
+    Content::Parts(parts.collect())
 }
 
 /// As a client would send it back.
@@ -142,12 +174,10 @@ impl From<&OutputItem> for Item {
     fn from(item: &OutputItem) -> Self {
         match item.clone() {
             OutputItem::Message { content, .. } => {
-                let text = |OutputPart::OutputText { text, .. }| Part {
-                    kind: "output_text".into(),
-                    text: Some(text),
-                };
-                let parts = content.into_iter().map(text).collect();
-                Self { role: Some(Role::Assistant), content: Some(Content::Parts(parts)), ..Self::default() }
+                Self { role: Some(Role::Assistant), content: Some(parts(content)), ..Self::default() }
+            }
+            OutputItem::Reasoning { content, .. } => {
+                Self { kind: Some("reasoning".into()), content: Some(parts(content)), ..Self::default() }
             }
             OutputItem::FunctionCall { call_id, name, namespace, arguments, .. } => Self {
                 kind: Some("function_call".into()),
@@ -194,7 +224,7 @@ impl From<&UsageCount> for ResponseUsage {
             input_tokens: count.prompt_tokens,
             input_tokens_details: details,
             output_tokens: count.completion_tokens,
-            output_tokens_details: OutputDetails { reasoning_tokens: 0 },
+            output_tokens_details: OutputDetails { reasoning_tokens: count.thought_tokens },
             total_tokens: count.prompt_tokens + count.completion_tokens,
             prefixd: count.detail(),
         }
