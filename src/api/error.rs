@@ -109,6 +109,18 @@ pub enum ApiError {
         /// The field that holds the prompt.
         param: &'static str,
     },
+    /// The key asks too often.
+    #[error("this key asks too often; it may again in {seconds} s")]
+    TooManyAMinute {
+        /// After which it may again.
+        seconds: u32,
+    },
+    /// The key asks for too much at once.
+    #[error("this key has {limit} answers in the making, as many as it may")]
+    TooManyAtOnce {
+        /// The limit.
+        limit: u32,
+    },
     /// The sequence failed.
     #[error("{0}")]
     Failed(#[from] Failure),
@@ -191,6 +203,14 @@ impl ApiError {
             Self::Submit { error: SubmitError::Busy { .. }, .. } => Wire {
                 retry_after: Some(RETRY_AFTER_BUSY),
                 ..wire(429, "rate_limit_error", None, Some("queue_full"))
+            },
+            Self::TooManyAMinute { seconds } => Wire {
+                retry_after: Some(*seconds),
+                ..wire(429, "rate_limit_error", None, Some("rate_limit_exceeded"))
+            },
+            Self::TooManyAtOnce { .. } => Wire {
+                retry_after: Some(RETRY_AFTER_BUSY),
+                ..wire(429, "rate_limit_error", None, Some("concurrency_limit_exceeded"))
             },
             Self::Submit { error: SubmitError::Closed, .. } | Self::Failed(Failure::ShuttingDown) => Wire {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),

@@ -13,10 +13,12 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_cors::Cors;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, middleware, web};
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
+use self::limits::Limits;
 use self::metrics::Durations;
 use self::openai::ResponseStore;
 use self::openapi::Document;
@@ -31,6 +33,7 @@ mod error;
 mod format;
 mod generation;
 mod health;
+mod limits;
 mod metrics;
 mod openai;
 mod openapi;
@@ -44,6 +47,7 @@ mod usage;
 
 pub use auth::{AdminKey, ApiKeys};
 pub use error::ApiError;
+pub use limits::KeyLimits;
 pub use openai::StoreLimits;
 
 /// The name that always means the served model.
@@ -96,6 +100,10 @@ pub struct ApiSettings {
     pub admin: AdminKey,
     /// What is kept of `/v1/responses`.
     pub responses: StoreLimits,
+    /// What one key may ask.
+    pub limits: KeyLimits,
+    /// Origins whose pages may ask, such as `https://example.org`; `*` is every one. None: no page may.
+    pub cors_origins: Vec<String>,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -112,6 +120,8 @@ impl Default for ApiSettings {
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
             responses: StoreLimits::default(),
+            limits: KeyLimits::default(),
+            cors_origins: Vec::new(),
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -129,14 +139,16 @@ pub struct ApiState {
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
     responses: Arc<ResponseStore>,
+    limits: Arc<Limits>,
 }
 
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
         let responses = Arc::new(ResponseStore::new(settings.responses));
+        let limits = Arc::new(Limits::new(settings.limits));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
-        Self { model, scheduler, settings, durations: Arc::default(), responses }
+        Self { model, scheduler, settings, durations: Arc::default(), responses, limits }
     }
 }
 
@@ -151,6 +163,15 @@ fn configure(config: &mut ServiceConfig) {
         .service(openapi::openapi);
 }
 
+/// What pages of other origins may do.
+fn cors(settings: &ApiSettings) -> Cors {
+    let cors = Cors::default().allow_any_method().allow_any_header().expose_any_header().max_age(3600);
+    if settings.cors_origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin();
+    }
+    settings.cors_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
 /// Serves on `listener` until the returned server is stopped. Await it inside an actix system; signals are the
 /// caller's business.
 pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
@@ -163,7 +184,9 @@ pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
         app.app_data(web::Data::new(state.clone()))
             .app_data(document.clone())
             .default_service(web::to(openapi::not_served))
+            .wrap(middleware::from_fn(limits::limits))
             .wrap(middleware::from_fn(request_log::head_as_get))
+            .wrap(middleware::Condition::new(!state.settings.cors_origins.is_empty(), cors(&state.settings)))
             .wrap(middleware::from_fn(request_log::request_log))
     };
     let server = HttpServer::new(app)

@@ -88,10 +88,15 @@ pub async fn openapi(document: web::Data<Document>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(document.json.clone())
 }
 
+/// Whether clients of `path` expect Anthropic's words.
+pub fn speaks_anthropic(path: &str) -> bool {
+    path.starts_with("/v1/messages")
+}
+
 /// Answers what is not served: the path is unknown, or takes other methods.
 pub async fn not_served(request: HttpRequest, document: web::Data<Document>) -> HttpResponse {
     let (method, path) = (request.method().to_string(), request.path().to_owned());
-    let anthropic = path.starts_with("/v1/messages");
+    let anthropic = speaks_anthropic(&path);
     let error = match document.methods(&path) {
         None => ApiError::UnknownPath { method, path },
         Some(methods) => {

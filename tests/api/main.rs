@@ -11,6 +11,7 @@ mod echo;
 mod errors;
 mod format;
 mod life;
+mod limits;
 mod messages;
 mod model;
 mod openapi;
