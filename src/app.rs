@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prefixd_cache::{CacheOptions, DiskOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, ServedModel, server};
+use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server};
 use crate::config::{CacheConfig, Config};
 use crate::engine::EngineInfo;
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
@@ -199,6 +199,12 @@ fn api_settings(config: &Config) -> ApiSettings {
         max_tokens: config.max_tokens,
         keys: ApiKeys::new(config.api_keys.iter().map(String::as_str)),
         admin: config.admin_key.as_deref().map_or_else(AdminKey::default, AdminKey::new),
+        limits: KeyLimits {
+            requests_per_minute: config.key_requests_per_minute,
+            concurrent: config.key_concurrent_requests,
+        },
+        cors_origins: config.cors_origins.clone(),
+        responses: StoreLimits { budget_bytes: config.responses_bytes as usize, ttl: config.responses_ttl },
         shutdown: config.drain,
         ..ApiSettings::default()
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// A snapshot of the cache.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CacheStats {
     /// Blocks in RAM.
     pub resident: TierStats,
@@ -33,6 +34,7 @@ pub struct CacheStats {
 
 /// Size of one tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TierStats {
     /// Blocks in it.
     pub blocks: u64,
@@ -46,6 +48,7 @@ pub struct TierStats {
 
 /// The disk tier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DiskStats {
     /// Blocks of this fingerprint that lookups can find.
     pub tier: TierStats,
@@ -69,6 +72,7 @@ pub struct DiskStats {
 
 /// Blocks on their way to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WriteStats {
     /// Waiting.
     pub queued_blocks: u64,
@@ -88,6 +92,7 @@ pub struct WriteStats {
 
 /// Lookups by the reason they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MissStats {
     /// All was known.
     pub nothing: u64,
@@ -109,6 +114,7 @@ pub struct MissStats {
 
 /// Blocks that could not be read, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReadFailureStats {
     /// Evicted before they were read.
     pub gone: u64,

@@ -1,9 +1,9 @@
 //! Everything that can go wrong with a request, and the one place where it becomes a status and an error object.
 
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::prompt::TemplateError;
 use crate::scheduler::{Failure, SubmitError};
@@ -11,6 +11,10 @@ use crate::scheduler::{Failure, SubmitError};
 /// Seconds after which a client may try again.
 const RETRY_AFTER_BUSY: u32 = 1;
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
+
+/// What a client gets when a reply cannot be written.
+const UNWRITTEN: &str =
+    r#"{"error": {"message": "internal error", "type": "server_error", "param": null, "code": null}}"#;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,22 @@ pub enum ApiError {
         /// The model's own name.
         known: String,
     },
+    /// Vectors were asked for.
+    #[error("this model does not embed: {model} answers; /v1/chat/completions is where")]
+    NoEmbeddings {
+        /// The model's name.
+        model: String,
+    },
+    /// No such response is stored, or no longer.
+    #[error(
+        "there is no response {id:?}; stored responses end with the server, in time, and when their room is needed"
+    )]
+    UnknownResponse {
+        /// What was asked for.
+        id: String,
+        /// The field that named it; `None`: the path.
+        param: Option<&'static str>,
+    },
     /// No such path.
     #[error("there is nothing at {method} {path}")]
     UnknownPath {
@@ -64,7 +84,7 @@ pub enum ApiError {
         /// The request's path.
         path: String,
         /// What works.
-        allowed: &'static str,
+        allowed: String,
     },
     /// The body is over the limit.
     #[error("the request body is larger than the limit of {limit} bytes")]
@@ -89,6 +109,18 @@ pub enum ApiError {
         /// The field that holds the prompt.
         param: &'static str,
     },
+    /// The key asks too often.
+    #[error("this key asks too often; it may again in {seconds} s")]
+    TooManyAMinute {
+        /// After which it may again.
+        seconds: u32,
+    },
+    /// The key asks for too much at once.
+    #[error("this key has {limit} answers in the making, as many as it may")]
+    TooManyAtOnce {
+        /// The limit.
+        limit: u32,
+    },
     /// The sequence failed.
     #[error("{0}")]
     Failed(#[from] Failure),
@@ -102,6 +134,29 @@ impl ApiError {
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), param: Some(param.into()) }
     }
+}
+
+/// What clients of OpenAI's API read.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorObject,
+}
+
+/// An error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorObject {
+    /// What was found and what was expected.
+    pub message: String,
+    /// The kind of error.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The field that is wrong.
+    #[schema(required)]
+    pub param: Option<String>,
+    /// A name for programs.
+    #[schema(required)]
+    pub code: Option<&'static str>,
 }
 
 /// An error on the wire.
@@ -126,6 +181,13 @@ impl ApiError {
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
             }
+            Self::NoEmbeddings { .. } => invalid(Some("model"), Some("model_does_not_embed")),
+            Self::UnknownResponse { param: Some(param), .. } => {
+                invalid(Some(param), Some("previous_response_not_found"))
+            }
+            Self::UnknownResponse { param: None, .. } => {
+                wire(404, "invalid_request_error", None, Some("response_not_found"))
+            }
             Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),
             Self::Method { .. } => wire(405, "invalid_request_error", None, Some("method_not_allowed")),
             Self::BodyTooLarge { .. } => wire(413, "invalid_request_error", None, Some("body_too_large")),
@@ -142,6 +204,14 @@ impl ApiError {
                 retry_after: Some(RETRY_AFTER_BUSY),
                 ..wire(429, "rate_limit_error", None, Some("queue_full"))
             },
+            Self::TooManyAMinute { seconds } => Wire {
+                retry_after: Some(*seconds),
+                ..wire(429, "rate_limit_error", None, Some("rate_limit_exceeded"))
+            },
+            Self::TooManyAtOnce { .. } => Wire {
+                retry_after: Some(RETRY_AFTER_BUSY),
+                ..wire(429, "rate_limit_error", None, Some("concurrency_limit_exceeded"))
+            },
             Self::Submit { error: SubmitError::Closed, .. } | Self::Failed(Failure::ShuttingDown) => Wire {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),
                 ..wire(503, "server_error", None, Some("shutting_down"))
@@ -153,9 +223,10 @@ impl ApiError {
     }
 
     /// The error object.
-    pub fn body(&self) -> Value {
-        let wire = self.wire();
-        json!({"error": {"message": self.to_string(), "type": wire.kind, "param": wire.param, "code": wire.code}})
+    pub fn body(&self) -> ErrorBody {
+        let Wire { kind, param, code, .. } = self.wire();
+        let param = param.map(str::to_owned);
+        ErrorBody { error: ErrorObject { message: self.to_string(), kind, param, code } }
     }
 }
 
@@ -171,7 +242,7 @@ impl ResponseError for ApiError {
 
 impl ApiError {
     /// The error's status and headers around `body`.
-    pub fn respond(&self, body: &Value) -> HttpResponse {
+    pub fn respond(&self, body: &impl Serialize) -> HttpResponse {
         let wire = self.wire();
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = wire.retry_after {
@@ -179,7 +250,7 @@ impl ApiError {
         }
         match self {
             Self::Unauthorized => drop(response.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
-            Self::Method { allowed, .. } => drop(response.insert_header((header::ALLOW, *allowed))),
+            Self::Method { allowed, .. } => drop(response.insert_header((header::ALLOW, allowed.as_str()))),
             // What was not read of the body would be taken for the next request.
             Self::BodyTooLarge { .. } | Self::BodyStalled { .. } => drop(response.force_close()),
             _ => {}
@@ -195,28 +266,9 @@ impl ApiError {
 pub fn json_response(response: &mut actix_web::HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => response.content_type("application/json").body(bytes),
-        Err(error) => HttpResponse::InternalServerError()
-            .content_type("application/json")
-            .body(ApiError::Internal(error.to_string()).body().to_string()),
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be written");
+            HttpResponse::InternalServerError().content_type("application/json").body(UNWRITTEN)
+        }
     }
-}
-
-/// Answers paths that do not exist.
-pub async fn unknown_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::UnknownPath { method: request.method().to_string(), path: request.path().to_owned() })
-}
-
-/// Answers other methods than `POST`.
-pub async fn only_post(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "POST"))
-}
-
-/// Answers other methods than `GET`.
-pub async fn only_get(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "GET, HEAD"))
-}
-
-/// A method that the path does not take.
-pub fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
-    ApiError::Method { method: request.method().to_string(), path: request.path().to_owned(), allowed }
 }

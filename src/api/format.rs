@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::error::ApiError;
 use super::plan::Plan;
-use super::submit::blocking;
-use crate::prompt::{CallCount, CallRules, Format};
+use super::submit::{blocking, encode};
+use crate::prompt::{CallCount, CallRules, Conversation, Format};
 
 /// Which tools the answer may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +97,24 @@ pub fn json_schema(
     }
 }
 
+/// A conversation on its way to the scheduler: its tokens, and in the plan how its answer is read and what it is held to.
+pub async fn prepare(
+    state: &web::Data<ApiState>,
+    plan: &mut Plan,
+    conversation: Conversation,
+    format: Option<Format>,
+    fields: FormatFields,
+) -> Result<Vec<u32>, ApiError> {
+    let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
+    plan.answer.tools = names.map(str::to_owned).collect();
+    let (prompt, thought) = encode(state, conversation).await?;
+    plan.answer.thought = thought;
+    enforce(state, plan, format, fields).await?;
+    Ok(prompt)
+}
+
 /// Compiles `format` into the plan, where it holds for every choice.
-pub async fn enforce(
+async fn enforce(
     state: &web::Data<ApiState>,
     plan: &mut Plan,
     format: Option<Format>,
@@ -113,9 +129,10 @@ pub async fn enforce(
         return Err(ApiError::field("ignore_eos", "ignore_eos cannot be combined with an enforced format"));
     }
     let param = if matches!(format, Format::Calls(_)) { fields.tools } else { fields.schema };
-    let model = state.model.clone();
+    let (model, thought) = (state.model.clone(), plan.answer.thought);
     let constraint = blocking(move || {
-        model.text.constraint(&format).map_err(|error| ApiError::field(param, format!("{param}: {error}")))
+        let constraint = model.text.constraint(&format, thought);
+        constraint.map_err(|error| ApiError::field(param, format!("{param}: {error}")))
     })
     .await?;
     plan.constraint = Some(constraint);

@@ -13,10 +13,15 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_cors::Cors;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, middleware, web};
+use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
+use self::limits::Limits;
 use self::metrics::Durations;
+use self::openai::ResponseStore;
+use self::openapi::Document;
 use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
@@ -28,8 +33,10 @@ mod error;
 mod format;
 mod generation;
 mod health;
+mod limits;
 mod metrics;
 mod openai;
+mod openapi;
 mod options;
 mod plan;
 mod refuse;
@@ -40,6 +47,8 @@ mod usage;
 
 pub use auth::{AdminKey, ApiKeys};
 pub use error::ApiError;
+pub use limits::KeyLimits;
+pub use openai::StoreLimits;
 
 /// The name that always means the served model.
 pub const DEFAULT_NAME: &str = "default";
@@ -89,6 +98,12 @@ pub struct ApiSettings {
     pub keys: ApiKeys,
     /// Who may do what concerns every tenant.
     pub admin: AdminKey,
+    /// What is kept of `/v1/responses`.
+    pub responses: StoreLimits,
+    /// What one key may ask.
+    pub limits: KeyLimits,
+    /// Origins whose pages may ask, such as `https://example.org`; `*` is every one. None: no page may.
+    pub cors_origins: Vec<String>,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -104,6 +119,9 @@ impl Default for ApiSettings {
             max_tokens: 2048,
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
+            responses: StoreLimits::default(),
+            limits: KeyLimits::default(),
+            cors_origins: Vec::new(),
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -120,35 +138,56 @@ pub struct ApiState {
     /// The settings.
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
+    responses: Arc<ResponseStore>,
+    limits: Arc<Limits>,
 }
 
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
-        Self { model: Arc::new(model), scheduler, settings: Arc::new(settings), durations: Arc::default() }
+        let responses = Arc::new(ResponseStore::new(settings.responses));
+        let limits = Arc::new(Limits::new(settings.limits));
+        let (model, settings) = (Arc::new(model), Arc::new(settings));
+        Self { model, scheduler, settings, durations: Arc::default(), responses, limits }
     }
 }
 
-/// Adds every route.
-pub fn configure(config: &mut web::ServiceConfig) {
+/// Adds every route, with its description.
+fn configure(config: &mut ServiceConfig) {
     config
         .configure(openai::configure)
         .configure(anthropic::configure)
         .configure(health::configure)
         .configure(metrics::configure)
         .configure(cache::configure)
-        .default_service(web::to(error::unknown_path));
+        .service(openapi::openapi);
+}
+
+/// What pages of other origins may do.
+fn cors(settings: &ApiSettings) -> Cors {
+    let cors = Cors::default().allow_any_method().allow_any_header().expose_any_header().max_age(3600);
+    if settings.cors_origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin();
+    }
+    settings.cors_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
 /// Serves on `listener` until the returned server is stopped. Await it inside an actix system; signals are the
 /// caller's business.
 pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
     let (workers, shutdown) = (state.settings.workers, state.settings.shutdown);
+    // Every worker adds the routes; one of their descriptions is enough.
+    let (_, described) = App::new().into_utoipa_app().configure(configure).split_for_parts();
+    let document = web::Data::new(Document::new(described)?);
     let app = move || {
-        App::new()
-            .app_data(web::Data::new(state.clone()))
+        let (app, _) = App::new().into_utoipa_app().configure(configure).split_for_parts();
+        app.app_data(web::Data::new(state.clone()))
+            .app_data(document.clone())
+            .default_service(web::to(openapi::not_served))
+            .wrap(middleware::from_fn(limits::limits))
+            .wrap(middleware::from_fn(request_log::head_as_get))
+            .wrap(middleware::Condition::new(!state.settings.cors_origins.is_empty(), cors(&state.settings)))
             .wrap(middleware::from_fn(request_log::request_log))
-            .configure(configure)
     };
     let server = HttpServer::new(app)
         .workers(workers)

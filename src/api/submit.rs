@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::generation::{Answer, Answers};
 use super::options::Options;
 use super::plan::Plan;
-use crate::prompt::{Conversation, TemplateError};
+use crate::prompt::{Conversation, TemplateError, ThoughtStart};
 use crate::scheduler::Request;
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
@@ -87,17 +87,18 @@ pub async fn blocking<T: Send + 'static>(
     web::block(work).await.map_err(|error| ApiError::Internal(error.to_string()))?
 }
 
-/// The tokens of a rendered conversation.
-pub async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> Result<Vec<u32>, ApiError> {
+/// The tokens of a rendered conversation, and how its answer begins.
+pub async fn encode(
+    state: &web::Data<ApiState>,
+    conversation: Conversation,
+) -> Result<(Vec<u32>, ThoughtStart), ApiError> {
     let model = state.model.clone();
     blocking(move || {
         let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
         let text = template.render(&conversation)?;
-        model
-            .text
-            .tokenizer
-            .encode_rendered(&text)
-            .map_err(|error| ApiError::field("messages", error.to_string()))
+        let tokens = model.text.tokenizer.encode_rendered(&text);
+        let tokens = tokens.map_err(|error| ApiError::field("messages", error.to_string()))?;
+        Ok((tokens, template.thought(&text)))
     })
     .await
 }

@@ -18,6 +18,12 @@ pub struct Config {
     pub names: Vec<String>,
     /// Keys that requests must carry; none: every request is served.
     pub api_keys: Vec<String>,
+    /// Requests a minute that a key may make; 0: any number.
+    pub key_requests_per_minute: u32,
+    /// Answers that a key may have in the making; 0: any number.
+    pub key_concurrent_requests: u32,
+    /// Origins whose pages may ask.
+    pub cors_origins: Vec<String>,
     /// The key for what concerns every tenant; `None`: that is refused.
     pub admin_key: Option<String>,
     /// Largest request body.
@@ -26,6 +32,10 @@ pub struct Config {
     pub keepalive: Option<Duration>,
     /// What running answers get after SIGTERM.
     pub drain: Duration,
+    /// What stored responses may take; 0 stores none.
+    pub responses_bytes: u64,
+    /// How long a response is stored.
+    pub responses_ttl: Duration,
     /// Rows computed together.
     pub max_batch: usize,
     /// Requests that may wait.
@@ -125,6 +135,37 @@ impl Faults {
         value
     }
 
+    /// The keys in a file: one a line, empty lines and those that begin with `#` aside.
+    fn keys_of(&mut self, path: &Path) -> Vec<String> {
+        if path.as_os_str().is_empty() {
+            return Vec::new();
+        }
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.0.push(format!("server.api_keys_file: {}: {error}", path.display()));
+                return Vec::new();
+            }
+        };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let keys: Vec<String> = lines.map(str::to_owned).collect();
+        if keys.is_empty() {
+            // Otherwise an emptied file would open the server to everyone.
+            self.0.push(format!("server.api_keys_file: {} holds no key", path.display()));
+        }
+        keys
+    }
+
+    fn origins(&mut self, origins: &[String]) {
+        for origin in origins.iter().filter(|origin| *origin != "*") {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '*'])) {
+                let expected = "expected \"*\" or scheme and host, such as \"https://example.org\"";
+                self.0.push(format!("server.cors_origins holds {origin:?}; {expected}"));
+            }
+        }
+    }
+
     fn size(&mut self, key: &str, text: &str, whole_bytes: u64) -> u64 {
         match text.parse::<Size>() {
             Ok(size) => size.of(whole_bytes),
@@ -162,15 +203,23 @@ impl Config {
                 .0
                 .push("server.api_keys holds an empty key; expected keys of at least one character".into());
         }
+        let mut api_keys = server.api_keys;
+        api_keys.extend(faults.keys_of(&server.api_keys_file));
+        faults.origins(&server.cors_origins);
         let config = Self {
             host: server.host,
             port: server.port,
             names: server.names,
-            api_keys: server.api_keys,
+            api_keys,
+            key_requests_per_minute: server.key_requests_per_minute,
+            key_concurrent_requests: server.key_concurrent_requests,
+            cors_origins: server.cors_origins,
             admin_key: Some(server.admin_key).filter(|key| !key.is_empty()),
             body_limit_bytes: faults.size("server.body_limit", &server.body_limit, ram_bytes) as usize,
             keepalive: (server.keepalive_s > 0).then(|| Duration::from_secs(server.keepalive_s)),
             drain: Duration::from_secs(server.drain_s),
+            responses_bytes: faults.size("server.responses_budget", &server.responses_budget, ram_bytes),
+            responses_ttl: Duration::from_secs(server.responses_ttl_h.saturating_mul(3600)),
             max_batch: faults.at_least("scheduler.max_batch", scheduler.max_batch, 1),
             queue_limit: faults.at_least("scheduler.queue_limit", scheduler.queue_limit, 1),
             prefill_step_tokens,
@@ -276,6 +325,33 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = written("[server]\nprot = 1\n").unwrap_err().to_string();
         assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn keys_come_from_a_file_too_and_a_file_without_keys_is_a_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let with = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            written(&format!("[server]\napi_keys = [\"one\"]\napi_keys_file = {path:?}\n"))
+        };
+        assert_eq!(with("# of the team\n two \n\nthree\n").unwrap().api_keys, ["one", "two", "three"]);
+        assert!(with("# none\n").unwrap_err().to_string().contains("holds no key"));
+        std::fs::remove_file(&path).unwrap();
+        let missing = written(&format!("[server]\napi_keys_file = {path:?}\n")).unwrap_err().to_string();
+        assert!(missing.contains("server.api_keys_file"), "{missing}");
+    }
+
+    #[test]
+    fn an_origin_is_scheme_and_host() {
+        assert!(
+            written("[server]\ncors_origins = [\"*\", \"https://example.org\", \"http://localhost:3000\"]\n")
+                .is_ok()
+        );
+        for wrong in ["example.org", "https://", "https://example.org/", "https://*.org", ""] {
+            let error = written(&format!("[server]\ncors_origins = [{wrong:?}]\n")).unwrap_err().to_string();
+            assert!(error.contains("server.cors_origins"), "{error}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Overrides {
     /// A key that requests must carry (repeatable); each is a tenant of its own
     #[arg(long = "api-key", env = "PREFIXD_API_KEY", value_delimiter = ',', hide_env_values = true)]
     pub api_keys: Vec<String>,
+    /// A file of further keys, one a line
+    #[arg(long, env = "PREFIXD_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
     /// The key for what concerns every tenant, such as emptying the cache; without one that is refused
     #[arg(long, env = "PREFIXD_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     pub admin_key: Option<String>,
@@ -91,10 +94,16 @@ pub struct Server {
     pub port: u16,
     pub names: Vec<String>,
     pub api_keys: Vec<String>,
+    pub api_keys_file: PathBuf,
     pub admin_key: String,
+    pub key_requests_per_minute: u32,
+    pub key_concurrent_requests: u32,
+    pub cors_origins: Vec<String>,
     pub body_limit: String,
     pub keepalive_s: u64,
     pub drain_s: u64,
+    pub responses_budget: String,
+    pub responses_ttl_h: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -168,6 +177,7 @@ impl File {
         set(&mut self.server.host, overrides.host);
         set(&mut self.server.port, overrides.port);
         set(&mut self.server.admin_key, overrides.admin_key);
+        set(&mut self.server.api_keys_file, overrides.api_keys_file);
         set(&mut self.cache.dir, overrides.cache_dir);
         set(&mut self.cache.ram_budget, overrides.ram_budget);
         set(&mut self.cache.disk_budget, overrides.disk_budget);

@@ -19,7 +19,7 @@ use super::model;
 pub struct Setup {
     pub options: SchedulerOptions,
     pub settings: ApiSettings,
-    pub template: bool,
+    pub template: Option<&'static str>,
     pub cache: bool,
 }
 
@@ -32,7 +32,7 @@ impl Default for Setup {
             shutdown: Duration::from_secs(1),
             ..ApiSettings::default()
         };
-        Self { options, settings, template: true, cache: false }
+        Self { options, settings, template: Some(model::TEMPLATE), cache: false }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::api::generation::EndReason;
 use crate::api::request_log::random_id;
@@ -9,7 +10,7 @@ use crate::api::usage::{CacheUsage, UsageCount};
 use crate::prompt::ToolCall;
 
 /// A message, whole or (without content) as a stream begins.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MessageReply {
     pub id: String,
     #[serde(rename = "type")]
@@ -39,13 +40,20 @@ impl MessageReply {
 }
 
 /// A block of an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BlockReply {
     /// Text.
     Text {
         /// The text.
         text: String,
+    },
+    /// What the model thought before it answered.
+    Thinking {
+        /// The thought.
+        thinking: String,
+        /// Nobody checks it.
+        signature: &'static str,
     },
     /// A call.
     ToolUse {
@@ -54,11 +62,17 @@ pub enum BlockReply {
         /// The tool.
         name: String,
         /// An object.
+        #[schema(value_type = Object)]
         input: Box<RawValue>,
     },
 }
 
 impl BlockReply {
+    /// A thought.
+    pub fn thinking(thinking: String) -> Self {
+        Self::Thinking { thinking, signature: "" }
+    }
+
     /// A block for a call whose arguments are already told, or (streamed) come after it.
     pub fn call(name: String, input: Box<RawValue>) -> Self {
         Self::ToolUse { id: random_id("toolu_"), name, input }
@@ -83,7 +97,7 @@ pub fn no_input() -> Box<RawValue> {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The model said all it wanted to.
@@ -111,7 +125,8 @@ impl StopReason {
 /// What a request cost. The three kinds of input add up to the prompt.
 // The names are Anthropic's.
 #[allow(clippy::struct_field_names)]
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MessageUsage)]
 pub struct Usage {
     pub input_tokens: usize,
     pub cache_creation_input_tokens: usize,
@@ -123,12 +138,11 @@ pub struct Usage {
 
 impl Usage {
     /// `marked`: the request asked for its prefix to be cached, so new tokens count as written to the cache where there
-    /// is one. The last token of a prompt is always computed and never counts as written.
+    /// is one.
     pub fn new(count: &UsageCount, marked: bool) -> Self {
-        let new = count.prompt_tokens - count.cached_tokens;
-        let created = if marked && count.missed() { new.saturating_sub(1) } else { 0 };
+        let created = if marked { count.written_tokens() } else { 0 };
         Self {
-            input_tokens: new - created,
+            input_tokens: count.prompt_tokens - count.cached_tokens - created,
             cache_creation_input_tokens: created,
             cache_read_input_tokens: count.cached_tokens,
             output_tokens: count.completion_tokens,

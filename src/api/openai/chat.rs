@@ -1,25 +1,40 @@
 //! `POST /v1/chat/completions`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, Usage};
+use super::reply::{ChatLogprobs, FunctionReply, Head, Reply, ToolCallReply, Usage};
 use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, enforce};
-use crate::api::generation::{Answers, Piece};
+use crate::api::format::{FormatFields, prepare};
+use crate::api::generation::{Answers, EndReason, Piece};
+use crate::api::openapi::{Body, Refusals};
+use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::{Incoming, encode};
+use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
 use crate::prompt::ToolCall;
 
-/// The handler.
-pub async fn chat(
+/// A conversation's next message.
+#[utoipa::path(
+    tag = "openai",
+    request_body = ChatRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The answer; with `stream`, chunks and `[DONE]`", content(
+            (Reply<Choice> = "application/json"), (Reply<ChunkChoice> = "text/event-stream")
+        )),
+        Refusals
+    )
+)]
+#[post("/v1/chat/completions")]
+pub async fn chat_completions(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<ApiState>,
@@ -30,11 +45,9 @@ pub async fn chat(
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
     let asked = asked(chat)?;
-    plan.answer.tools = !asked.conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
-    enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, asked.conversation).await?;
+    let prompt = prepare(&state, &mut plan, asked.conversation, asked.format, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {
@@ -55,18 +68,25 @@ fn logprobs(chat: &ChatFields) -> Result<Option<u64>, ApiError> {
     }
 }
 
-#[derive(Serialize)]
+/// What is read.
+pub type ChatRequest = Body<(Options, ChatFields)>;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChoice)]
 struct Choice {
     index: usize,
     message: AssistantMessage,
     logprobs: Option<ChatLogprobs>,
-    finish_reason: Finish,
+    finish_reason: Option<EndReason>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct AssistantMessage {
     role: &'static str,
     content: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -75,7 +95,12 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
     let mut count = plan.count();
     let empty = |index| Choice {
         index,
-        message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
+        message: AssistantMessage {
+            role: "assistant",
+            content: Some(String::new()),
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+        },
         logprobs: plan.top_logprobs.map(|_| ChatLogprobs { content: Vec::new() }),
         finish_reason: None,
     };
@@ -90,6 +115,9 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         };
         match piece {
             Piece::Started(_) => {}
+            Piece::Thought(text) => {
+                choice.message.reasoning_content.get_or_insert_default().push_str(&text);
+            }
             Piece::Text(text, tokens) => {
                 tell(tokens);
                 choice.message.content.get_or_insert_default().push_str(&text);
@@ -128,20 +156,24 @@ struct ChatChunks {
     include_usage: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChunkChoice)]
 struct ChunkChoice {
     index: usize,
     delta: Delta,
     logprobs: Option<ChatLogprobs>,
-    finish_reason: Finish,
+    finish_reason: Option<EndReason>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = ChatDelta)]
 struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -152,7 +184,7 @@ impl ChatChunks {
         index: usize,
         delta: Delta,
         logprobs: Option<ChatLogprobs>,
-        finish_reason: Finish,
+        finish_reason: Option<EndReason>,
         out: &mut Frames,
     ) {
         let choices = vec![ChunkChoice { index, delta, logprobs, finish_reason }];
@@ -169,6 +201,10 @@ impl Shape for ChatChunks {
     fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
             Piece::Started(_) | Piece::Failed(_) => {}
+            Piece::Thought(text) => {
+                let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+                self.chunk(index, delta, None, None, out);
+            }
             Piece::Text(text, tokens) => {
                 let logprobs = self.logprobs.then(|| ChatLogprobs::new(tokens));
                 let delta = Delta { content: Some(text), ..Delta::default() };

@@ -3,13 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::api::generation::{EndReason, Scored, TokenLogprob};
+use crate::api::generation::{Scored, TokenLogprob};
 use crate::api::request_log::random_id;
 use crate::api::usage::{CacheUsage, UsageCount};
 
 /// What every reply and every chunk of one request says first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Head {
     pub id: String,
     pub object: &'static str,
@@ -31,7 +32,7 @@ impl Head {
 }
 
 /// A whole reply, or a chunk.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Reply<'a, C> {
     #[serde(flatten)]
     pub head: &'a Head,
@@ -41,20 +42,29 @@ pub struct Reply<'a, C> {
 }
 
 /// What a request cost.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Usage {
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptDetails,
+    /// Of models that think.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefixd: Option<CacheUsage>,
 }
 
 /// What of the prompt was free.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PromptDetails {
     pub cached_tokens: usize,
+}
+
+/// What of the answer was thought.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CompletionDetails {
+    pub reasoning_tokens: usize,
 }
 
 impl From<&UsageCount> for Usage {
@@ -64,13 +74,15 @@ impl From<&UsageCount> for Usage {
             completion_tokens: count.completion_tokens,
             total_tokens: count.prompt_tokens + count.completion_tokens,
             prompt_tokens_details: PromptDetails { cached_tokens: count.cached_tokens },
+            completion_tokens_details: (count.thought_tokens > 0)
+                .then_some(CompletionDetails { reasoning_tokens: count.thought_tokens }),
             prefixd: count.detail(),
         }
     }
 }
 
 /// A call in a message or a delta.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ToolCallReply {
     /// In deltas only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,23 +94,20 @@ pub struct ToolCallReply {
 }
 
 /// What is called.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FunctionReply {
     pub name: String,
     pub arguments: String,
 }
 
-/// Why a choice ended; null until then.
-pub type Finish = Option<EndReason>;
-
 /// Log probabilities as chat has them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChatLogprobs {
     pub content: Vec<ChatToken>,
 }
 
 /// One token of them.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatToken {
     #[serde(flatten)]
     pub token: ChatScored,
@@ -106,7 +115,7 @@ pub struct ChatToken {
 }
 
 /// A token and its log probability.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatScored {
     pub token: String,
     pub logprob: f32,
@@ -131,7 +140,7 @@ impl ChatLogprobs {
 }
 
 /// Log probabilities as completions have them.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TextLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<f32>,
