@@ -36,15 +36,25 @@ pub enum Format {
     Calls(CallRules),
     /// Either.
     JsonOrCalls(Value, CallRules),
+    /// Any text, or any text and then calls: what begins as a call becomes one.
+    TextOrCalls(CallRules),
 }
 
-/// Which tools must be called, and how often.
+/// Which tools may be called, and how often.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallRules {
     /// Name and schema of the arguments.
     pub tools: Vec<(String, Value)>,
     /// One call or several.
     pub count: CallCount,
+}
+
+impl CallRules {
+    /// The same tools with any object as arguments.
+    pub fn loose(&self) -> Self {
+        let tools = self.tools.iter().map(|(name, _)| (name.clone(), Value::Null)).collect();
+        Self { tools, count: self.count }
+    }
 }
 
 /// How many calls an answer may make.
@@ -117,6 +127,7 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         Format::Json(schema) => (Some(schema), None),
         Format::Calls(rules) => (None, Some(rules)),
         Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
+        Format::TextOrCalls(rules) => (None, Some(rules)),
     };
     let mut text = match thought {
         ThoughtStart::Never => "start: told\n",
@@ -127,11 +138,22 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
     if thought != ThoughtStart::Never {
         text.push_str(THOUGHT);
     }
-    text.push_str(match (json, calls) {
-        (Some(_), None) => "told: answer\n",
-        (None, _) => "told: calls\n",
-        (Some(_), Some(_)) => "told: answer | calls\n",
+    text.push_str(match format {
+        Format::Json(_) => "told: answer\n",
+        Format::Calls(_) => "told: calls\n",
+        Format::JsonOrCalls(..) => "told: answer | calls\n",
+        Format::TextOrCalls(_) => "told: PLAIN | before opened\n",
     });
+    if matches!(format, Format::TextOrCalls(_)) {
+        let mark = syntax.marks().open.trim_end();
+        if mark.is_empty() {
+            return Err(FormatError("calls of this model begin as other text may".into()));
+        }
+        // Lazy: the text before a call ends where the first mark does.
+        let lexemes =
+            format!("PLAIN: /(.|\\n)*/ & ~/(.|\\n)*{mark}(.|\\n)*/\nbefore[lazy]: /(.|\\n)*/ \"{mark}\"\n");
+        text.push_str(&lexemes);
+    }
     if let Some(schema) = json {
         let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
         text.extend(["answer: %json ", &spaced.to_string(), "\n"]);
@@ -144,18 +166,19 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
 
 /// Calls in the model's syntax, spaced as chat templates render them in the next turn.
 fn calls_lark(rules: &CallRules, syntax: ToolSyntax, text: &mut String) -> Result<(), FormatError> {
-    let marks = syntax.marks();
-    match rules.count {
-        CallCount::Several => text.extend(["calls: call (", &literal(marks.between), " call)*\n"]),
-        CallCount::One => text.push_str("calls: call\n"),
-    }
+    let Marks { open, arguments, close, between } = syntax.marks();
+    let (mark, gap) = open.split_at(open.trim_end().len());
+    let more = match rules.count {
+        CallCount::Several => format!(" ({} call)*", literal(between)),
+        CallCount::One => String::new(),
+    };
+    // `opened` is what follows the first mark.
+    text.extend(["calls: call", &more, "\nopened: called", &more, "\ncall: ", &literal(mark), " called\n"]);
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let close = literal(&format!("}}{}", marks.close));
-    text.extend(["call: (", &names.join(" | "), ") ", &close, "\n"]);
+    let close = literal(&format!("}}{close}"));
+    text.extend(["called: (", &names.join(" | "), ") ", &close, "\n"]);
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
-        let Marks { open, arguments, .. } = marks;
-        let opening =
-            literal(&format!("{open}{{\"name\": {}, \"{arguments}\": ", Value::from(name.as_str())));
+        let opening = literal(&format!("{gap}{{\"name\": {}, \"{arguments}\": ", Value::from(name.as_str())));
         let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
         let schema = with_options(schema, &options)?;
         text.extend([rule, ": ", &opening, " %json ", &schema.to_string(), "\n"]);
