@@ -302,6 +302,8 @@ fn stored_responses_can_be_asked_for_until_they_are_deleted() {
     let path = |response: &Value| format!("{PATH}/{}", response["id"].as_str().unwrap());
     let first = whole(server.address, json!(says("one")), json!({}));
     assert_eq!(get(server.address, &path(&first)).json(), first);
+    let as_stream = get(server.address, &format!("{}?stream=true", path(&first)));
+    assert_eq!((as_stream.status, as_stream.json()["error"]["param"].as_str()), (400, Some("stream")));
     let streamed = events(&respond(
         server.address,
         json!(says("two")),

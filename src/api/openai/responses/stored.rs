@@ -15,6 +15,7 @@ use crate::api::openapi::KeyRefusal;
     security((), ("bearer" = []), ("x-api-key" = [])),
     responses(
         (status = 200, description = "The response", body = ResponseReply),
+        (status = 400, description = "It is asked for as a stream", body = ErrorBody),
         (status = 404, description = "It is not stored, or no longer", body = ErrorBody),
         KeyRefusal
     )
@@ -26,6 +27,12 @@ pub async fn get_response(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = state.settings.keys.tenant(&request)?;
+    if request.query_string().split('&').any(|pair| pair == "stream=true") {
+        return Err(ApiError::Unsupported {
+            param: "stream",
+            what: "stream = true for a stored response".into(),
+        });
+    }
     let json = state.responses.get(tenant, &id);
     let json = json.ok_or_else(|| ApiError::UnknownResponse { id: id.into_inner(), param: None })?;
     Ok(HttpResponse::Ok().content_type("application/json").body(json))
