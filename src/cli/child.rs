@@ -48,6 +48,11 @@ impl Server {
         Ok(Self { child, url: url.trim().to_owned() })
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A client of it.
     pub fn client(&self) -> Client {
         Client::new(&self.url, ClientOptions::default())

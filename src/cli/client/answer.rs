@@ -26,6 +26,8 @@ pub struct Answer {
 }
 
 /// Tokens as the server counted them; `None`: it did not say.
+// The names are OpenAI's.
+#[allow(clippy::struct_field_names)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
@@ -88,6 +90,14 @@ impl Answer {
     /// There is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
+    }
+
+    /// Milliseconds per token after the first, by the server's count or else by deltas; `None`: there is one at most.
+    pub fn per_token_ms(&self) -> Option<f64> {
+        let deltas = self.gaps.len() as u64;
+        let further = self.usage.completion_tokens.map_or(deltas, |tokens| tokens.saturating_sub(1));
+        let took = self.total.saturating_sub(self.ttft).as_secs_f64() * 1e3;
+        (further > 0 && !self.is_empty()).then(|| took / further as f64)
     }
 
     /// The answer as the history's next message.

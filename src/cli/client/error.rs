@@ -66,8 +66,8 @@ impl From<std::io::Error> for ClientError {
             ErrorKind::ConnectionRefused => Self::Connect(error.to_string()),
             // ureq hides its own error in one of these when a body's read runs out of time.
             _ => match error.downcast::<ureq::Error>() {
-                Ok(ureq::Error::Io(error)) => Self::Transport(error.to_string()),
-                Ok(inner) => inner.into(),
+                Ok(inner @ ureq::Error::Timeout(_)) => inner.into(),
+                Ok(inner) => Self::Transport(inner.to_string()),
                 Err(error) => Self::Transport(error.to_string()),
             },
         }

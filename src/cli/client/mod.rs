@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub use answer::{Answer, ToolCall, Usage};
+pub use answer::Answer;
+#[cfg(test)]
+pub use answer::{ToolCall, Usage};
 pub use error::ClientError;
 use sse::SseDecoder;
 
@@ -38,7 +40,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     /// No key; an hour, which a long prompt may take on a slow machine.
     fn default() -> Self {
-        Self { api_key: None, timeout: Duration::from_secs(3600) }
+        Self { api_key: None, timeout: Duration::from_hours(1) }
     }
 }
 

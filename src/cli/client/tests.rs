@@ -67,7 +67,8 @@ fn a_stream_that_ends_without_done_is_no_answer() {
 
 #[test]
 fn an_answer_of_nothing_is_empty() {
-    let answer = stream("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+    let answer =
+        stream("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
     assert!(answer.unwrap().is_empty());
 }
 
@@ -75,8 +76,14 @@ fn an_answer_of_nothing_is_empty() {
 fn errors_are_told_apart() {
     let refused = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy";
     let error = ask(refused, false, Duration::from_secs(20)).unwrap_err();
-    assert_eq!((error.kind().as_str(), error.to_string().as_str()), ("status 429", "the server answered 429: busy"));
-    assert_eq!(stream("data: {\"error\":{\"message\":\"no\"}}\n\n").unwrap_err().kind(), "error in the stream");
+    assert_eq!(
+        (error.kind().as_str(), error.to_string().as_str()),
+        ("status 429", "the server answered 429: busy")
+    );
+    assert_eq!(
+        stream("data: {\"error\":{\"message\":\"no\"}}\n\n").unwrap_err().kind(),
+        "error in the stream"
+    );
     assert_eq!(stream("data: \u{1}{oops\n\n").unwrap_err().kind(), "malformed");
     assert_eq!(ask(b"HTTP/1.1 nonsense", false, Duration::from_secs(20)).unwrap_err().kind(), "transport");
 }
