@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 
-use super::client::Client;
+use super::client::{Client, ClientOptions};
 
 /// What the ready line begins with; the server's address follows.
 pub const READY: &str = "prefixd is ready at ";
@@ -48,9 +48,14 @@ impl Server {
         Ok(Self { child, url: url.trim().to_owned() })
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A client of it.
     pub fn client(&self) -> Client {
-        Client::new(&self.url)
+        Client::new(&self.url, ClientOptions::default())
     }
 
     /// Ends it in order: it finishes answers, writes its blocks, and exits.

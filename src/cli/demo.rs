@@ -60,7 +60,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<bool> {
         print_table(&question, &rows);
     }
     let same = cold.text == warm.text && cold.text == restored.text;
-    Ok(same && warm.cached_tokens > 0 && restored.cached_tokens > 0)
+    Ok(same && warm.usage.cached_tokens > Some(0) && restored.usage.cached_tokens > Some(0))
 }
 
 fn print_json(question: &str, rows: &[(&str, &Answer)]) {
@@ -70,8 +70,8 @@ fn print_json(question: &str, rows: &[(&str, &Answer)]) {
             json!({
                 "run": name,
                 "ttft_ms": answer.ttft.as_secs_f64() * 1e3,
-                "prompt_tokens": answer.prompt_tokens,
-                "cached_tokens": answer.cached_tokens,
+                "prompt_tokens": answer.usage.prompt_tokens,
+                "cached_tokens": answer.usage.cached_tokens,
                 "answer": answer.text,
             })
         })
@@ -88,8 +88,8 @@ fn print_table(question: &str, rows: &[(&str, &Answer)]) {
         let ttft = answer.ttft.as_secs_f64();
         table.add_row([
             (*name).to_owned(),
-            answer.prompt_tokens.to_string(),
-            answer.cached_tokens.to_string(),
+            answer.usage.prompt_tokens.unwrap_or(0).to_string(),
+            answer.usage.cached_tokens.unwrap_or(0).to_string(),
             format!("{:.0} ms", ttft * 1e3),
             format!("{:.1}x", cold / ttft),
             answer.text.trim().to_owned(),

@@ -184,8 +184,8 @@ impl Score {
             (&first.answer.text, &first.answer.tool_calls.len()) != (&answer.text, &answer.tool_calls.len())
         };
         self.changed += usize::from(first.is_some_and(differs));
-        self.prompt_tokens += answer.prompt_tokens;
-        self.cached_tokens += answer.cached_tokens;
+        self.prompt_tokens += answer.usage.prompt_tokens.unwrap_or(0);
+        self.cached_tokens += answer.usage.cached_tokens.unwrap_or(0);
         self.ttft_ms += answer.ttft.as_secs_f64() * 1e3;
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what a user can say, and which part of the program answers.
 
+mod bench;
 mod cache;
 mod child;
 mod client;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Score scripted conversations over HTTP: cold, warm and restored
     Eval(eval::EvalArgs),
+    /// Measure any OpenAI-compatible server over HTTP, or two side by side
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// The model and the settings it is served with.
@@ -67,6 +70,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Cache(args) => cache::run(&args)?,
         Command::Demo(args) => demo::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
+        Command::Bench(args) => bench::run(&args)?,
     };
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
