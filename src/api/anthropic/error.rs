@@ -46,5 +46,10 @@ pub fn body(error: &ApiError) -> Value {
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": error.to_string()}})
+    let mut object = json!({"type": kind, "message": error.to_string()});
+    if matches!(error, ApiError::Unsupported { param: "thread", .. }) {
+        // Anthropic's clients understand this: they go on without a thread, and send the whole history.
+        object["details"] = json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]});
+    }
+    json!({"type": "error", "error": object})
 }
