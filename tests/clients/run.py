@@ -27,13 +27,26 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 BLOCK, SHORTEST_TAIL = 256, 16
-INSTALL_LIMIT_S, CLIENT_LIMIT_S, START_LIMIT_S = 900, 240, 60
+INSTALL_LIMIT_S, CLIENT_LIMIT_S, START_LIMIT_S = 600, 240, 60
 
-# Name: the folder with its packages, its script. Python packages are pinned in requirements/, npm packages in js/*/package-lock.json.
+# The folder or file of packages/ that pins what a client needs, its script, and arguments after the server's address.
 CLIENTS = {
     "openai": ("openai", "py/openai_client.py"),
     "anthropic": ("anthropic", "py/anthropic_client.py"),
+    "openai-js": ("js", "js/openai.mjs"),
+    "anthropic-js": ("js", "js/anthropic.mjs"),
+    "ai-sdk": ("js", "js/ai_sdk.mjs", "openai-compatible"),
+    "ai-sdk-anthropic": ("js", "js/ai_sdk.mjs", "anthropic"),
+    "litellm": ("litellm", "py/litellm_client.py"),
+    "langchain": ("langchain", "py/langchain_client.py"),
+    "pydantic-ai": ("pydantic-ai", "py/pydantic_ai_client.py"),
+    "openai-agents": ("openai-agents", "py/openai_agents_client.py"),
+    "smolagents": ("smolagents", "py/smolagents_client.py"),
+    "instructor": ("instructor", "py/instructor_client.py"),
+    "autogen": ("autogen", "py/autogen_client.py"),
+    "llm": ("llm", "py/llm_client.py"),
 }
+# What CI runs: few packages, seconds.
 FAST = ["openai", "anthropic"]
 
 
@@ -55,8 +68,8 @@ def limited(command, limit_s, **more):
 
 def install(cache, packages):
     """The folder with a client's packages, installed once for every content of their pins."""
-    python = HERE / "requirements" / f"{packages}.txt"
-    pins = python if python.exists() else HERE / "js" / packages / "package-lock.json"
+    python = HERE / "packages" / f"{packages}.txt"
+    pins = python if python.exists() else HERE / "packages" / packages / "package-lock.json"
     folder, stamp = cache / packages, cache / packages / ".installed"
     if stamp.exists() and stamp.read_bytes() == pins.read_bytes():
         return folder
@@ -168,7 +181,7 @@ def command_of(script, folder):
 
 def run_client(name, options):
     """Runs one client: its state (passed, failed, not run) and what there is to say."""
-    packages, script = CLIENTS[name]
+    packages, script, *more = CLIENTS[name]
     try:
         folder = install(options.cache, packages)
     except NotRun as reason:
@@ -177,7 +190,7 @@ def run_client(name, options):
     command, environment = command_of(HERE / script, folder)
 
     def against(url):
-        code, out, err = limited([*command, url], CLIENT_LIMIT_S, env=environment, cwd=options.scratch,
+        code, out, err = limited([*command, url, *more], CLIENT_LIMIT_S, env=environment, cwd=options.scratch,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         faults, *counts = judge(lines)

@@ -3,7 +3,7 @@ import json
 
 import anthropic
 
-from scenario import CHAT, FUNCTIONS, KEY, LOOP, MODEL, RECORD, SYSTEM, TOOLS, base_url, called, check, result_of, turn
+from scenario import CHAT, FUNCTIONS, KEY, LOOP, MODEL, RECORD, SCHEMAS, SYSTEM, TOOLS, base_url, called, check, result_of, turn
 
 # This client knows no temperature any more.
 GREEDY = {"model": MODEL, "max_tokens": 64, "extra_body": {"temperature": 0}}
@@ -66,7 +66,7 @@ def tool_runner(client):
     for at, step in enumerate(LOOP):
         runner = client.beta.messages.tool_runner(
             messages=[{"role": "user", "content": step["user"]}], system=SYSTEM,
-            tools=[anthropic.beta_tool(function) for function in FUNCTIONS], **GREEDY)
+            tools=[anthropic.beta_tool(input_schema=schema)(function) for function, schema in zip(FUNCTIONS, SCHEMAS)], **GREEDY)
         for nth, reply in enumerate(runner):
             if nth == 0:
                 turn(f"runner calls {at + 1}", calls_of(reply), [called(step)], *usage(reply), opens=True)
