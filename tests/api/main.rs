@@ -14,3 +14,4 @@ mod life;
 mod messages;
 mod model;
 mod server;
+mod wire;

@@ -340,7 +340,11 @@ fn every_wrong_field_is_named_in_anthropics_shape() {
 fn a_message_that_goes_on_in_a_thread_is_refused_in_the_words_that_make_clients_send_all_of_it() {
     let server = Setup::default().echo();
     let thread = json!({"thread": {"type": "continue", "previous_message_id": "msg_1"}});
-    let refused = ask(server.address, json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "4417"}]), thread);
+    let refused = ask(
+        server.address,
+        json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "4417"}]),
+        thread,
+    );
     assert_eq!(refused.status, 400);
     let details = json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]});
     assert_eq!(refused.json()["error"]["details"], details);
