@@ -44,7 +44,12 @@ CLIENTS = {
     "smolagents": ("smolagents", "py/smolagents_client.py"),
     "instructor": ("instructor", "py/instructor_client.py"),
     "autogen": ("autogen", "py/autogen_client.py"),
+    "openai-responses": ("openai", "py/openai_responses_client.py"),
+    "ai-sdk-responses": ("js", "js/ai_sdk.mjs", "openai-responses"),
+    "openai-agents-responses": ("openai-agents", "py/openai_agents_client.py", "responses"),
     "llm": ("llm", "py/llm_client.py"),
+    "opencode": ("opencode", "py/opencode_client.py"),
+    "codex": ("codex", "py/codex_client.py"),
 }
 # What CI runs: few packages, seconds.
 FAST = ["openai", "anthropic"]
@@ -69,7 +74,8 @@ def limited(command, limit_s, **more):
 def install(cache, packages):
     """The folder with a client's packages, installed once for every content of their pins."""
     python = HERE / "packages" / f"{packages}.txt"
-    pins = python if python.exists() else HERE / "packages" / packages / "package-lock.json"
+    node = HERE / "packages" / packages
+    pins = next(file for file in (python, node / "package-lock.json", node / "package.json") if file.exists())
     folder, stamp = cache / packages, cache / packages / ".installed"
     if stamp.exists() and stamp.read_bytes() == pins.read_bytes():
         return folder
@@ -82,12 +88,13 @@ def install(cache, packages):
         npm = shutil.which("npm")
         if npm is None:
             raise NotRun("npm is not installed")
-        for file in ("package.json", "package-lock.json"):
-            shutil.copy(pins.parent / file, folder)
-        command = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]
+        for file in node.iterdir():
+            shutil.copy(file, folder)
+        # A program without a lock file has one package, whose own package names its parts exactly.
+        command = [npm, "ci" if pins.name == "package-lock.json" else "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]
     code, _, err = limited(command, INSTALL_LIMIT_S, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if code:
-        raise NotRun(f"its packages could not be installed: {err.strip()[-500:]}")
+        raise NotRun(f"its packages could not be installed: {err.strip()[:500]}")
     stamp.write_bytes(pins.read_bytes())
     return folder
 

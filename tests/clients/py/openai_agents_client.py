@@ -1,7 +1,11 @@
-"""openai-agents: the runner's tool loop over three turns with the chat model, streamed and not, and structured output."""
-import asyncio
+"""openai-agents: the runner's tool loop over three turns, streamed and not, and structured output.
 
-from agents import Agent, AgentOutputSchema, ModelSettings, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+With the chat model, or with the responses model when `responses` follows the address.
+"""
+import asyncio
+import sys
+
+from agents import Agent, AgentOutputSchema, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 from openai import AsyncOpenAI
 from pydantic import BaseModel, Field
 
@@ -50,9 +54,9 @@ async def loop(name, model, streamed):
 async def main():
     set_tracing_disabled(True)
     client = AsyncOpenAI(base_url=base_url() + "/v1", api_key=KEY, max_retries=0, timeout=60)
-    model = OpenAIChatCompletionsModel(MODEL, client)
-    await loop("chat", model, streamed=False)
-    await loop("chat, streamed", model, streamed=True)
+    model = (OpenAIResponsesModel if "responses" in sys.argv[2:] else OpenAIChatCompletionsModel)(MODEL, client)
+    await loop("whole", model, streamed=False)
+    await loop("streamed", model, streamed=True)
     agent = Agent("clerk", output_type=AgentOutputSchema(Record), model=model, model_settings=SETTINGS)
     result = await Runner.run(agent, RECORD["user"])
     check("output_type", result.final_output.model_dump(), {RECORD["field"]: RECORD["value"]})
