@@ -62,7 +62,8 @@ def formats(client):
     messages = [{"role": "user", "content": RECORD["user"]}]
     parsed = client.chat.completions.parse(messages=messages, response_format=Record, **GREEDY)
     check("parse", parsed.choices[0].message.parsed.model_dump(), {RECORD["field"]: RECORD["value"]})
-    json_mode = client.chat.completions.create(messages=messages, response_format={"type": "json_object"}, **(GREEDY | {"max_tokens": 400, "logprobs": True, "top_logprobs": 2}))
+    more = {"response_format": {"type": "json_object"}, "logprobs": True, "top_logprobs": 2, "max_tokens": 400}
+    json_mode = client.chat.completions.create(messages=messages, **(GREEDY | more))
     choice = json_mode.choices[0]
     check("json_object begins an object", choice.message.content.strip()[:1], "{")
     check("logprobs", all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in choice.logprobs.content), True)
