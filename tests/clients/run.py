@@ -46,6 +46,7 @@ CLIENTS = {
     "autogen": ("autogen", "py/autogen_client.py"),
     "openai-responses": ("openai", "py/openai_responses_client.py"),
     "ai-sdk-responses": ("js", "js/ai_sdk.mjs", "openai-responses"),
+    "ai-sdk-responses-unstored": ("js", "js/ai_sdk.mjs", "openai-responses", "unstored"),
     "openai-agents-responses": ("openai-agents", "py/openai_agents_client.py", "responses"),
     "llm": ("llm", "py/llm_client.py"),
     "opencode": ("opencode", "py/opencode_client.py"),
@@ -251,7 +252,7 @@ def main():
         for name in chosen.names:
             state, said = run_client(name, chosen)
             states.append(state)
-            print(f"{name:22} {state:8} {said}", flush=True)
+            print(f"{name:26} {state:8} {said}", flush=True)
     print(", ".join(f"{states.count(state)} {state}" for state in ("passed", "failed", "not run") if state in states))
     return int("failed" in states or chosen.fast and "not run" in states)
 

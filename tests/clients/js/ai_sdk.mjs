@@ -1,4 +1,5 @@
 // The AI SDK over one of its protocols (second argument): generate, stream, a tool loop over three turns, structured output.
+// Unless told otherwise (third argument) it refers to items of stored responses instead of sending them again.
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -12,7 +13,8 @@ const MODELS = {
   "openai-responses": () => createOpenAI({ baseURL, apiKey: KEY }).responses(MODEL),
 };
 const model = MODELS[process.argv[3]]();
-const GREEDY = { model, temperature: 0, maxOutputTokens: 64, maxRetries: 0 };
+const providerOptions = process.argv[4] === "unstored" ? { openai: { store: false } } : {};
+const GREEDY = { model, temperature: 0, maxOutputTokens: 64, maxRetries: 0, providerOptions };
 
 const counts = (usage) => ({ prompt: usage.inputTokens, cached: usage.inputTokenDetails.cacheReadTokens, completion: usage.outputTokens });
 
