@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,9 +69,12 @@ def limited(command, limit_s, **more):
         out, err = process.communicate(timeout=limit_s)
         return process.returncode, out, err
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         return 124, out, f"{err or ''}\nended after {limit_s} s"
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def install(cache, packages):
