@@ -1,5 +1,7 @@
 //! Reads a request's body: bounded, in time, UTF-8, JSON, an object; then its fields, with the path of what is wrong.
 
+use std::time::{Duration, Instant};
+
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, http::header};
 use futures_util::StreamExt;
@@ -12,6 +14,8 @@ use super::error::ApiError;
 /// Of a body over the limit, this much more is read and thrown away, so that a client that only reads after sending gets the
 /// answer instead of a broken pipe.
 const DRAIN_FACTOR: usize = 4;
+/// Bytes a second that a body must come at on average, pauses aside; a sender of single bytes would hold a connection for days.
+const SLOWEST: f64 = 1000.0;
 
 /// The body as a JSON object.
 pub async fn read_object(
@@ -42,9 +46,11 @@ async fn read_bytes(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
-    let mut received = 0;
+    let (mut received, started) = (0, Instant::now());
     loop {
-        let chunk = tokio::time::timeout(settings.body_stall, payload.next()).await;
+        let allowed = settings.body_stall + Duration::from_secs_f64(received as f64 / SLOWEST);
+        let patience = allowed.saturating_sub(started.elapsed()).min(settings.body_stall);
+        let chunk = tokio::time::timeout(patience, payload.next()).await;
         let chunk = chunk.map_err(|_| ApiError::BodyStalled { seconds: settings.body_stall.as_secs() })?;
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|error| ApiError::Invalid {

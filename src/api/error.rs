@@ -93,7 +93,7 @@ pub enum ApiError {
         limit: usize,
     },
     /// The body did not come.
-    #[error("the request body stopped coming for {seconds} s")]
+    #[error("the request body came too slowly: nothing for {seconds} s, or less than 1 kB a second")]
     BodyStalled {
         /// How long was waited.
         seconds: u64,

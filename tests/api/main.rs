@@ -18,3 +18,4 @@ mod openapi;
 mod responses;
 mod server;
 mod thinking;
+mod wire;

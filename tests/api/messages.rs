@@ -315,6 +315,7 @@ fn every_wrong_field_is_named_in_anthropics_shape() {
         (json!({"n": 2}), "n"),
         (json!({"mcp_servers": [{"url": "x"}]}), "mcp_servers"),
         (json!({"container": "c"}), "container"),
+        (json!({"thread": {"type": "create"}}), "thread"),
         (
             json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}),
             "context_management",
@@ -333,6 +334,21 @@ fn every_wrong_field_is_named_in_anthropics_shape() {
     let fine = json!({"mcp_servers": [], "thinking": {"type": "enabled", "budget_tokens": 1024}, "service_tier": "auto",
         "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}, "output_config": {"effort": "low"}, "stop_sequences": []});
     assert_eq!(ask(server.address, says("ok"), fine).json()["content"][0]["text"], "ok");
+}
+
+#[test]
+fn a_message_that_goes_on_in_a_thread_is_refused_in_the_words_that_make_clients_send_all_of_it() {
+    let server = Setup::default().echo();
+    let thread = json!({"thread": {"type": "continue", "previous_message_id": "msg_1"}});
+    let refused = ask(
+        server.address,
+        json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "4417"}]),
+        thread,
+    );
+    assert_eq!(refused.status, 400);
+    let details = json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]});
+    assert_eq!(refused.json()["error"]["details"], details);
+    assert_eq!(ask(server.address, says("ok"), json!({"thread": null})).status, 200);
 }
 
 #[test]

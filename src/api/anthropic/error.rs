@@ -53,6 +53,18 @@ pub struct AnthropicErrorObject {
     pub kind: &'static str,
     /// What was found and what was expected.
     pub message: String,
+    /// What a client can act on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<AnthropicErrorDetails>,
+}
+
+/// What a client can act on.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AnthropicErrorDetails {
+    /// What kind of refusal it is.
+    pub error_code: &'static str,
+    /// Fields that this server does not act on.
+    pub unsupported: Vec<&'static str>,
 }
 
 /// The error object.
@@ -67,5 +79,12 @@ pub fn body(error: &ApiError) -> AnthropicErrorBody {
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    AnthropicErrorBody { kind: "error", error: AnthropicErrorObject { kind, message: error.to_string() } }
+    // Anthropic's clients understand these: they go on without a thread, and send the whole history.
+    let threads = matches!(error, ApiError::Unsupported { param: "thread", .. });
+    let details = threads.then_some(AnthropicErrorDetails {
+        error_code: "thread_unsupported_request",
+        unsupported: vec!["thread"],
+    });
+    let error = AnthropicErrorObject { kind, message: error.to_string(), details };
+    AnthropicErrorBody { kind: "error", error }
 }

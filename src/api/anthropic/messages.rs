@@ -18,7 +18,7 @@ use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
-use crate::api::refuse::{empty, refuse};
+use crate::api::refuse::{empty, never, refuse};
 use crate::api::sse::{self, StreamPlan};
 use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
@@ -87,6 +87,8 @@ fn prompt_fields(object: &Map<String, Value>) -> Result<PromptFields, ApiError> 
         &[
             ("mcp_servers", empty),
             ("container", empty),
+            // A message that goes on in a thread holds only what is new; taken alone it would be answered wrongly.
+            ("thread", never),
             // Thinking that is kept is what happens anyway.
             ("context_management", |value| {
                 let edits = value["edits"].as_array().map_or(&[][..], Vec::as_slice);
