@@ -178,6 +178,7 @@ pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize
 }
 
 fn scheduler_options(config: &Config) -> SchedulerOptions {
+    let usual = SchedulerOptions::default();
     SchedulerOptions {
         max_batch: config.max_batch,
         queue_limit: config.queue_limit,
@@ -188,7 +189,9 @@ fn scheduler_options(config: &Config) -> SchedulerOptions {
         exact: config.exact,
         idle_ttl: config.cache.as_ref().and_then(|cache| cache.idle_ttl),
         daily_write_bytes: config.cache.as_ref().and_then(|cache| cache.daily_write_bytes),
-        ..SchedulerOptions::default()
+        pin_share: config.cache.as_ref().map_or(usual.pin_share, |cache| cache.pin_share),
+        agent_ttl: config.cache.as_ref().map_or(usual.agent_ttl, |cache| cache.session_ttl),
+        ..usual
     }
 }
 

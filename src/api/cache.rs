@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::error::{ApiError, json_response, only_get, only_post};
+use super::error::{ApiError, json_response, only_get, only_post, wrong_method};
 use super::openai;
 use super::submit::{Incoming, blocking};
 
@@ -20,7 +20,16 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config
         .service(stats_only.route(web::get().to(stats)))
         .service(post("/v1/cache/probe").route(web::post().to(probe)))
-        .service(post("/v1/cache/clear").route(web::post().to(clear)));
+        .service(post("/v1/cache/clear").route(web::post().to(clear)))
+        .service(
+            web::resource("/admin/caches")
+                .route(web::delete().to(clear))
+                .default_service(web::to(only_delete)),
+        );
+}
+
+async fn only_delete(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(wrong_method(&request, "DELETE"))
 }
 
 async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
@@ -81,7 +90,7 @@ async fn probe(
     Ok(json_response(&mut HttpResponse::Ok(), &known))
 }
 
-/// Forgets every block of every tenant, in RAM and on disk.
+/// Forgets every block and every agent of every tenant, in RAM and on disk: `/v1/cache/clear` and `DELETE /admin/caches`.
 async fn clear(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     state.settings.admin.admit(&request)?;
     let scheduler = state.scheduler.clone();

@@ -48,6 +48,15 @@ pub enum ApiError {
         /// The model's own name.
         known: String,
     },
+    /// No agent of that name is known to this tenant.
+    #[error("there is no agent {id:?}; an agent begins with a request that names its session, and ends when it is not used for a while")]
+    UnknownAgent {
+        /// The name.
+        id: String,
+    },
+    /// What is asked for needs blocks on disk.
+    #[error("this server keeps no blocks on disk; evict_only would lose them")]
+    NoDisk,
     /// No such path.
     #[error("there is nothing at {method} {path}")]
     UnknownPath {
@@ -126,6 +135,10 @@ impl ApiError {
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
             }
+            Self::UnknownAgent { .. } => {
+                wire(404, "invalid_request_error", Some("agent_id"), Some("agent_not_found"))
+            }
+            Self::NoDisk => wire(409, "invalid_request_error", Some("evict_only"), Some("no_disk_tier")),
             Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),
             Self::Method { .. } => wire(405, "invalid_request_error", None, Some("method_not_allowed")),
             Self::BodyTooLarge { .. } => wire(413, "invalid_request_error", None, Some("body_too_large")),

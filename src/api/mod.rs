@@ -21,6 +21,7 @@ use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
 mod anthropic;
+mod agents;
 mod auth;
 mod body;
 mod cache;
@@ -28,12 +29,15 @@ mod error;
 mod format;
 mod generation;
 mod health;
+mod marks;
+mod memory;
 mod metrics;
 mod openai;
 mod options;
 mod plan;
 mod refuse;
 mod request_log;
+mod session;
 mod sse;
 mod submit;
 mod usage;
@@ -137,6 +141,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .configure(health::configure)
         .configure(metrics::configure)
         .configure(cache::configure)
+        .configure(agents::configure)
+        .configure(memory::configure)
         .default_service(web::to(error::unknown_path));
 }
 

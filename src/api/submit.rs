@@ -4,15 +4,16 @@ use actix_web::{HttpRequest, web};
 use prefixd_cache::Tenant;
 use serde_json::{Map, Value};
 
-use super::ApiState;
+use super::{ApiState, ServedModel};
 use super::auth::salted;
 use super::body::{fields, read_object};
 use super::error::ApiError;
 use super::generation::{Answer, Answers};
 use super::options::Options;
 use super::plan::Plan;
+use super::session;
 use crate::prompt::{Conversation, TemplateError};
-use crate::scheduler::Request;
+use crate::scheduler::{Hold, Request};
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
 pub struct Incoming {
@@ -29,7 +30,8 @@ impl ApiState {
     pub async fn open(&self, request: &HttpRequest, payload: web::Payload) -> Result<Incoming, ApiError> {
         let tenant = self.settings.keys.tenant(request)?;
         let object = read_object(request, payload, &self.settings).await?;
-        let options: Options = fields(&object)?;
+        let mut options: Options = fields(&object)?;
+        session::settle(request, &mut options)?;
         let model = self.model_name(options.model.as_deref())?;
         let tenant = salted(tenant, options.cache_salt.as_deref());
         Ok(Incoming { object, options, model, tenant })
@@ -69,6 +71,8 @@ impl ApiState {
                     constraint: plan.constraint.clone(),
                     top_logprobs: plan.top_logprobs,
                     tenant,
+                    // Of several choices the first is the one that the conversation goes on from.
+                    hold: if at == 0 && nth == 0 { plan.hold.clone() } else { Hold::default() },
                 };
                 let stream =
                     self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
@@ -92,12 +96,13 @@ pub async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> 
     let model = state.model.clone();
     blocking(move || {
         let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        let text = template.render(&conversation)?;
-        model
-            .text
-            .tokenizer
-            .encode_rendered(&text)
-            .map_err(|error| ApiError::field("messages", error.to_string()))
+        tokens_of(&model, &template.render(&conversation)?)
     })
     .await
+}
+
+/// The tokens of a rendered conversation's text.
+pub fn tokens_of(model: &ServedModel, text: &str) -> Result<Vec<u32>, ApiError> {
+    let tokens = model.text.tokenizer.encode_rendered(text);
+    tokens.map_err(|error| ApiError::field("messages", error.to_string()))
 }

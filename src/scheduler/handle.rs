@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats};
 use tokio::sync::mpsc;
 
+use super::agents::AgentMessage;
 use super::message::{Event, Request, Stream, SubmitError};
 use crate::engine::EngineInfo;
 use crate::mlx::{Gate, Job};
@@ -21,12 +22,14 @@ pub(super) enum Message {
     Submit(Submission),
     /// Work for the gate.
     Job(Job),
-    /// Forget every cached block.
+    /// Forget every cached block and every agent.
     Clear(Sender<()>),
     /// Say what the cache knows of a prompt.
     Probe { tenant: Tenant, prompt: Vec<u32>, reply: Sender<Option<Lookup>> },
     /// What a tenant's lookups found.
     TenantStats { tenant: Tenant, reply: Sender<Option<TenantStats>> },
+    /// About agents.
+    Agents(AgentMessage),
     /// Take no more; finish what runs until the deadline; write what is queued; stop.
     Drain(Instant),
 }
@@ -137,11 +140,9 @@ impl Handle {
         }
     }
 
-    /// Forgets every cached block, in RAM and on disk. Returns when it is done.
+    /// Forgets every cached block, in RAM and on disk, and every agent. Returns when it is done.
     pub fn clear_cache(&self) -> Result<(), SubmitError> {
-        let (done, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::Clear(done)).map_err(|_| SubmitError::Closed)?;
-        wait.recv().map_err(|_| SubmitError::Closed)
+        self.ask(Message::Clear)
     }
 
     /// What the cache knows of `prompt`, but for its last token, which is always computed. `None` without a cache.
@@ -150,15 +151,18 @@ impl Handle {
         if prompt.is_empty() {
             return Err(SubmitError::Empty);
         }
-        let (reply, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::Probe { tenant, prompt, reply }).map_err(|_| SubmitError::Closed)?;
-        wait.recv().map_err(|_| SubmitError::Closed)
+        self.ask(|reply| Message::Probe { tenant, prompt, reply })
     }
 
     /// What the lookups of one tenant found; `None` without a cache. Returns between two steps.
     pub fn tenant_stats(&self, tenant: Tenant) -> Result<Option<TenantStats>, SubmitError> {
+        self.ask(|reply| Message::TenantStats { tenant, reply })
+    }
+
+    /// Sends a question and waits for the answer, which comes between two steps.
+    pub(super) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Result<T, SubmitError> {
         let (reply, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::TenantStats { tenant, reply }).map_err(|_| SubmitError::Closed)?;
+        self.inbox.send(message(reply)).map_err(|_| SubmitError::Closed)?;
         wait.recv().map_err(|_| SubmitError::Closed)
     }
 

@@ -72,6 +72,8 @@ impl SchedulerThread {
                 window_tokens: info.window_tokens,
                 idle_ttl: options.idle_ttl,
                 daily_write_bytes: options.daily_write_bytes,
+                pin_share: options.pin_share,
+                clock: options.time_of_day.clone(),
                 ..Tuning::default()
             };
             let opened = cache(&info).map(|cache| PrefixCache::open_tuned(cache, tuning));

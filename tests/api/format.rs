@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use prefixd::engine::{Allowed, Constraint, ConstraintError, Ending, Sampling};
-use prefixd::scheduler::{Event, Failure, FinishReason, Request, Stream};
+use prefixd::scheduler::{Event, Failure, FinishReason, Hold, Request, Stream};
 use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
@@ -239,6 +239,7 @@ fn a_grammar_that_breaks_ends_its_own_sequence_alone() {
             constraint: constraint.map(|constraint| Box::new(constraint) as Box<dyn Constraint>),
             top_logprobs: None,
             tenant: Tenant::PUBLIC,
+            hold: Hold::default(),
         };
         server.scheduler.submit(request).unwrap()
     };

@@ -3,6 +3,7 @@
 // Helpers of tests may fail as tests do, and take JSON written in place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value)]
 
+mod agents;
 mod cache;
 mod chat;
 mod client;
@@ -13,4 +14,5 @@ mod format;
 mod life;
 mod messages;
 mod model;
+mod pins;
 mod server;

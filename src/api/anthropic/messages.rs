@@ -13,6 +13,7 @@ use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
+use crate::api::marks;
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
 use crate::api::refuse::{empty, refuse};
@@ -33,13 +34,20 @@ pub async fn messages(
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "output_config.format", tools: "tools" };
     enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, asked.conversation).await?;
+    let marked = !asked.marks.is_empty();
+    let prompt = if marked {
+        let (prompt, pins) = marks::encode(&state, asked.conversation, asked.marks).await?;
+        plan.hold.pins = pins;
+        prompt
+    } else {
+        encode(&state, asked.conversation).await?
+    };
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
         let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
-        return Ok(sse::respond(MessageEvents::new(model, asked.marked), answers, plan));
+        return Ok(sse::respond(MessageEvents::new(model, marked), answers, plan));
     }
-    Ok(whole(model, answers, plan.count(), asked.marked).await?)
+    Ok(whole(model, answers, plan.count(), marked).await?)
 }
 
 /// The handler of `/v1/messages/count_tokens`.
@@ -76,7 +84,9 @@ fn plan(mut options: Options, object: &Map<String, Value>, state: &ApiState) -> 
     let MessagesFields { stop_sequences } = fields(object)?;
     // The field's name here.
     options.stop = None;
+    let agent = options.session_id.as_ref().map(|name| format!("sess_{name}"));
     let mut plan = Plan::new(options, &state.model, &state.settings)?;
+    plan.hold.agent = agent;
     plan.answer.stops = stops(stop_sequences.map(Stop::Several), "stop_sequences")?;
     Ok(plan)
 }

@@ -9,7 +9,7 @@ use super::error::{ApiError, only_get, only_post};
 use super::submit::{blocking, encode};
 
 mod chat;
-mod completions;
+pub mod completions;
 mod models;
 mod reply;
 mod request;

@@ -1,0 +1,95 @@
+//! Places in a conversation up to which its prompt is to be pinned, and where in the prompt's tokens they are.
+//!
+//! Only the template knows where a block ends in the text it writes. So it writes the conversation a second time, with a
+//! word put in at the place: the two texts part there.
+
+use std::time::Duration;
+
+use actix_web::web;
+use serde_json::json;
+
+use super::ApiState;
+use super::error::ApiError;
+use super::submit::{blocking, tokens_of};
+use crate::prompt::{ChatTemplate, Content, Conversation, TemplateError, Tokenizer};
+use crate::scheduler::PrefixPin;
+
+/// No text begins with it.
+const WORD: &str = "\u{1}here\u{1}";
+
+/// A place, and how long the prompt up to it is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub place: Place,
+    pub time: Duration,
+}
+
+/// Where in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a tool's declaration.
+    Tool { at: usize },
+    /// Behind so many bytes of a message's text, or its end.
+    Message { at: usize, bytes: usize },
+}
+
+/// The tokens of the rendered conversation, and which of its prefixes to pin. A mark whose place the template does not
+/// show pins nothing.
+pub async fn encode(
+    state: &web::Data<ApiState>,
+    conversation: Conversation,
+    marks: Vec<Mark>,
+) -> Result<(Vec<u32>, Vec<PrefixPin>), ApiError> {
+    let model = state.model.clone();
+    blocking(move || {
+        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
+        let text = template.render(&conversation)?;
+        let tokens = tokens_of(&model, &text)?;
+        let ends = marks.iter().filter_map(|mark| Some((end(template, &conversation, &text, mark.place)?, mark.time)));
+        let pins = ends
+            .map(|(bytes, time)| PrefixPin { tokens: tokens_before(&model.text.tokenizer, &tokens, bytes), time })
+            .filter(|pin| pin.tokens > 0)
+            .collect();
+        Ok((tokens, pins))
+    })
+    .await
+}
+
+/// Bytes of `text`, the rendered conversation, before the place.
+fn end(template: &ChatTemplate, conversation: &Conversation, text: &str, place: Place) -> Option<usize> {
+    let mut other = conversation.clone();
+    match place {
+        Place::Tool { at } => {
+            // Declared tools that are not shown have no place.
+            if at >= other.tools.len() {
+                return None;
+            }
+            other.tools.truncate(at + 1);
+            other.tools.push(json!({"type": "function", "function": {"name": WORD, "parameters": {}}}));
+        }
+        Place::Message { at, bytes } => {
+            let content = &mut other.messages.get_mut(at)?.content;
+            let Some(Content::Text(text)) = content else { return None };
+            let bytes = bytes.min(text.len());
+            if !text.is_char_boundary(bytes) {
+                return None;
+            }
+            text.insert_str(bytes, WORD);
+        }
+    }
+    let other = template.render(&other).ok()?;
+    Some(text.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count()).filter(|end| *end < text.len())
+}
+
+/// Tokens that begin before so many bytes of their text.
+fn tokens_before(tokenizer: &Tokenizer, tokens: &[u32], bytes: usize) -> usize {
+    let mut at = 0;
+    tokens
+        .iter()
+        .take_while(|id| {
+            let begins = at;
+            at += tokenizer.spelled(**id).len();
+            begins < bytes
+        })
+        .count()
+}
