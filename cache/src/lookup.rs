@@ -71,6 +71,7 @@ pub enum Tier {
 
 /// Why a lookup ends where it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Miss {
     /// It does not: all of the prompt, up to the caller's limit, is known.

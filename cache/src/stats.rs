@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// A snapshot of the cache.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CacheStats {
     /// Blocks in RAM.
     pub resident: TierStats,
@@ -37,6 +38,7 @@ pub struct CacheStats {
 
 /// Size of one tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TierStats {
     /// Blocks in it.
     pub blocks: u64,
@@ -50,6 +52,7 @@ pub struct TierStats {
 
 /// The disk tier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DiskStats {
     /// Blocks of this fingerprint that lookups can find.
     pub tier: TierStats,
@@ -73,6 +76,7 @@ pub struct DiskStats {
 
 /// Blocks on their way to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WriteStats {
     /// Waiting.
     pub queued_blocks: u64,
@@ -92,6 +96,7 @@ pub struct WriteStats {
 
 /// Lookups by the reason they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MissStats {
     /// All was known.
     pub nothing: u64,
@@ -113,6 +118,7 @@ pub struct MissStats {
 
 /// Blocks that could not be read, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReadFailureStats {
     /// Evicted before they were read.
     pub gone: u64,

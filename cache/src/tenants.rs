@@ -16,6 +16,7 @@ const MAX_TENANTS: usize = 4_096;
 
 /// What one tenant's lookups found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TenantStats {
     /// Calls of `lookup`.
     pub lookups: u64,

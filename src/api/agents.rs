@@ -2,49 +2,43 @@
 //!
 //! A key sees and changes its own agents alone; `cache_salt`, in the query or the body, splits them as it splits prefixes.
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use prefixd_cache::Tenant;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use prefixd_cache::{Freed, Tenant};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::auth::salted;
 use super::body::fields;
-use super::error::{ApiError, json_response, only_get, only_post, wrong_method};
+use super::error::{ApiError, json_response};
 use super::openai::completions;
+use super::openapi::{AgentRefusals, Body, Refusals};
+use super::options::Options;
 use super::plan::Plan;
 use super::session;
 use super::submit::{Incoming, blocking};
-use crate::scheduler::{AgentState, EvictError, SubmitError};
+use crate::scheduler::{AgentState, EvictError, Evicted, SubmitError};
 
 /// Adds the routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let get = |path: &str| web::resource(path).default_service(web::to(only_get));
+pub fn configure(config: &mut ServiceConfig) {
+    // Those with a name of their own first.
     config
-        .service(get("/v1/agents/list").route(web::get().to(list)))
-        .service(get("/v1/agents/stats").route(web::get().to(stats)))
-        .service(
-            web::resource("/v1/agents/{id}/generate")
-                .default_service(web::to(only_post))
-                .route(web::post().to(generate)),
-        )
-        .service(
-            web::resource("/v1/agents/{id}")
-                .route(web::get().to(one))
-                .route(web::delete().to(delete))
-                .default_service(web::to(get_or_delete)),
-        );
-}
-
-async fn get_or_delete(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "GET, HEAD, DELETE"))
+        .service(list_agents)
+        .service(agent_stats)
+        .service(get_agent)
+        .service(delete_agent)
+        .service(generate);
 }
 
 /// What a query may say.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 struct Query {
+    /// As in requests: agents of a salt are apart from others.
     cache_salt: Option<String>,
+    /// Of a deletion: `true` moves the agent's blocks from RAM to disk and keeps the agent.
     evict_only: Option<String>,
 }
 
@@ -61,15 +55,23 @@ fn submit(error: SubmitError) -> ApiError {
     ApiError::Submit { error, param: "agent_id" }
 }
 
-#[derive(Serialize)]
-struct List {
+#[derive(Serialize, ToSchema)]
+struct AgentList {
     count: usize,
     agents: Vec<AgentState>,
 }
 
-async fn list(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+/// The conversations that sessions name, of the asking key.
+#[utoipa::path(
+    tag = "agents",
+    params(Query),
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "Those that live", body = AgentList), AgentRefusals)
+)]
+#[get("/v1/agents/list")]
+async fn list_agents(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let agents = known(&request, &state).await?;
-    Ok(json_response(&mut HttpResponse::Ok(), &List { count: agents.len(), agents }))
+    Ok(json_response(&mut HttpResponse::Ok(), &AgentList { count: agents.len(), agents }))
 }
 
 async fn known(request: &HttpRequest, state: &web::Data<ApiState>) -> Result<Vec<AgentState>, ApiError> {
@@ -79,8 +81,8 @@ async fn known(request: &HttpRequest, state: &web::Data<ApiState>) -> Result<Vec
 }
 
 /// Sums over a tenant's agents. Blocks that several share count for each.
-#[derive(Default, Serialize)]
-struct Stats {
+#[derive(Default, Serialize, ToSchema)]
+struct AgentStats {
     agents: usize,
     preferred_agents: usize,
     tokens: usize,
@@ -93,8 +95,16 @@ struct Stats {
     completion_tokens: u64,
 }
 
-async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    let mut sum = Stats::default();
+/// Sums over them.
+#[utoipa::path(
+    tag = "agents",
+    params(Query),
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "The sums", body = AgentStats), AgentRefusals)
+)]
+#[get("/v1/agents/stats")]
+async fn agent_stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    let mut sum = AgentStats::default();
     for agent in known(&request, &state).await? {
         sum.agents += 1;
         sum.preferred_agents += usize::from(agent.preferred);
@@ -110,7 +120,15 @@ async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpR
     Ok(json_response(&mut HttpResponse::Ok(), &sum))
 }
 
-async fn one(
+/// One of them.
+#[utoipa::path(
+    tag = "agents",
+    params(("id" = String, Path, description = "The agent's name"), Query),
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "The agent", body = AgentState), AgentRefusals)
+)]
+#[get("/v1/agents/{id}")]
+async fn get_agent(
     request: HttpRequest,
     state: web::Data<ApiState>,
     id: web::Path<String>,
@@ -124,8 +142,39 @@ async fn one(
     Ok(json_response(&mut HttpResponse::Ok(), &agent.await?))
 }
 
+/// The end of an agent, or of its place in RAM.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Ended {
+    Deleted(AgentDeleted),
+    Evicted(AgentEvicted),
+}
+
+#[derive(Serialize, ToSchema)]
+struct AgentDeleted {
+    agent_id: String,
+    deleted: bool,
+    #[serde(flatten)]
+    freed: Freed,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AgentEvicted {
+    agent_id: String,
+    evicted: bool,
+    #[serde(flatten)]
+    moved: Evicted,
+}
+
 /// Forgets an agent and frees its blocks, or with `evict_only=true` moves them from RAM to disk.
-async fn delete(
+#[utoipa::path(
+    tag = "agents",
+    params(("id" = String, Path, description = "The agent's name"), Query),
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "What became of it", body = Ended), AgentRefusals)
+)]
+#[delete("/v1/agents/{id}")]
+async fn delete_agent(
     request: HttpRequest,
     state: web::Data<ApiState>,
     id: web::Path<String>,
@@ -148,38 +197,49 @@ async fn delete(
                 EvictError::NoDisk => ApiError::NoDisk,
             })
         });
-        let evicted = evicted.await?;
-        let body = json!({"agent_id": name, "evicted": true, "moved_blocks": evicted.moved_blocks,
-            "moved_bytes": evicted.moved_bytes, "kept_blocks": evicted.kept_blocks});
-        return Ok(json_response(&mut HttpResponse::Ok(), &body));
+        let ended = Ended::Evicted(AgentEvicted { agent_id: name, evicted: true, moved: evicted.await? });
+        return Ok(json_response(&mut HttpResponse::Ok(), &ended));
     }
     let name = id.clone();
     let freed = blocking(move || {
         let freed = scheduler.delete_agent(tenant, id.clone()).map_err(submit)?;
         freed.ok_or(ApiError::UnknownAgent { id })
     });
-    let freed = freed.await?;
-    let body = json!({"agent_id": name, "deleted": true, "freed_blocks": freed.freed_blocks,
-        "freed_ram_bytes": freed.freed_ram_bytes, "freed_disk_bytes": freed.freed_disk_bytes,
-        "kept_blocks": freed.kept_blocks});
-    Ok(json_response(&mut HttpResponse::Ok(), &body))
+    let ended = Ended::Deleted(AgentDeleted { agent_id: name, deleted: true, freed: freed.await? });
+    Ok(json_response(&mut HttpResponse::Ok(), &ended))
 }
 
 /// `prompt` of a turn: what follows the agent's tokens, as it stands.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of token ids")]
 enum More {
     Text(String),
     Tokens(Vec<u32>),
 }
 
-#[derive(Deserialize)]
+/// The body of a turn, besides [`Options`].
+#[derive(Deserialize, ToSchema)]
 struct GenerateFields {
     prompt: More,
     logprobs: Option<u64>,
 }
 
+type GenerateRequest = Body<(Options, GenerateFields)>;
+
 /// Another turn of an agent: its tokens, then `prompt`. Answers as `/v1/completions` does.
+#[utoipa::path(
+    tag = "agents",
+    request_body = GenerateRequest,
+    params(("id" = String, Path, description = "The agent's name")),
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The text; with `stream`, in pieces and then `[DONE]`", content(
+            (completions::CompletionReply = "application/json"), (completions::CompletionReply = "text/event-stream")
+        )),
+        Refusals
+    )
+)]
+#[post("/v1/agents/{id}/generate")]
 async fn generate(
     request: HttpRequest,
     payload: web::Payload,

@@ -3,47 +3,53 @@
 //! An ordinary key asks about a prompt or for statistics, and hears of its own tenant alone. What concerns every tenant,
 //! sums and emptying, takes the admin key once there are keys.
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use prefixd_cache::{Lookup, Tier};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use prefixd_cache::{CacheStats, Lookup, Miss, TenantStats, Tier};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
-use super::error::{ApiError, json_response, only_get, only_post, wrong_method};
+use super::error::{ApiError, json_response};
 use super::openai;
+use super::openapi::{AdminRefusals, Refusals};
 use super::submit::{Incoming, blocking};
 
 /// Adds the routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let post = |path: &str| web::resource(path).default_service(web::to(only_post));
-    let stats_only = web::resource("/v1/cache/stats").default_service(web::to(only_get));
-    config
-        .service(stats_only.route(web::get().to(stats)))
-        .service(post("/v1/cache/probe").route(web::post().to(probe)))
-        .service(post("/v1/cache/clear").route(web::post().to(clear)))
-        .service(
-            web::resource("/admin/caches")
-                .route(web::delete().to(clear))
-                .default_service(web::to(only_delete)),
-        );
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(cache_stats).service(probe_cache).service(clear_cache).service(delete_caches);
 }
 
-async fn only_delete(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "DELETE"))
+/// How the cache is: all of it for the admin key and where there are no keys, else what it did for the asking key.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Stats {
+    All(Box<CacheStats>),
+    Own(Option<TenantStats>),
 }
 
-async fn stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+/// How the cache is.
+#[utoipa::path(
+    tag = "cache",
+    security((), ("bearer" = []), ("x-api-key" = []), ("x-admin-key" = [])),
+    responses((status = 200, description = "The statistics", body = Stats), AdminRefusals)
+)]
+#[get("/v1/cache/stats")]
+async fn cache_stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let settings = &state.settings;
     if settings.keys.is_empty() || settings.admin.admit(&request).is_ok() {
-        return Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache));
+        return Ok(json_response(
+            &mut HttpResponse::Ok(),
+            &Stats::All(Box::new(state.scheduler.status().cache)),
+        ));
     }
     let (tenant, scheduler) = (settings.keys.tenant(&request)?, state.scheduler.clone());
     let submit = |error| ApiError::Submit { error, param: "" };
     let own = blocking(move || scheduler.tenant_stats(tenant).map_err(submit)).await?;
-    Ok(json_response(&mut HttpResponse::Ok(), &own))
+    Ok(json_response(&mut HttpResponse::Ok(), &Stats::Own(own)))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Known {
     prompt_tokens: usize,
     /// Tokens that need not be computed; the last of a prompt always is.
@@ -51,11 +57,32 @@ struct Known {
     resident_tokens: usize,
     disk_tokens: usize,
     /// Why not more; null when all of the prompt is known.
-    miss: Value,
+    miss: Option<WhyNot>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum WhyNot {
+    Miss(Miss),
+    NoCache(NoCache),
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+enum NoCache {
+    /// The server runs without one.
+    NoCache,
 }
 
 /// What the cache knows of the prompt of a chat (`messages`) or of a text or tokens (`prompt`).
-async fn probe(
+#[utoipa::path(
+    tag = "cache",
+    request_body = openai::PromptRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "What is known", body = Known), Refusals)
+)]
+#[post("/v1/cache/probe")]
+async fn probe_cache(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<ApiState>,
@@ -77,24 +104,50 @@ async fn probe(
             cached_tokens: 0,
             resident_tokens: 0,
             disk_tokens: 0,
-            miss: json!({"reason": "no_cache"}),
+            miss: Some(WhyNot::NoCache(NoCache::NoCache)),
         },
         |lookup| Known {
             prompt_tokens,
             cached_tokens: lookup.tokens,
             resident_tokens: tokens_in(&lookup, Tier::Resident),
             disk_tokens: tokens_in(&lookup, Tier::Disk),
-            miss: if lookup.tokens + 1 < prompt_tokens { json!(lookup.miss) } else { Value::Null },
+            miss: (lookup.tokens + 1 < prompt_tokens).then_some(WhyNot::Miss(lookup.miss)),
         },
     );
     Ok(json_response(&mut HttpResponse::Ok(), &known))
 }
 
-/// Forgets every block and every agent of every tenant, in RAM and on disk: `/v1/cache/clear` and `DELETE /admin/caches`.
-async fn clear(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    state.settings.admin.admit(&request)?;
+#[derive(Serialize, ToSchema)]
+struct Cleared {
+    cleared: bool,
+}
+
+/// Forgets every block and every agent of every tenant, in RAM and on disk.
+#[utoipa::path(
+    tag = "cache",
+    security(("x-admin-key" = [])),
+    responses((status = 200, description = "All is forgotten", body = Cleared), AdminRefusals)
+)]
+#[post("/v1/cache/clear")]
+async fn clear_cache(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    clear(&request, &state).await
+}
+
+/// The same, under the name that agents' clients know.
+#[utoipa::path(
+    tag = "agents",
+    security(("x-admin-key" = [])),
+    responses((status = 200, description = "All is forgotten", body = Cleared), AdminRefusals)
+)]
+#[delete("/admin/caches")]
+async fn delete_caches(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    clear(&request, &state).await
+}
+
+async fn clear(request: &HttpRequest, state: &web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    state.settings.admin.admit(request)?;
     let scheduler = state.scheduler.clone();
     blocking(move || scheduler.clear_cache().map_err(|error| ApiError::Submit { error, param: "" })).await?;
     tracing::info!("the cache was emptied by request");
-    Ok(json_response(&mut HttpResponse::Ok(), &json!({"cleared": true})))
+    Ok(json_response(&mut HttpResponse::Ok(), &Cleared { cleared: true }))
 }

@@ -1,9 +1,9 @@
 //! Everything that can go wrong with a request, and the one place where it becomes a status and an error object.
 
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::prompt::TemplateError;
 use crate::scheduler::{Failure, SubmitError};
@@ -11,6 +11,10 @@ use crate::scheduler::{Failure, SubmitError};
 /// Seconds after which a client may try again.
 const RETRY_AFTER_BUSY: u32 = 1;
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
+
+/// What a client gets when a reply cannot be written.
+const UNWRITTEN: &str =
+    r#"{"error": {"message": "internal error", "type": "server_error", "param": null, "code": null}}"#;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +77,7 @@ pub enum ApiError {
         /// The request's path.
         path: String,
         /// What works.
-        allowed: &'static str,
+        allowed: String,
     },
     /// The body is over the limit.
     #[error("the request body is larger than the limit of {limit} bytes")]
@@ -111,6 +115,29 @@ impl ApiError {
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), param: Some(param.into()) }
     }
+}
+
+/// What clients of OpenAI's API read.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorObject,
+}
+
+/// An error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorObject {
+    /// What was found and what was expected.
+    pub message: String,
+    /// The kind of error.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The field that is wrong.
+    #[schema(required)]
+    pub param: Option<String>,
+    /// A name for programs.
+    #[schema(required)]
+    pub code: Option<&'static str>,
 }
 
 /// An error on the wire.
@@ -166,9 +193,10 @@ impl ApiError {
     }
 
     /// The error object.
-    pub fn body(&self) -> Value {
-        let wire = self.wire();
-        json!({"error": {"message": self.to_string(), "type": wire.kind, "param": wire.param, "code": wire.code}})
+    pub fn body(&self) -> ErrorBody {
+        let Wire { kind, param, code, .. } = self.wire();
+        let param = param.map(str::to_owned);
+        ErrorBody { error: ErrorObject { message: self.to_string(), kind, param, code } }
     }
 }
 
@@ -184,7 +212,7 @@ impl ResponseError for ApiError {
 
 impl ApiError {
     /// The error's status and headers around `body`.
-    pub fn respond(&self, body: &Value) -> HttpResponse {
+    pub fn respond(&self, body: &impl Serialize) -> HttpResponse {
         let wire = self.wire();
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = wire.retry_after {
@@ -192,7 +220,7 @@ impl ApiError {
         }
         match self {
             Self::Unauthorized => drop(response.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
-            Self::Method { allowed, .. } => drop(response.insert_header((header::ALLOW, *allowed))),
+            Self::Method { allowed, .. } => drop(response.insert_header((header::ALLOW, allowed.as_str()))),
             // What was not read of the body would be taken for the next request.
             Self::BodyTooLarge { .. } | Self::BodyStalled { .. } => drop(response.force_close()),
             _ => {}
@@ -208,28 +236,9 @@ impl ApiError {
 pub fn json_response(response: &mut actix_web::HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => response.content_type("application/json").body(bytes),
-        Err(error) => HttpResponse::InternalServerError()
-            .content_type("application/json")
-            .body(ApiError::Internal(error.to_string()).body().to_string()),
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be written");
+            HttpResponse::InternalServerError().content_type("application/json").body(UNWRITTEN)
+        }
     }
-}
-
-/// Answers paths that do not exist.
-pub async fn unknown_path(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::UnknownPath { method: request.method().to_string(), path: request.path().to_owned() })
-}
-
-/// Answers other methods than `POST`.
-pub async fn only_post(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "POST"))
-}
-
-/// Answers other methods than `GET`.
-pub async fn only_get(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(wrong_method(&request, "GET, HEAD"))
-}
-
-/// A method that the path does not take.
-pub fn wrong_method(request: &HttpRequest, allowed: &'static str) -> ApiError {
-    ApiError::Method { method: request.method().to_string(), path: request.path().to_owned(), allowed }
 }

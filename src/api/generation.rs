@@ -14,6 +14,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::ServedModel;
 use super::metrics::Durations;
@@ -48,7 +49,7 @@ pub enum Piece {
 }
 
 /// Why an answer ended, in OpenAI's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// A stop token or a stop string.

@@ -1,22 +1,20 @@
 //! How the server is: for people, load balancers and monitors. Open without a key; no prompt text appears here.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
-use super::error::{json_response, only_get};
+use super::error::json_response;
 use crate::scheduler::Condition;
 
 /// Adds the routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let get = |path: &str| web::resource(path).default_service(web::to(only_get));
-    config
-        .service(get("/health").route(web::get().to(health)).route(web::head().to(health)))
-        .service(get("/health/live").route(web::get().to(live)).route(web::head().to(live)))
-        .service(get("/health/ready").route(web::get().to(health)).route(web::head().to(health)));
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(health).service(live).service(ready);
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Health<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,20 +27,40 @@ struct Health<'a> {
     cache: CacheHealth<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Queue {
     waiting: usize,
     prefilling: usize,
     decoding: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CacheHealth<'a> {
     /// Why the disk tier does less than it should; null when all is well.
     degraded: Option<&'a str>,
 }
 
+/// How the server is.
+#[utoipa::path(tag = "server", responses(
+    (status = 200, description = "It serves", body = Health),
+    (status = 503, description = "It does not", body = Health)
+))]
+#[get("/health")]
 async fn health(state: web::Data<ApiState>) -> HttpResponse {
+    tell(&state)
+}
+
+/// Whether the server can serve.
+#[utoipa::path(tag = "server", responses(
+    (status = 200, description = "It serves", body = Health),
+    (status = 503, description = "It does not", body = Health)
+))]
+#[get("/health/ready")]
+async fn ready(state: web::Data<ApiState>) -> HttpResponse {
+    tell(&state)
+}
+
+fn tell(state: &ApiState) -> HttpResponse {
     let (now, info) = (state.scheduler.status(), state.scheduler.info());
     let (status, reason) = match &now.condition {
         Condition::Ready => ("ready", None),
@@ -64,7 +82,14 @@ async fn health(state: web::Data<ApiState>) -> HttpResponse {
     json_response(&mut response, &body)
 }
 
+#[derive(Serialize, ToSchema)]
+struct Live {
+    status: &'static str,
+}
+
 /// The process answers; whether it can serve is another question.
+#[utoipa::path(tag = "server", responses((status = 200, description = "It lives", body = Live)))]
+#[get("/health/live")]
 async fn live() -> HttpResponse {
-    json_response(&mut HttpResponse::Ok(), &serde_json::json!({"status": "live"}))
+    json_response(&mut HttpResponse::Ok(), &Live { status: "live" })
 }

@@ -3,25 +3,28 @@
 //! The process, the cache and everybody's agents together, for everyone while there are no API keys and for the admin key
 //! once there are; an ordinary key then hears of its own agents alone.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
-use super::error::{ApiError, json_response, only_get};
+use super::error::{ApiError, json_response};
+use super::openapi::AdminRefusals;
 use super::submit::blocking;
 use crate::scheduler::{Status, SubmitError};
 
 /// Adds the route.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let path = web::resource("/debug/memory").default_service(web::to(only_get));
-    config.service(path.route(web::get().to(memory)));
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(debug_memory);
 }
 
 /// Everything.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Memory {
     /// RAM of the process; null where the system does not tell.
+    #[schema(required)]
     process_resident_bytes: Option<u64>,
     cache: CacheMemory,
     agents: AgentMemory,
@@ -29,7 +32,7 @@ struct Memory {
 }
 
 /// Bytes of the cache's tiers.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CacheMemory {
     resident_blocks: u64,
     resident_bytes: u64,
@@ -44,14 +47,14 @@ struct CacheMemory {
 }
 
 /// What the registry of agents holds, blocks not included.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct AgentMemory {
     agents: usize,
     tokens: usize,
     bytes: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Sequences {
     waiting: usize,
     prefilling: usize,
@@ -59,9 +62,16 @@ struct Sequences {
 }
 
 /// What a tenant hears.
-#[derive(Serialize)]
-struct Own {
+#[derive(Serialize, ToSchema)]
+struct OwnMemory {
     agents: AgentMemory,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Told {
+    All(Box<Memory>),
+    Own(OwnMemory),
 }
 
 impl AgentMemory {
@@ -87,19 +97,26 @@ impl CacheMemory {
     }
 }
 
-async fn memory(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+/// What takes how many bytes: all of it for the admin key and where there are no keys, else the asking key's agents.
+#[utoipa::path(
+    tag = "agents",
+    security((), ("bearer" = []), ("x-api-key" = []), ("x-admin-key" = [])),
+    responses((status = 200, description = "Bytes", body = Told), AdminRefusals)
+)]
+#[get("/debug/memory")]
+async fn debug_memory(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let submit = |error: SubmitError| ApiError::Submit { error, param: "" };
     let (settings, scheduler) = (&state.settings, state.scheduler.clone());
     if !(settings.keys.is_empty() || settings.admin.admit(&request).is_ok()) {
         let tenant = settings.keys.tenant(&request)?;
         let own = blocking(move || scheduler.agents(tenant).map_err(submit)).await?;
         let agents = AgentMemory::new(own.len(), own.iter().map(|agent| agent.tokens).sum());
-        return Ok(json_response(&mut HttpResponse::Ok(), &Own { agents }));
+        return Ok(json_response(&mut HttpResponse::Ok(), &Told::Own(OwnMemory { agents })));
     }
     let all = blocking(move || {
         let (agents, tokens) = scheduler.agent_sums().map_err(submit)?;
         let status = scheduler.status();
-        Ok(Memory {
+        Ok(Told::All(Box::new(Memory {
             process_resident_bytes: process_bytes(),
             cache: CacheMemory::new(&status),
             agents: AgentMemory::new(agents, tokens),
@@ -108,7 +125,7 @@ async fn memory(request: HttpRequest, state: web::Data<ApiState>) -> Result<Http
                 prefilling: status.prefilling,
                 decoding: status.decoding,
             },
-        })
+        })))
     });
     Ok(json_response(&mut HttpResponse::Ok(), &all.await?))
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, get, web};
 use prefixd_cache::{CacheStats, DiskStats, TierStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -15,17 +15,18 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
-use super::error::{ApiError, only_get};
+use super::error::ApiError;
+use super::openapi::AdminRefusals;
 use crate::scheduler::{PromptUsage, Status};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Adds the route.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let resource = web::resource("/metrics").default_service(web::to(only_get));
-    config.service(resource.route(web::get().to(metrics)));
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(metrics);
 }
 
 /// Durations of answers. Cheap to share.
@@ -73,6 +74,16 @@ impl Durations {
     }
 }
 
+/// Everything that is counted, in the `OpenMetrics` text format.
+#[utoipa::path(
+    tag = "server",
+    security((), ("x-admin-key" = [])),
+    responses(
+        (status = 200, description = "The metrics", content_type = "application/openmetrics-text", body = String),
+        AdminRefusals
+    )
+)]
+#[get("/metrics")]
 async fn metrics(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     if !state.settings.keys.is_empty() {
         state.settings.admin.admit(&request)?;

@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, middleware, web};
+use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
 use self::metrics::Durations;
+use self::openapi::Document;
 use crate::prompt::{ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
@@ -33,6 +35,7 @@ mod marks;
 mod memory;
 mod metrics;
 mod openai;
+mod openapi;
 mod options;
 mod plan;
 mod refuse;
@@ -133,8 +136,8 @@ impl ApiState {
     }
 }
 
-/// Adds every route.
-pub fn configure(config: &mut web::ServiceConfig) {
+/// Adds every route, with its description.
+fn configure(config: &mut ServiceConfig) {
     config
         .configure(openai::configure)
         .configure(anthropic::configure)
@@ -143,18 +146,23 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .configure(cache::configure)
         .configure(agents::configure)
         .configure(memory::configure)
-        .default_service(web::to(error::unknown_path));
+        .service(openapi::openapi);
 }
 
 /// Serves on `listener` until the returned server is stopped. Await it inside an actix system; signals are the
 /// caller's business.
 pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
     let (workers, shutdown) = (state.settings.workers, state.settings.shutdown);
+    // Every worker adds the routes; one of their descriptions is enough.
+    let (_, described) = App::new().into_utoipa_app().configure(configure).split_for_parts();
+    let document = web::Data::new(Document::new(described)?);
     let app = move || {
-        App::new()
-            .app_data(web::Data::new(state.clone()))
+        let (app, _) = App::new().into_utoipa_app().configure(configure).split_for_parts();
+        app.app_data(web::Data::new(state.clone()))
+            .app_data(document.clone())
+            .default_service(web::to(openapi::not_served))
+            .wrap(middleware::from_fn(request_log::head_as_get))
             .wrap(middleware::from_fn(request_log::request_log))
-            .configure(configure)
     };
     let server = HttpServer::new(app)
         .workers(workers)

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 /// Sampling, lengths and stops. `null` is the same as nothing.
 // The names are OpenAI's.
 #[allow(clippy::struct_field_names)]
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Options {
     pub model: Option<String>,
     pub stream: Option<bool>,
@@ -40,14 +40,13 @@ pub struct Options {
 }
 
 /// What a stream reports.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
 /// One stop string or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Stop {
     One(String),

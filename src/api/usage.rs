@@ -3,6 +3,7 @@
 use actix_web::HttpResponseBuilder;
 use prefixd_cache::Miss;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::generation::Piece;
 use crate::scheduler::PromptUsage;
@@ -29,7 +30,7 @@ pub enum Detail {
 }
 
 /// What the cache did: `usage.prefixd`, and response headers. Of several prompts, milliseconds are the longest.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct CacheUsage {
     /// Tokens found in RAM.
     pub resident_tokens: usize,

@@ -6,6 +6,9 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -23,6 +26,16 @@ pub enum Role {
     Tool,
 }
 
+impl ToSchema for Role {}
+
+// With the other names that are read.
+impl PartialSchema for Role {
+    fn schema() -> RefOr<Schema> {
+        let names = ["system", "developer", "user", "assistant", "tool", "function"];
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).into()
+    }
+}
+
 impl Role {
     /// As templates write it.
     pub fn as_str(self) -> &'static str {
@@ -36,7 +49,7 @@ impl Role {
 }
 
 /// A message's text.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "a string, a list of parts with a \"type\", or null")]
 pub enum Content {
     /// As one string.
@@ -46,7 +59,7 @@ pub enum Content {
 }
 
 /// A part of a content.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct Part {
     /// `text`, or something this server cannot read.
     #[serde(rename = "type")]
@@ -57,7 +70,7 @@ pub struct Part {
 }
 
 /// A call the assistant made earlier.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct ToolCallMessage {
     /// The client's name for it.
     pub id: Option<String>,
@@ -66,7 +79,7 @@ pub struct ToolCallMessage {
 }
 
 /// Name and arguments of a call.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct FunctionCall {
     /// The function's name.
     pub name: String,
@@ -76,7 +89,7 @@ pub struct FunctionCall {
 }
 
 /// One message.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,

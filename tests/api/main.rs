@@ -14,5 +14,6 @@ mod format;
 mod life;
 mod messages;
 mod model;
+mod openapi;
 mod pins;
 mod server;

@@ -10,3 +10,4 @@ mod forensics;
 mod format;
 mod restart;
 mod support;
+mod traps;

@@ -16,6 +16,7 @@ use crate::tree::{DiskCopy, DiskWindow};
 
 /// What [`PrefixCache::pin`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Pinned {
     /// Blocks that are pinned for at least so long now.
     pub blocks: u64,
@@ -25,6 +26,7 @@ pub struct Pinned {
 
 /// What [`PrefixCache::free`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Freed {
     /// Blocks that are gone from every tier.
     pub freed_blocks: u64,
@@ -38,6 +40,7 @@ pub struct Freed {
 
 /// What [`PrefixCache::move_to_disk`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Moved {
     /// Blocks that left RAM just now.
     pub moved_blocks: u64,
@@ -51,6 +54,7 @@ pub struct Moved {
 
 /// Where the blocks of a prefix are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PrefixSize {
     /// Blocks in RAM.
     pub resident_blocks: u64,

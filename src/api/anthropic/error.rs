@@ -4,7 +4,8 @@ use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 
@@ -34,8 +35,28 @@ impl ResponseError for AnthropicError {
     }
 }
 
+/// What clients of Anthropic's API read.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AnthropicErrorBody {
+    /// `error`
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The error.
+    pub error: AnthropicErrorObject,
+}
+
+/// An error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AnthropicErrorObject {
+    /// The kind of error.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
 /// The error object.
-pub fn body(error: &ApiError) -> Value {
+pub fn body(error: &ApiError) -> AnthropicErrorBody {
     let kind = match error.status_code().as_u16() {
         401 => "authentication_error",
         403 => "permission_error",
@@ -46,5 +67,5 @@ pub fn body(error: &ApiError) -> Value {
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": error.to_string()}})
+    AnthropicErrorBody { kind: "error", error: AnthropicErrorObject { kind, message: error.to_string() } }
 }

@@ -1,19 +1,22 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::{Map, Value, json};
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::convert::convert;
 use super::error::AnthropicError;
 use super::reply::{BlockReply, MessageReply, StopReason, Usage, input};
 use super::request::{MessagesFields, PromptFields};
-use super::stream::MessageEvents;
+use super::stream::{MessageEvent, MessageEvents};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::marks;
+use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
 use crate::api::refuse::{empty, refuse};
@@ -21,7 +24,19 @@ use crate::api::sse::{self, StreamPlan};
 use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
 
-/// The handler of `/v1/messages`.
+/// A conversation's next message.
+#[utoipa::path(
+    tag = "anthropic",
+    request_body = MessagesRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The message; with `stream`, its events", content(
+            (MessageReply = "application/json"), (MessageEvent = "text/event-stream")
+        )),
+        AnthropicRefusals
+    )
+)]
+#[post("/v1/messages")]
 pub async fn messages(
     request: HttpRequest,
     payload: web::Payload,
@@ -50,7 +65,14 @@ pub async fn messages(
     Ok(whole(model, answers, plan.count(), marked).await?)
 }
 
-/// The handler of `/v1/messages/count_tokens`.
+/// How many tokens a conversation is.
+#[utoipa::path(
+    tag = "anthropic",
+    request_body = PromptRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "The number", body = TokenCount), AnthropicRefusals)
+)]
+#[post("/v1/messages/count_tokens")]
 pub async fn count_tokens(
     request: HttpRequest,
     payload: web::Payload,
@@ -58,7 +80,15 @@ pub async fn count_tokens(
 ) -> Result<HttpResponse, AnthropicError> {
     let Incoming { object, .. } = state.open(&request, payload).await?;
     let prompt = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
-    Ok(json_response(&mut HttpResponse::Ok(), &json!({"input_tokens": prompt.len()})))
+    Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
+}
+
+type MessagesRequest = Body<(Options, PromptFields, MessagesFields)>;
+type PromptRequest = Body<(Options, PromptFields)>;
+
+#[derive(Serialize, ToSchema)]
+struct TokenCount {
+    input_tokens: usize,
 }
 
 fn prompt_fields(object: &Map<String, Value>) -> Result<PromptFields, ApiError> {

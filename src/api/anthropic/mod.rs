@@ -5,7 +5,7 @@
 //!    tells the same number.
 //! 3. Everything is kept in the cache whether marked or not; `cache_control` decides only how new tokens are counted.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 mod convert;
 mod error;
@@ -14,17 +14,9 @@ mod reply;
 mod request;
 mod stream;
 
-use super::error::wrong_method;
-use error::AnthropicError;
+pub use error::{AnthropicError, AnthropicErrorBody};
 
 /// Adds the routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let post = |path: &str| web::resource(path).default_service(web::to(only_post));
-    config
-        .service(post("/v1/messages").route(web::post().to(messages::messages)))
-        .service(post("/v1/messages/count_tokens").route(web::post().to(messages::count_tokens)));
-}
-
-async fn only_post(request: HttpRequest) -> Result<HttpResponse, AnthropicError> {
-    Err(wrong_method(&request, "POST").into())
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(messages::messages).service(messages::count_tokens);
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::api::generation::EndReason;
 use crate::api::request_log::random_id;
@@ -9,7 +10,7 @@ use crate::api::usage::{CacheUsage, UsageCount};
 use crate::prompt::ToolCall;
 
 /// A message, whole or (without content) as a stream begins.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MessageReply {
     pub id: String,
     #[serde(rename = "type")]
@@ -39,7 +40,7 @@ impl MessageReply {
 }
 
 /// A block of an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BlockReply {
     /// Text.
@@ -54,6 +55,7 @@ pub enum BlockReply {
         /// The tool.
         name: String,
         /// An object.
+        #[schema(value_type = Object)]
         input: Box<RawValue>,
     },
 }
@@ -83,7 +85,7 @@ pub fn no_input() -> Box<RawValue> {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The model said all it wanted to.
@@ -111,7 +113,8 @@ impl StopReason {
 /// What a request cost. The three kinds of input add up to the prompt.
 // The names are Anthropic's.
 #[allow(clippy::struct_field_names)]
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = MessageUsage)]
 pub struct Usage {
     pub input_tokens: usize,
     pub cache_creation_input_tokens: usize,

@@ -3,11 +3,12 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::prompt::Role;
 
 /// What the prompt is made of: all that `count_tokens` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct PromptFields {
     pub system: Option<Content>,
     pub messages: Vec<Turn>,
@@ -21,21 +22,22 @@ pub struct PromptFields {
 }
 
 /// `/v1/messages` besides that and the [options](crate::api::options::Options) that all endpoints share.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct MessagesFields {
     pub stop_sequences: Option<Vec<String>>,
 }
 
 /// A message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Turn {
     pub role: Role,
     pub content: Content,
 }
 
 /// What is said.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of blocks with a \"type\"")]
+#[schema(as = MessageContent)]
 pub enum Content {
     /// As one string.
     Text(String),
@@ -44,7 +46,8 @@ pub enum Content {
 }
 
 /// A block; which fields it must have depends on its type.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageBlock)]
 pub struct Block {
     #[serde(rename = "type")]
     pub kind: String,
@@ -61,6 +64,7 @@ pub struct Block {
     /// Of `tool_result`.
     pub tool_use_id: Option<String>,
     /// Of `tool_result`.
+    #[schema(no_recursion)]
     pub content: Option<Content>,
     /// Of `tool_result`.
     pub is_error: Option<bool>,
@@ -69,7 +73,8 @@ pub struct Block {
 }
 
 /// A tool that the client runs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageTool)]
 pub struct Tool {
     pub name: String,
     pub description: Option<String>,
@@ -80,7 +85,8 @@ pub struct Tool {
 }
 
 /// Which tools the answer may call.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageToolChoice)]
 pub struct ToolChoice {
     #[serde(rename = "type")]
     pub kind: String,
@@ -89,13 +95,13 @@ pub struct ToolChoice {
 }
 
 /// How the answer is to be.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct OutputConfig {
     pub format: Option<Value>,
 }
 
 /// Whether the model is to think first.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Thinking {
     #[serde(rename = "type")]
     pub kind: String,

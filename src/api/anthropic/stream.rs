@@ -4,9 +4,9 @@
 //! with comments, after that with pings. Blocks never overlap.
 
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
-use super::error;
+use super::error::{self, AnthropicErrorObject};
 use super::reply::{BlockReply, MessageReply, StopReason, Usage, input, no_input};
 use crate::api::error::ApiError;
 use crate::api::generation::{EndReason, Piece};
@@ -24,34 +24,62 @@ pub struct MessageEvents {
     end: Option<(EndReason, Option<String>)>,
 }
 
-#[derive(Serialize)]
-struct Start<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    message: &'a MessageReply,
-}
-
-#[derive(Serialize)]
-struct BlockStart {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    index: usize,
-    content_block: BlockReply,
-}
-
-#[derive(Serialize)]
-struct BlockDelta<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    index: usize,
-    delta: Delta<'a>,
-}
-
-#[derive(Serialize)]
+/// An event of a message. Its name on the wire is its `type`.
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Delta<'a> {
-    TextDelta { text: &'a str },
-    InputJsonDelta { partial_json: &'a str },
+pub enum MessageEvent {
+    /// The prompt is computed.
+    MessageStart { message: MessageReply },
+    /// A block begins, empty.
+    ContentBlockStart { index: usize, content_block: BlockReply },
+    /// A block goes on.
+    ContentBlockDelta { index: usize, delta: BlockDelta },
+    /// A block is whole.
+    ContentBlockStop { index: usize },
+    /// How the message ended and what it cost.
+    MessageDelta { delta: MessageEnd, usage: Usage },
+    /// The message is whole.
+    MessageStop,
+    /// Nothing came for a while.
+    Ping,
+    /// The message failed.
+    Error { error: AnthropicErrorObject },
+}
+
+impl MessageEvent {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::MessageStart { .. } => "message_start",
+            Self::ContentBlockStart { .. } => "content_block_start",
+            Self::ContentBlockDelta { .. } => "content_block_delta",
+            Self::ContentBlockStop { .. } => "content_block_stop",
+            Self::MessageDelta { .. } => "message_delta",
+            Self::MessageStop => "message_stop",
+            Self::Ping => "ping",
+            Self::Error { .. } => "error",
+        }
+    }
+
+    fn write(&self, out: &mut Frames) {
+        out.event(self.name(), self);
+    }
+}
+
+/// What is added to a block.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BlockDelta {
+    /// To a text.
+    TextDelta { text: String },
+    /// To a call's arguments.
+    InputJsonDelta { partial_json: String },
+}
+
+/// How a message ended.
+#[derive(Serialize, ToSchema)]
+pub struct MessageEnd {
+    stop_reason: StopReason,
+    stop_sequence: Option<String>,
 }
 
 impl MessageEvents {
@@ -61,21 +89,18 @@ impl MessageEvents {
     }
 
     fn start_block(&mut self, block: BlockReply, out: &mut Frames) {
-        let start = BlockStart { kind: "content_block_start", index: self.blocks, content_block: block };
-        out.event("content_block_start", &start);
+        MessageEvent::ContentBlockStart { index: self.blocks, content_block: block }.write(out);
         self.blocks += 1;
         self.open = true;
     }
 
-    fn delta(&self, delta: Delta<'_>, out: &mut Frames) {
-        let index = self.blocks.saturating_sub(1);
-        out.event("content_block_delta", &BlockDelta { kind: "content_block_delta", index, delta });
+    fn delta(&self, delta: BlockDelta, out: &mut Frames) {
+        MessageEvent::ContentBlockDelta { index: self.blocks.saturating_sub(1), delta }.write(out);
     }
 
     fn stop_block(&mut self, out: &mut Frames) {
         if std::mem::take(&mut self.open) {
-            let index = self.blocks.saturating_sub(1);
-            out.event("content_block_stop", &json!({"type": "content_block_stop", "index": index}));
+            MessageEvent::ContentBlockStop { index: self.blocks.saturating_sub(1) }.write(out);
         }
     }
 }
@@ -89,7 +114,7 @@ impl Shape for MessageEvents {
                 let mut count = UsageCount::new(1, Detail::Brief);
                 count.note(index, &piece);
                 let message = MessageReply::new(self.model.clone(), Usage::new(&count, self.marked));
-                out.event("message_start", &Start { kind: "message_start", message: &message });
+                MessageEvent::MessageStart { message }.write(out);
                 self.began = true;
                 self.keepalive(out);
             }
@@ -97,13 +122,13 @@ impl Shape for MessageEvents {
                 if !self.open {
                     self.start_block(BlockReply::Text { text: String::new() }, out);
                 }
-                self.delta(Delta::TextDelta { text: &text }, out);
+                self.delta(BlockDelta::TextDelta { text }, out);
             }
             Piece::Call(_, call) => {
                 self.stop_block(out);
                 let input = input(&call);
                 self.start_block(BlockReply::call(call.name, no_input()), out);
-                self.delta(Delta::InputJsonDelta { partial_json: input.get() }, out);
+                self.delta(BlockDelta::InputJsonDelta { partial_json: input.get().to_owned() }, out);
                 self.stop_block(out);
             }
             Piece::End { reason, stop, .. } => self.end = Some((reason, stop)),
@@ -114,19 +139,18 @@ impl Shape for MessageEvents {
     fn end(&mut self, count: &UsageCount, out: &mut Frames) {
         self.stop_block(out);
         let (reason, stop) = self.end.take().unwrap_or((EndReason::Stop, None));
-        let delta = json!({"stop_reason": StopReason::new(reason, stop.as_ref()), "stop_sequence": stop});
-        let usage = Usage::new(count, self.marked);
-        out.event("message_delta", &json!({"type": "message_delta", "delta": delta, "usage": usage}));
-        out.event("message_stop", &json!({"type": "message_stop"}));
+        let delta = MessageEnd { stop_reason: StopReason::new(reason, stop.as_ref()), stop_sequence: stop };
+        MessageEvent::MessageDelta { delta, usage: Usage::new(count, self.marked) }.write(out);
+        MessageEvent::MessageStop.write(out);
     }
 
     fn failed(&mut self, failure: &ApiError, out: &mut Frames) {
-        out.event("error", &error::body(failure));
+        MessageEvent::Error { error: error::body(failure).error }.write(out);
     }
 
     fn keepalive(&self, out: &mut Frames) {
         if self.began {
-            out.event("ping", &json!({"type": "ping"}));
+            MessageEvent::Ping.write(out);
         } else {
             out.comment("keepalive");
         }

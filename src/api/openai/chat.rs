@@ -1,16 +1,19 @@
 //! `POST /v1/chat/completions`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::reply::{ChatLogprobs, Finish, FunctionReply, Head, Reply, ToolCallReply, Usage};
+use super::reply::{ChatLogprobs, FunctionReply, Head, Reply, ToolCallReply, Usage};
 use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
-use crate::api::generation::{Answers, Piece};
+use crate::api::generation::{Answers, EndReason, Piece};
+use crate::api::openapi::{Body, Refusals};
+use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
@@ -18,8 +21,20 @@ use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
 use crate::prompt::ToolCall;
 
-/// The handler.
-pub async fn chat(
+/// A conversation's next message.
+#[utoipa::path(
+    tag = "openai",
+    request_body = ChatRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The answer; with `stream`, chunks and `[DONE]`", content(
+            (Reply<Choice> = "application/json"), (Reply<ChunkChoice> = "text/event-stream")
+        )),
+        Refusals
+    )
+)]
+#[post("/v1/chat/completions")]
+pub async fn chat_completions(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<ApiState>,
@@ -55,15 +70,19 @@ fn logprobs(chat: &ChatFields) -> Result<Option<u64>, ApiError> {
     }
 }
 
-#[derive(Serialize)]
+/// What is read.
+pub type ChatRequest = Body<(Options, ChatFields)>;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChoice)]
 struct Choice {
     index: usize,
     message: AssistantMessage,
     logprobs: Option<ChatLogprobs>,
-    finish_reason: Finish,
+    finish_reason: Option<EndReason>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct AssistantMessage {
     role: &'static str,
     content: Option<String>,
@@ -128,15 +147,17 @@ struct ChatChunks {
     include_usage: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChunkChoice)]
 struct ChunkChoice {
     index: usize,
     delta: Delta,
     logprobs: Option<ChatLogprobs>,
-    finish_reason: Finish,
+    finish_reason: Option<EndReason>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = ChatDelta)]
 struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
@@ -152,7 +173,7 @@ impl ChatChunks {
         index: usize,
         delta: Delta,
         logprobs: Option<ChatLogprobs>,
-        finish_reason: Finish,
+        finish_reason: Option<EndReason>,
         out: &mut Frames,
     ) {
         let choices = vec![ChunkChoice { index, delta, logprobs, finish_reason }];

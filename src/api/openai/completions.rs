@@ -1,24 +1,39 @@
 //! `POST /v1/completions`: continues a text as it stands, without a template.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use prefixd_cache::Tenant;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::reply::{Finish, Head, Reply, TextLogprobs, Usage};
+use super::reply::{Head, Reply, TextLogprobs, Usage};
 use super::request::{CompletionFields, Prompt};
 use super::validate;
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::generation::{Answers, Piece, TokenLogprob};
+use crate::api::generation::{Answers, EndReason, Piece, TokenLogprob};
+use crate::api::openapi::{Body, Refusals};
+use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::refuse::refuse;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::{Incoming, blocking};
 use crate::api::usage::UsageCount;
 
-/// The handler.
+/// A text's continuation.
+#[utoipa::path(
+    tag = "openai",
+    request_body = CompletionRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The text; with `stream`, in pieces and then `[DONE]`", content(
+            (Reply<Choice> = "application/json"), (Reply<Choice> = "text/event-stream")
+        )),
+        Refusals
+    )
+)]
+#[post("/v1/completions")]
 pub async fn completions(
     request: HttpRequest,
     payload: web::Payload,
@@ -85,12 +100,19 @@ async fn encode(state: &web::Data<ApiState>, prompt: Prompt, plan: &Plan) -> Res
     .await
 }
 
-#[derive(Serialize)]
-struct Choice {
+/// What [`answer`] answers.
+pub type CompletionReply<'a> = Reply<'a, Choice>;
+
+/// What is read.
+pub type CompletionRequest = Body<(Options, CompletionFields)>;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = CompletionChoice)]
+pub struct Choice {
     index: usize,
     text: String,
     logprobs: Option<TextLogprobs>,
-    finish_reason: Finish,
+    finish_reason: Option<EndReason>,
 }
 
 async fn whole(
@@ -140,7 +162,7 @@ impl TextChunks {
         index: usize,
         text: String,
         tokens: Vec<TokenLogprob>,
-        finish_reason: Finish,
+        finish_reason: Option<EndReason>,
         out: &mut Frames,
     ) {
         let logprobs = (self.logprobs && !tokens.is_empty()).then(|| TextLogprobs::new(tokens));

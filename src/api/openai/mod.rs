@@ -2,10 +2,12 @@
 
 use actix_web::web;
 use serde_json::{Map, Value};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::body::fields;
-use super::error::{ApiError, only_get, only_post};
+use super::error::ApiError;
+use super::openapi::AnyOf;
 use super::submit::{blocking, encode};
 
 mod chat;
@@ -16,16 +18,16 @@ mod request;
 mod validate;
 
 /// Adds the routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    let post = |path: &str| web::resource(path).default_service(web::to(only_post));
-    let get = |path: &str| web::resource(path).default_service(web::to(only_get));
+pub fn configure(config: &mut ServiceConfig) {
     config
-        .service(post("/v1/chat/completions").route(web::post().to(chat::chat)))
-        .service(post("/v1/completions").route(web::post().to(completions::completions)))
-        .service(get("/v1/models").route(web::get().to(models::list)))
-        // Names may hold slashes: `mlx-community/Qwen3-0.6B-4bit`.
-        .service(get("/v1/models/{name:.+}").route(web::get().to(models::one)));
+        .service(chat::chat_completions)
+        .service(completions::completions)
+        .service(models::list_models)
+        .service(models::get_model);
 }
+
+/// What [`only_prompt`] reads.
+pub type PromptRequest = AnyOf<(chat::ChatRequest, completions::CompletionRequest)>;
 
 /// The tokens of the one prompt that `messages` or `prompt` make, as the endpoints would compute them.
 pub async fn only_prompt(

@@ -3,13 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::api::generation::{EndReason, Scored, TokenLogprob};
+use crate::api::generation::{Scored, TokenLogprob};
 use crate::api::request_log::random_id;
 use crate::api::usage::{CacheUsage, UsageCount};
 
 /// What every reply and every chunk of one request says first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Head {
     pub id: String,
     pub object: &'static str,
@@ -31,7 +32,7 @@ impl Head {
 }
 
 /// A whole reply, or a chunk.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Reply<'a, C> {
     #[serde(flatten)]
     pub head: &'a Head,
@@ -41,7 +42,7 @@ pub struct Reply<'a, C> {
 }
 
 /// What a request cost.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Usage {
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
@@ -52,7 +53,7 @@ pub struct Usage {
 }
 
 /// What of the prompt was free.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PromptDetails {
     pub cached_tokens: usize,
 }
@@ -70,7 +71,7 @@ impl From<&UsageCount> for Usage {
 }
 
 /// A call in a message or a delta.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ToolCallReply {
     /// In deltas only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,23 +83,20 @@ pub struct ToolCallReply {
 }
 
 /// What is called.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FunctionReply {
     pub name: String,
     pub arguments: String,
 }
 
-/// Why a choice ended; null until then.
-pub type Finish = Option<EndReason>;
-
 /// Log probabilities as chat has them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChatLogprobs {
     pub content: Vec<ChatToken>,
 }
 
 /// One token of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChatToken {
     #[serde(flatten)]
     pub token: ChatScored,
@@ -106,7 +104,7 @@ pub struct ChatToken {
 }
 
 /// A token and its log probability.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChatScored {
     pub token: String,
     pub logprob: f32,
@@ -131,7 +129,7 @@ impl ChatLogprobs {
 }
 
 /// Log probabilities as completions have them.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TextLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<f32>,

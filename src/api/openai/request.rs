@@ -3,16 +3,22 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::prompt::Message;
 
 /// `/v1/chat/completions` besides [`Options`](crate::api::options::Options).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatFields {
     pub messages: Vec<Message>,
+    /// `{"type": "function", "function": {"name", "description", "parameters"}}`; shown to the template as written.
+    #[schema(value_type = Option<Vec<Object>>)]
     pub tools: Option<Vec<Value>>,
+    /// `auto`, `none`, `required`, or `{"type": "function", "function": {"name"}}`.
     pub tool_choice: Option<Value>,
     pub parallel_tool_calls: Option<bool>,
+    /// `{"type": "text" | "json_object" | "json_schema", "json_schema": {"schema"}}`.
+    #[schema(value_type = Option<Object>)]
     pub response_format: Option<Value>,
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
@@ -21,14 +27,14 @@ pub struct ChatFields {
 }
 
 /// `/v1/completions` besides the same.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct CompletionFields {
     pub prompt: Prompt,
     pub logprobs: Option<u64>,
 }
 
 /// One prompt or several, as text or as token ids.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"

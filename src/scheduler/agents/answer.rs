@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use prefixd_cache::{BlockKey, Freed, Moved, PrefixSize, Tenant};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::registry::{Agent, Turn};
 use crate::engine::Engine;
@@ -18,7 +19,7 @@ use crate::scheduler::step::Scheduler;
 const EVICTION_LIMIT: Duration = Duration::from_secs(20);
 
 /// An agent as its tenant may see it. Times are seconds since 1970.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct AgentState {
     /// Its name.
     pub agent_id: String,
@@ -27,6 +28,7 @@ pub struct AgentState {
     /// Blocks that hold them.
     pub blocks: usize,
     /// The last of those: it names the whole chain.
+    #[schema(required)]
     pub last_block: Option<String>,
     /// Where they are.
     #[serde(flatten)]
@@ -50,7 +52,7 @@ pub struct AgentState {
 }
 
 /// What moving an agent to disk did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Evicted {
     /// Blocks that left RAM and are on disk.
     pub moved_blocks: u64,
