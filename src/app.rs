@@ -202,6 +202,7 @@ fn api_settings(config: &Config) -> ApiSettings {
         max_tokens: config.max_tokens,
         keys: ApiKeys::new(config.api_keys.iter().map(String::as_str)),
         admin: config.admin_key.as_deref().map_or_else(AdminKey::default, AdminKey::new),
+        checkpoints: config.cache.is_some() && !config.exact,
         shutdown: config.drain,
         ..ApiSettings::default()
     }

@@ -180,6 +180,10 @@ async fn delete_agent(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let (tenant, query) = asked(&request, &state)?;
+    if ["list", "stats"].contains(&id.as_str()) {
+        let (method, path) = (request.method().to_string(), request.path().to_owned());
+        return Err(ApiError::Method { method, path, allowed: "GET, HEAD".into() });
+    }
     let evict_only = match query.evict_only.as_deref() {
         None | Some("false" | "0") => false,
         Some("true" | "1" | "") => true,

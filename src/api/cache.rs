@@ -88,7 +88,7 @@ async fn probe_cache(
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
     let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
-    let prompt = openai::only_prompt(&state, &object).await?;
+    let prompt = openai::only_prompt(&state, tenant, &object).await?;
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();
     let param = if object.contains_key("messages") { "messages" } else { "prompt" };

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use prefixd_cache::Tenant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,7 +21,7 @@ use super::ServedModel;
 use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
-    CallCount, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
+    CallCount, Checkpoints, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
@@ -99,6 +100,14 @@ pub struct AnswerOptions {
     pub continues: bool,
 }
 
+/// Where an answer's own tokens are remembered when it has come to its end.
+pub struct Record {
+    pub checkpoints: Checkpoints,
+    pub tenant: Tenant,
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+}
+
 /// One answer in the making. Dropping it cancels its sequence.
 pub struct Answer {
     index: usize,
@@ -123,6 +132,8 @@ pub struct Answer {
     shown_bytes: usize,
     untold: VecDeque<TokenLogprob>,
     pieces: VecDeque<Piece>,
+    /// The answer's tokens, and where they are remembered.
+    record: Option<(Record, Vec<u32>)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -162,8 +173,14 @@ impl Answer {
             shown_bytes: 0,
             untold: VecDeque::new(),
             pieces: VecDeque::new(),
+            record: None,
             model,
         }
+    }
+
+    /// Remembers the answer's tokens at its end.
+    pub fn remember(&mut self, record: Record) {
+        self.record = Some((record, Vec::new()));
     }
 
     /// The next piece; `None` after the last.
@@ -187,6 +204,9 @@ impl Answer {
                 self.tokens += 1;
                 self.note_time();
                 self.note_logprob(&choice);
+                if let Some((_, tokens)) = &mut self.record {
+                    tokens.push(choice.id);
+                }
                 let text = self.detokenizer.push(choice.id);
                 let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
                 if enough {
@@ -194,6 +214,11 @@ impl Answer {
                 }
             }
             Event::Finished(finish) => {
+                if let (Some((record, mut tokens)), Some(stop)) = (self.record.take(), finish.stop_token) {
+                    tokens.push(stop);
+                    let tokenizer = &self.model.text.tokenizer;
+                    record.checkpoints.note(tokenizer, &record.tenant, &record.prompt, &tokens);
+                }
                 let rest = self.detokenizer.finish();
                 let stopped = self.decode(&rest);
                 if !stopped {

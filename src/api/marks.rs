@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use actix_web::web;
+use prefixd_cache::Tenant;
 use serde_json::json;
 
 use super::ApiState;
 use super::error::ApiError;
-use super::submit::{blocking, tokens_of};
+use super::submit::blocking;
 use crate::prompt::{ChatTemplate, Content, Conversation, TemplateError, Tokenizer};
 use crate::scheduler::PrefixPin;
 
@@ -37,14 +38,16 @@ pub enum Place {
 /// show pins nothing.
 pub async fn encode(
     state: &web::Data<ApiState>,
+    tenant: Tenant,
     conversation: Conversation,
     marks: Vec<Mark>,
 ) -> Result<(Vec<u32>, Vec<PrefixPin>), ApiError> {
-    let model = state.model.clone();
+    let state = state.clone();
     blocking(move || {
+        let model = &state.model;
         let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
         let text = template.render(&conversation)?;
-        let tokens = tokens_of(&model, &text)?;
+        let tokens = state.tokens_of(&tenant, &text)?;
         let ends = marks.iter().filter_map(|mark| Some((end(template, &conversation, &text, mark.place)?, mark.time)));
         let pins = ends
             .map(|(bytes, time)| PrefixPin { tokens: tokens_before(&model.text.tokenizer, &tokens, bytes), time })

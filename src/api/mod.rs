@@ -19,7 +19,7 @@ use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
 use self::metrics::Durations;
 use self::openapi::Document;
-use crate::prompt::{ModelText, SamplingDefaults};
+use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
 mod anthropic;
@@ -96,6 +96,9 @@ pub struct ApiSettings {
     pub keys: ApiKeys,
     /// Who may do what concerns every tenant.
     pub admin: AdminKey,
+    /// A prompt that begins with an answered one begins with the answer's own tokens. Not where every answer must be
+    /// that of a server that has just started.
+    pub checkpoints: bool,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -111,6 +114,7 @@ impl Default for ApiSettings {
             max_tokens: 2048,
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
+            checkpoints: true,
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -127,12 +131,16 @@ pub struct ApiState {
     /// The settings.
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
+    /// `None`: prompts have the tokens that the tokenizer gives them, whatever was answered before.
+    checkpoints: Option<Checkpoints>,
 }
 
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
-        Self { model: Arc::new(model), scheduler, settings: Arc::new(settings), durations: Arc::default() }
+        let checkpoints = settings.checkpoints.then(Checkpoints::default);
+        let (model, settings) = (Arc::new(model), Arc::new(settings));
+        Self { model, scheduler, settings, durations: Arc::default(), checkpoints }
     }
 }
 

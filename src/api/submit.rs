@@ -4,15 +4,15 @@ use actix_web::{HttpRequest, web};
 use prefixd_cache::Tenant;
 use serde_json::{Map, Value};
 
-use super::{ApiState, ServedModel};
+use super::ApiState;
 use super::auth::salted;
 use super::body::{fields, read_object};
 use super::error::ApiError;
-use super::generation::{Answer, Answers};
+use super::generation::{Answer, Answers, Record};
 use super::options::Options;
 use super::plan::Plan;
 use super::session;
-use crate::prompt::{Conversation, TemplateError};
+use crate::prompt::{Conversation, ModelText, TemplateError};
 use crate::scheduler::{Hold, Request};
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
@@ -48,6 +48,16 @@ impl ApiState {
         }
     }
 
+    /// The tokens of a rendered conversation's text.
+    pub fn tokens_of(&self, tenant: &Tenant, text: &str) -> Result<Vec<u32>, ApiError> {
+        let ModelText { tokenizer, stop_tokens, .. } = &self.model.text;
+        let tokens = match &self.checkpoints {
+            Some(checkpoints) => checkpoints.encode(tokenizer, tenant, stop_tokens, text),
+            None => tokenizer.encode_rendered(text),
+        };
+        tokens.map_err(|error| ApiError::field("messages", error.to_string()))
+    }
+
     /// Hands in `plan.n` sequences for every prompt. When one is refused, those handed in are cancelled.
     pub fn submit(
         &self,
@@ -77,7 +87,11 @@ impl ApiState {
                 let stream =
                     self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
                 let (model, durations) = (self.model.clone(), self.durations.clone());
-                answers.push(Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer));
+                let mut answer = Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer);
+                if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !plan.answer.continues) {
+                    answer.remember(Record { checkpoints: checkpoints.clone(), tenant, prompt: prompt.clone() });
+                }
+                answers.push(answer);
             }
         }
         Ok(answers)
@@ -92,17 +106,15 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 /// The tokens of a rendered conversation.
-pub async fn encode(state: &web::Data<ApiState>, conversation: Conversation) -> Result<Vec<u32>, ApiError> {
-    let model = state.model.clone();
+pub async fn encode(
+    state: &web::Data<ApiState>,
+    tenant: Tenant,
+    conversation: Conversation,
+) -> Result<Vec<u32>, ApiError> {
+    let state = state.clone();
     blocking(move || {
-        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        tokens_of(&model, &template.render(&conversation)?)
+        let template = state.model.text.template.as_ref().ok_or(TemplateError::Missing)?;
+        state.tokens_of(&tenant, &template.render(&conversation)?)
     })
     .await
-}
-
-/// The tokens of a rendered conversation's text.
-pub fn tokens_of(model: &ServedModel, text: &str) -> Result<Vec<u32>, ApiError> {
-    let tokens = model.text.tokenizer.encode_rendered(text);
-    tokens.map_err(|error| ApiError::field("messages", error.to_string()))
 }

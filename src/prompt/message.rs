@@ -147,7 +147,7 @@ impl Message {
         Value::Object(message)
     }
 
-    fn plain_text(&self) -> String {
+    pub(super) fn plain_text(&self) -> String {
         match &self.content {
             None => String::new(),
             Some(Content::Text(text)) => text.clone(),

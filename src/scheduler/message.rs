@@ -92,6 +92,8 @@ pub struct Finish {
     pub reason: FinishReason,
     /// Tokens generated, a final stop token included.
     pub completion_tokens: usize,
+    /// The stop token that ended it, if one did.
+    pub stop_token: Option<u32>,
     /// From the first token to the last.
     pub decode: Duration,
 }

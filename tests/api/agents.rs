@@ -45,6 +45,11 @@ fn server() -> Server {
     Setup { cache: true, ..Setup::default() }.sim()
 }
 
+/// Waits for the step in which the last answer ended: what it left behind is there.
+fn settle(server: &Server) {
+    server.scheduler.agent_sums().unwrap();
+}
+
 fn names(list: &Value) -> Vec<&str> {
     list["agents"].as_array().unwrap().iter().map(|agent| agent["agent_id"].as_str().unwrap()).collect()
 }
@@ -153,6 +158,7 @@ fn an_agent_that_is_deleted_leaves_no_file_and_nothing_that_others_share_is_touc
             status.cache.disk.as_ref().is_some_and(|disk| disk.tier.blocks == wanted)
         });
     };
+    settle(&server);
     let blocks = server.scheduler.status().cache.resident.blocks;
     written(&server, blocks);
     let deleted = call(&server, "DELETE", "/v1/agents/oai_a", &[], &Value::Null).json();
@@ -223,6 +229,7 @@ fn while_a_session_lives_its_blocks_outlast_others_and_then_they_do_not() {
     pressure("x");
     assert!(cached(&ask(&long("other"))) < 48);
     assert!(cached(&turn(&server, "a", &long("living"))) >= LONG as u64);
+    settle(&server);
     time.fetch_add(3_601_000_000, Ordering::Relaxed);
     assert_eq!(names(&get(server.address, "/v1/agents/list").json()), Vec::<&str>::new());
     pressure("y");

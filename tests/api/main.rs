@@ -16,4 +16,5 @@ mod messages;
 mod model;
 mod openapi;
 mod pins;
+mod prompts;
 mod server;

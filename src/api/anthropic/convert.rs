@@ -11,7 +11,9 @@ use super::request::{self, Block, Content, PromptFields, Tool, Turn};
 use crate::api::error::ApiError;
 use crate::api::format::{self, ToolChoice, json_schema};
 use crate::api::marks::{Mark, Place};
-use crate::prompt::{self, CallCount, Conversation, Format, FunctionCall, Message, Role, ToolCallMessage};
+use crate::prompt::{
+    self, CallCount, Conversation, Format, FunctionCall, Message, Role, ToolCallMessage, in_order,
+};
 
 /// Claude Code puts a line with a number of its own into every request's system prompt, first of all. Were it part of the
 /// prompt, no two requests would share a prefix.
@@ -143,7 +145,7 @@ impl Converter {
                 function.insert("description".into(), description.into());
             }
             function.insert("parameters".into(), schema);
-            converted.push(json!({"type": "function", "function": function}));
+            converted.push(in_order(json!({"type": "function", "function": function})));
         }
         Ok(converted)
     }

@@ -51,11 +51,11 @@ pub async fn messages(
     enforce(&state, &mut plan, asked.format, fields).await?;
     let marked = !asked.marks.is_empty();
     let prompt = if marked {
-        let (prompt, pins) = marks::encode(&state, asked.conversation, asked.marks).await?;
+        let (prompt, pins) = marks::encode(&state, tenant, asked.conversation, asked.marks).await?;
         plan.hold.pins = pins;
         prompt
     } else {
-        encode(&state, asked.conversation).await?
+        encode(&state, tenant, asked.conversation).await?
     };
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
@@ -78,8 +78,8 @@ pub async fn count_tokens(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, .. } = state.open(&request, payload).await?;
-    let prompt = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
+    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
+    let prompt = encode(&state, tenant, convert(prompt_fields(&object)?)?.conversation).await?;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 

@@ -49,7 +49,7 @@ pub async fn chat_completions(
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
     enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, asked.conversation).await?;
+    let prompt = encode(&state, tenant, asked.conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {

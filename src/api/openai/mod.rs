@@ -1,6 +1,7 @@
 //! OpenAI's endpoints: chat completions, completions, models.
 
 use actix_web::web;
+use prefixd_cache::Tenant;
 use serde_json::{Map, Value};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -32,11 +33,12 @@ pub type PromptRequest = AnyOf<(chat::ChatRequest, completions::CompletionReques
 /// The tokens of the one prompt that `messages` or `prompt` make, as the endpoints would compute them.
 pub async fn only_prompt(
     state: &web::Data<ApiState>,
+    tenant: Tenant,
     object: &Map<String, Value>,
 ) -> Result<Vec<u32>, ApiError> {
     if object.contains_key("messages") {
         let asked = validate::asked(fields(object)?)?;
-        return encode(state, asked.conversation).await;
+        return encode(state, tenant, asked.conversation).await;
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,
