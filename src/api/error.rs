@@ -58,6 +58,12 @@ pub enum ApiError {
         /// The name.
         id: String,
     },
+    /// No context of that name is known to this tenant.
+    #[error("there is no context {name:?}; put it with PUT /v1/contexts/NAME, or again when its time is over")]
+    UnknownContext {
+        /// The name.
+        name: String,
+    },
     /// What is asked for needs blocks on disk.
     #[error("this server keeps no blocks on disk; evict_only would lose them")]
     NoDisk,
@@ -164,6 +170,9 @@ impl ApiError {
             }
             Self::UnknownAgent { .. } => {
                 wire(404, "invalid_request_error", Some("agent_id"), Some("agent_not_found"))
+            }
+            Self::UnknownContext { .. } => {
+                wire(404, "invalid_request_error", Some("context"), Some("context_not_found"))
             }
             Self::NoDisk => wire(409, "invalid_request_error", Some("evict_only"), Some("no_disk_tier")),
             Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),

@@ -214,11 +214,7 @@ impl Answer {
                 }
             }
             Event::Finished(finish) => {
-                if let (Some((record, mut tokens)), Some(stop)) = (self.record.take(), finish.stop_token) {
-                    tokens.push(stop);
-                    let tokenizer = &self.model.text.tokenizer;
-                    record.checkpoints.note(tokenizer, &record.tenant, &record.prompt, &tokens);
-                }
+                self.record_end(finish.reason, finish.stop_token);
                 let rest = self.detokenizer.finish();
                 let stopped = self.decode(&rest);
                 if !stopped {
@@ -234,6 +230,17 @@ impl Answer {
                 self.events = None;
                 self.pieces.push_back(Piece::Failed(failure));
             }
+        }
+    }
+
+    /// Remembers an answer that came to its end, or to its length: then the next prompt ends it with a token of its own.
+    fn record_end(&mut self, reason: FinishReason, stop_token: Option<u32>) {
+        let Some((record, tokens)) = self.record.take() else { return };
+        let text = &self.model.text;
+        let possible: &[u32] = if reason == FinishReason::Length { &text.stop_tokens } else { &[] };
+        for stop in stop_token.iter().chain(possible) {
+            let answer = [&tokens[..], &[*stop]].concat();
+            record.checkpoints.note(&text.tokenizer, &record.tenant, &record.prompt, &answer);
         }
     }
 

@@ -25,6 +25,17 @@ pub struct Mark {
     pub time: Duration,
 }
 
+impl Mark {
+    /// The same mark where so many messages and tools were put before.
+    pub fn behind(self, messages: usize, tools: usize) -> Self {
+        let place = match self.place {
+            Place::Tool { at } => Place::Tool { at: at + tools },
+            Place::Message { at, bytes } => Place::Message { at: at + messages, bytes },
+        };
+        Self { place, ..self }
+    }
+}
+
 /// Where in a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -27,6 +27,7 @@ mod agents;
 mod auth;
 mod body;
 mod cache;
+mod contexts;
 mod error;
 mod format;
 mod generation;
@@ -153,6 +154,7 @@ fn configure(config: &mut ServiceConfig) {
         .configure(metrics::configure)
         .configure(cache::configure)
         .configure(agents::configure)
+        .configure(contexts::configure)
         .configure(memory::configure)
         .service(openapi::openapi);
 }

@@ -187,7 +187,7 @@ pub struct AgentRefusals;
 const REFUSALS: [(u16, &str); 8] = [
     (400, "The request is wrong; `param` names the field"),
     (401, "The API key is missing or unknown"),
-    (404, "Another model is served"),
+    (404, "Another model is served, or there is no such agent or context"),
     (408, "The body stopped coming"),
     (413, "The body is too large"),
     (429, "Too much is asked for at once; see `Retry-After`"),
@@ -238,7 +238,7 @@ impl IntoResponses for AgentRefusals {
         refusals::<ErrorBody>(&[
             (400, "The query is wrong; `param` names the field"),
             (401, "The API key is missing or unknown"),
-            (404, "There is no such agent"),
+            (404, "There is no such agent or context"),
             (409, "There is no disk tier to move it to"),
             (429, "Too much is asked for at once; see `Retry-After`"),
             (500, "The server failed"),

@@ -35,6 +35,8 @@ pub struct Options {
     pub session_id: Option<String>,
     /// The same, where there is no session.
     pub prompt_cache_key: Option<String>,
+    /// A context put under `/v1/contexts`: its messages and tools come before those of the request.
+    pub context: Option<String>,
     /// Ours: tell in `usage.prefixd` what the cache did.
     pub prefixd_usage: Option<bool>,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
-use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats};
+use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats, WallClock};
 use tokio::sync::mpsc;
 
 use super::agents::AgentMessage;
@@ -22,7 +22,7 @@ pub(super) enum Message {
     Submit(Submission),
     /// Work for the gate.
     Job(Job),
-    /// Forget every cached block and every agent.
+    /// Forget every cached block, agent and context.
     Clear(Sender<()>),
     /// Say what the cache knows of a prompt.
     Probe { tenant: Tenant, prompt: Vec<u32>, reply: Sender<Option<Lookup>> },
@@ -99,6 +99,7 @@ pub struct Handle {
     pub(super) info: Arc<EngineInfo>,
     pub(super) gate: Gate,
     pub(super) queue_limit: usize,
+    pub(super) time_of_day: WallClock,
 }
 
 impl Handle {
@@ -110,6 +111,11 @@ impl Handle {
     /// The way to MLX.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// The time of day, in microseconds since 1970.
+    pub fn now_us(&self) -> u64 {
+        (self.time_of_day)()
     }
 
     /// How the scheduler is and what it did so far.
@@ -140,7 +146,7 @@ impl Handle {
         }
     }
 
-    /// Forgets every cached block, in RAM and on disk, and every agent. Returns when it is done.
+    /// Forgets every cached block, in RAM and on disk, every agent and every context. Returns when it is done.
     pub fn clear_cache(&self) -> Result<(), SubmitError> {
         self.ask(Message::Clear)
     }

@@ -26,7 +26,7 @@ mod step;
 mod tests;
 mod thread;
 
-pub use agents::{AgentState, EvictError, Evicted};
+pub use agents::{AgentState, Context, ContextState, EvictError, Evicted};
 pub use handle::{Condition, Handle, Status};
 pub use message::{Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, Stream, SubmitError};
 pub use options::{Clock, SchedulerOptions};

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use prefixd_cache::{PrefixCache, Restored};
 
 use super::admission::Restoring;
-use super::agents::{Agents, Eviction};
+use super::agents::{Agents, Contexts, Eviction};
 use super::handle::{Condition, Message, Shared, Submission};
 use super::message::{Event, Failure};
 use super::options::SchedulerOptions;
@@ -58,6 +58,7 @@ pub struct Scheduler<E: Engine> {
     pub(super) pace: Pace,
     pub(super) draining: Option<Instant>,
     pub(super) agents: Agents,
+    pub(super) contexts: Contexts,
     /// Agents on their way to disk.
     pub(super) evictions: Vec<Eviction>,
 }
@@ -94,6 +95,7 @@ impl<E: Engine> Scheduler<E> {
             pace,
             draining: None,
             agents,
+            contexts: Contexts::default(),
             evictions: Vec::new(),
         }
     }
@@ -154,6 +156,7 @@ impl<E: Engine> Scheduler<E> {
             Message::Job(job) => self.owner.execute(job),
             Message::Clear(done) => {
                 self.agents.clear(&mut self.cache);
+                self.contexts.clear();
                 if let Some(cache) = &mut self.cache {
                     cache.clear();
                 }

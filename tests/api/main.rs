@@ -8,6 +8,7 @@ mod cache;
 mod chat;
 mod client;
 mod completions;
+mod contexts;
 mod echo;
 mod errors;
 mod format;

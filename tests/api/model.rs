@@ -33,8 +33,10 @@ fn tokenizer() -> Vec<u8> {
     };
     let mut vocab: serde_json::Map<String, Value> =
         (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
-    vocab.insert("qq".into(), PAIR.into());
     let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
+    // Added tokens that are not in the vocabulary would be numbered anew.
+    vocab.extend((256_u32..).zip(special).map(|(id, content)| (content.into(), id.into())));
+    vocab.insert("qq".into(), PAIR.into());
     let added: Vec<Value> = (256..)
         .zip(special)
         .map(|(id, content)| {

@@ -12,10 +12,11 @@ use super::request::{MessagesFields, PromptFields};
 use super::stream::{MessageEvent, MessageEvents};
 use crate::api::ApiState;
 use crate::api::body::fields;
+use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
-use crate::api::marks;
+use crate::api::marks::{self, Mark};
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
@@ -42,20 +43,23 @@ pub async fn messages(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
     let asked = convert(prompt_fields(&object)?)?;
+    let context = options.context.take();
     let mut plan = plan(options, &object, &state)?;
-    plan.answer.tools = !asked.conversation.tools.is_empty();
+    let (conversation, messages, tools) = behind(&state, tenant, context, asked.conversation).await?;
+    let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
+    plan.answer.tools = !conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "output_config.format", tools: "tools" };
     enforce(&state, &mut plan, asked.format, fields).await?;
-    let marked = !asked.marks.is_empty();
+    let marked = !marks.is_empty();
     let prompt = if marked {
-        let (prompt, pins) = marks::encode(&state, tenant, asked.conversation, asked.marks).await?;
+        let (prompt, pins) = marks::encode(&state, tenant, conversation, marks).await?;
         plan.hold.pins = pins;
         prompt
     } else {
-        encode(&state, tenant, asked.conversation).await?
+        encode(&state, tenant, conversation).await?
     };
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
@@ -78,8 +82,10 @@ pub async fn count_tokens(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
-    let prompt = encode(&state, tenant, convert(prompt_fields(&object)?)?.conversation).await?;
+    let Incoming { object, options, tenant, .. } = state.open(&request, payload).await?;
+    let conversation = convert(prompt_fields(&object)?)?.conversation;
+    let (conversation, ..) = behind(&state, tenant, options.context, conversation).await?;
+    let prompt = encode(&state, tenant, conversation).await?;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 

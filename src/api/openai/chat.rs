@@ -9,6 +9,7 @@ use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
+use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{FormatFields, enforce};
 use crate::api::generation::{Answers, EndReason, Piece};
@@ -39,17 +40,19 @@ pub async fn chat_completions(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
     let chat: ChatFields = fields(&object)?;
+    let context = options.context.take();
     refuse_unsupported(&object)?;
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
     let asked = asked(chat)?;
-    plan.answer.tools = !asked.conversation.tools.is_empty();
+    let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
+    plan.answer.tools = !conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
     enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, tenant, asked.conversation).await?;
+    let prompt = encode(&state, tenant, conversation).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {

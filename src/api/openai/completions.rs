@@ -16,7 +16,7 @@ use crate::api::generation::{Answers, EndReason, Piece, TokenLogprob};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
-use crate::api::refuse::refuse;
+use crate::api::refuse::{never, refuse};
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::{Incoming, blocking};
 use crate::api::usage::UsageCount;
@@ -51,7 +51,7 @@ pub async fn completions(
 /// Refuses what continuing a text does not act on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
     validate::refuse_unsupported(object)?;
-    refuse(object, &[("response_format", |value| value["type"] == "text")])
+    refuse(object, &[("context", never), ("response_format", |value| value["type"] == "text")])
 }
 
 /// Continues `prompts`, as a stream or whole.

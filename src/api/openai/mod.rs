@@ -7,9 +7,11 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::body::fields;
+use super::contexts::behind;
 use super::error::ApiError;
 use super::openapi::AnyOf;
 use super::submit::{blocking, encode};
+use crate::prompt::Conversation;
 
 mod chat;
 pub mod completions;
@@ -27,6 +29,11 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(models::get_model);
 }
 
+/// The conversation of a chat request.
+pub fn conversation(object: &Map<String, Value>) -> Result<Conversation, ApiError> {
+    Ok(validate::asked(fields(object)?)?.conversation)
+}
+
 /// What [`only_prompt`] reads.
 pub type PromptRequest = AnyOf<(chat::ChatRequest, completions::CompletionRequest)>;
 
@@ -37,8 +44,9 @@ pub async fn only_prompt(
     object: &Map<String, Value>,
 ) -> Result<Vec<u32>, ApiError> {
     if object.contains_key("messages") {
-        let asked = validate::asked(fields(object)?)?;
-        return encode(state, tenant, asked.conversation).await;
+        let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
+        let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;
+        return encode(state, tenant, conversation).await;
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use prefixd_cache::{BlockKey, Freed, Moved, PrefixSize, Tenant};
+use prefixd_cache::{BlockKey, Freed, Moved, PrefixCache, PrefixSize, Tenant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::contexts::Context;
 use super::registry::{Agent, Turn};
 use crate::engine::Engine;
 use crate::scheduler::handle::Handle;
@@ -17,6 +18,7 @@ use crate::scheduler::step::Scheduler;
 
 /// How long blocks may take to reach the disk before they leave RAM.
 const EVICTION_LIMIT: Duration = Duration::from_secs(20);
+const SECOND_US: u64 = 1_000_000;
 
 /// An agent as its tenant may see it. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -51,6 +53,24 @@ pub struct AgentState {
     pub expires_at: u64,
 }
 
+/// A context as its tenant may see it. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ContextState {
+    /// Its name.
+    pub name: String,
+    /// Tokens that every prompt that refers to it begins with.
+    pub tokens: usize,
+    /// Blocks that hold them.
+    pub blocks: usize,
+    /// Where they are, and how many are pinned.
+    #[serde(flatten)]
+    pub size: PrefixSize,
+    /// When it was put.
+    pub created_at: u64,
+    /// When it ends.
+    pub expires_at: u64,
+}
+
 /// What moving an agent to disk did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Evicted {
@@ -78,6 +98,10 @@ pub(in crate::scheduler) enum AgentMessage {
     Tokens { tenant: Tenant, id: String, reply: Sender<Option<Arc<[u32]>>> },
     Delete { tenant: Tenant, id: String, reply: Sender<Option<Freed>> },
     Evict { tenant: Tenant, id: String, reply: Sender<Result<Evicted, EvictError>> },
+    PutContext { tenant: Tenant, name: String, context: Context, reply: Sender<bool> },
+    Contexts { tenant: Tenant, reply: Sender<Vec<ContextState>> },
+    Context { tenant: Tenant, name: String, reply: Sender<Option<(Context, ContextState)>> },
+    DeleteContext { tenant: Tenant, name: String, reply: Sender<Option<Freed>> },
     Sums { reply: Sender<(usize, usize)> },
 }
 
@@ -110,12 +134,27 @@ impl<E: Engine> Scheduler<E> {
                 reply.send(self.delete_agent(&tenant, &id, now_us)).ok();
             }
             AgentMessage::Evict { tenant, id, reply } => self.begin_eviction(&tenant, &id, now_us, reply),
+            AgentMessage::PutContext { tenant, name, context, reply } => {
+                reply.send(self.contexts.put(tenant, name, context, now_us)).ok();
+            }
+            AgentMessage::Contexts { tenant, reply } => {
+                let all = self.contexts.of(&tenant, now_us);
+                let states = all.into_iter().map(|(name, context)| self.describe_context(&tenant, name, context));
+                reply.send(states.collect()).ok();
+            }
+            AgentMessage::Context { tenant, name, reply } => {
+                let context = self.contexts.get(&tenant, &name, now_us);
+                let state = |context: &Context| self.describe_context(&tenant, &name, context);
+                reply.send(context.map(|context| (context.clone(), state(context)))).ok();
+            }
+            AgentMessage::DeleteContext { tenant, name, reply } => {
+                reply.send(self.delete_context(&tenant, &name, now_us)).ok();
+            }
             AgentMessage::Sums { reply } => drop(reply.send(self.agents.sums())),
         }
     }
 
     fn describe(&self, id: &str, agent: &Agent) -> AgentState {
-        const SECOND_US: u64 = 1_000_000;
         AgentState {
             agent_id: id.to_owned(),
             tokens: agent.tokens.len(),
@@ -133,13 +172,43 @@ impl<E: Engine> Scheduler<E> {
         }
     }
 
+    fn describe_context(&self, tenant: &Tenant, name: &str, context: &Context) -> ContextState {
+        let blocks = |cache: &PrefixCache| cache.blocks_of(tenant, &context.tokens);
+        let keys = self.cache.as_ref().map(blocks).unwrap_or_default();
+        ContextState {
+            name: name.to_owned(),
+            tokens: context.tokens.len(),
+            blocks: keys.len(),
+            size: self.cache.as_ref().map(|cache| cache.size_of(&keys)).unwrap_or_default(),
+            created_at: context.created_us / SECOND_US,
+            expires_at: context.until_us / SECOND_US,
+        }
+    }
+
+    /// Ends a context's pins and frees what nobody else needs of it.
+    fn delete_context(&mut self, tenant: &Tenant, name: &str, now_us: u64) -> Option<Freed> {
+        self.contexts.get(tenant, name, now_us)?;
+        let context = self.contexts.take(tenant, name)?;
+        let Some(cache) = &mut self.cache else { return Some(Freed::default()) };
+        let mut shared = self.agents.blocks_of(tenant);
+        let keys = cache.blocks_of(tenant, &context.tokens);
+        let others = self.contexts.blocks_of(cache, tenant, now_us);
+        // Agents keep blocks without a pin; other contexts keep theirs with it.
+        let unpinned: Vec<BlockKey> = keys.iter().copied().filter(|key| !others.contains(key)).collect();
+        cache.unpin(&unpinned);
+        shared.extend(others);
+        Some(cache.free(&keys, &shared))
+    }
+
     /// Frees what the agent computed and nobody else needs.
     fn delete_agent(&mut self, tenant: &Tenant, id: &str, now_us: u64) -> Option<Freed> {
         self.agents.get(tenant, id, now_us)?;
         let agent = self.agents.take(&mut self.cache, tenant, id)?;
         let Some(cache) = &mut self.cache else { return Some(Freed::default()) };
         let keys = [agent.chain, agent.earlier].concat();
-        Some(cache.free(&keys, &self.agents.blocks_of(tenant)))
+        let mut shared = self.agents.blocks_of(tenant);
+        shared.extend(self.contexts.blocks_of(cache, tenant, now_us));
+        Some(cache.free(&keys, &shared))
     }
 
     fn begin_eviction(
@@ -153,7 +222,7 @@ impl<E: Engine> Scheduler<E> {
             reply.send(Err(EvictError::Unknown)).ok();
             return;
         };
-        if !self.cache.as_ref().is_some_and(prefixd_cache::PrefixCache::has_disk) {
+        if !self.cache.as_ref().is_some_and(PrefixCache::has_disk) {
             reply.send(Err(EvictError::NoDisk)).ok();
             return;
         }
@@ -232,6 +301,30 @@ impl Handle {
     /// Moves its blocks out of RAM, to disk, and waits for that.
     pub fn evict_agent(&self, tenant: Tenant, id: String) -> Result<Result<Evicted, EvictError>, SubmitError> {
         self.ask_agents(|reply| AgentMessage::Evict { tenant, id, reply })
+    }
+
+    /// Takes a context in, in place of one of the same name. False when the tenant has too many.
+    pub fn put_context(&self, tenant: Tenant, name: String, context: Context) -> Result<bool, SubmitError> {
+        self.ask_agents(|reply| AgentMessage::PutContext { tenant, name, context, reply })
+    }
+
+    /// Contexts that live, by name.
+    pub fn contexts(&self, tenant: Tenant) -> Result<Vec<ContextState>, SubmitError> {
+        self.ask_agents(|reply| AgentMessage::Contexts { tenant, reply })
+    }
+
+    /// One of them.
+    pub fn context(
+        &self,
+        tenant: Tenant,
+        name: String,
+    ) -> Result<Option<(Context, ContextState)>, SubmitError> {
+        self.ask_agents(|reply| AgentMessage::Context { tenant, name, reply })
+    }
+
+    /// Forgets it, ends its pins and frees its blocks, but for those that others need.
+    pub fn delete_context(&self, tenant: Tenant, name: String) -> Result<Option<Freed>, SubmitError> {
+        self.ask_agents(|reply| AgentMessage::DeleteContext { tenant, name, reply })
     }
 
     /// Agents and tokens of all tenants together.

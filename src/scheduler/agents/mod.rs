@@ -12,8 +12,11 @@
 //! by their tokens.
 
 mod answer;
+mod contexts;
 mod registry;
 
-pub use answer::{AgentState, EvictError, Evicted};
+pub use answer::{AgentState, ContextState, EvictError, Evicted};
+pub use contexts::Context;
+pub(super) use contexts::Contexts;
 pub(super) use answer::{AgentMessage, Eviction};
 pub(super) use registry::Agents;
