@@ -21,13 +21,13 @@ use super::body::fields;
 use super::error::{ApiError, json_response};
 use super::generation::Piece;
 use super::openai;
-use super::openapi::{AgentRefusals, Body, Refusals};
+use super::openapi::{AgentRefusals, Refusals};
 use super::options::Options;
 use super::plan::Plan;
 use super::session;
-use super::submit::{Incoming, blocking};
-use crate::prompt::{Content, Conversation, TemplateError};
-use crate::scheduler::{Context, ContextState, PrefixPin, SubmitError};
+use super::submit::{Incoming, blocking, encode};
+use crate::prompt::{Content, Conversation, Message};
+use crate::scheduler::{Context, ContextState, Hold, PrefixPin, SubmitError};
 
 const HOUR_S: u64 = 3_600;
 const LONGEST_TTL_S: u64 = 30 * 24 * HOUR_S;
@@ -37,16 +37,23 @@ pub fn configure(config: &mut ServiceConfig) {
     config.service(list_contexts).service(put_context).service(get_context).service(delete_context);
 }
 
-/// The body of a context, besides `messages` and `tools`.
+/// The body of a context.
 #[derive(Deserialize, ToSchema)]
+// All of them are described here; some are read where every request's are.
+#[allow(dead_code)]
 struct ContextFields {
     /// A system text before `messages`.
     system: Option<Content>,
+    /// As a chat has them.
+    messages: Option<Vec<Message>>,
+    /// As a chat has them.
+    tools: Option<Vec<Value>>,
     /// Seconds that it lives; 3600 if it does not say.
     ttl_s: Option<u64>,
+    /// As in requests: contexts of a salt are apart from others.
+    cache_salt: Option<String>,
+    model: Option<String>,
 }
-
-type ContextRequest = Body<(Options, ContextFields)>;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
@@ -84,7 +91,7 @@ fn asked(request: &HttpRequest, state: &ApiState) -> Result<Tenant, ApiError> {
 /// Computes and pins the beginning of prompts, and names it. A context of that name is replaced.
 #[utoipa::path(
     tag = "contexts",
-    request_body = ContextRequest,
+    request_body = ContextFields,
     params(("id" = String, Path, description = "The context's name")),
     security((), ("bearer" = []), ("x-api-key" = [])),
     responses((status = 200, description = "The context", body = ContextState), Refusals)
@@ -97,49 +104,78 @@ async fn put_context(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let name = id.into_inner();
+    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
+    let context = put(&state, tenant, name, &object, HOUR_S).await?;
+    Ok(json_response(&mut HttpResponse::Ok(), &context))
+}
+
+/// Puts the contexts of the configuration, by name, for everybody who may ask. What cannot be put is told in the log.
+pub async fn warm_up(state: ApiState, contexts: Vec<(String, Map<String, Value>)>) {
+    let state = web::Data::new(state);
+    for (name, object) in contexts {
+        for tenant in state.settings.keys.tenants() {
+            match put(&state, tenant, name.clone(), &object, LONGEST_TTL_S).await {
+                Ok(context) => tracing::info!(name, tokens = context.tokens, "a configured context is warm"),
+                Err(error) => tracing::error!(name, %error, "a configured context could not be put"),
+            }
+        }
+    }
+}
+
+async fn put(
+    state: &web::Data<ApiState>,
+    tenant: Tenant,
+    name: String,
+    object: &Map<String, Value>,
+    usual_ttl_s: u64,
+) -> Result<ContextState, ApiError> {
     session::check("name", &name)?;
-    let Incoming { object, mut options, tenant, .. } = state.open(&request, payload).await?;
-    let ContextFields { system, ttl_s } = fields(&object)?;
-    let ttl_s = ttl_s.unwrap_or(HOUR_S);
+    let ContextFields { system, ttl_s, .. } = fields(object)?;
+    let ttl_s = ttl_s.unwrap_or(usual_ttl_s);
     if !(1..=LONGEST_TTL_S).contains(&ttl_s) {
         let message = format!("ttl_s is {ttl_s}; expected 1 to {LONGEST_TTL_S} seconds");
         return Err(ApiError::field("ttl_s", message));
     }
-    let definition = definition(&object, system.is_some())?;
-    let conversation = conversation(&definition)?;
-    let rendering = state.clone();
-    let tokens = blocking(move || {
-        let template = rendering.model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        rendering.tokens_of(&tenant, &template.render(&conversation)?)
-    });
-    let tokens = tokens.await?;
-    options.max_tokens = Some(1);
-    options.max_completion_tokens = None;
+    let definition = definition(object, system.is_some())?;
+    let tokens = compute(state, tenant, conversation(&definition)?, ttl_s).await?;
+    let created_us = state.scheduler.now_us();
+    let until_us = created_us.saturating_add(ttl_s.saturating_mul(1_000_000));
+    let definition = Arc::from(definition.to_string());
+    let context = Context { definition, tokens: tokens.into(), created_us, until_us };
+    let scheduler = state.scheduler.clone();
+    blocking(move || {
+        if !scheduler.put_context(tenant, name.clone(), context).map_err(submit)? {
+            let message =
+                "there are too many contexts, or too many tokens in them; delete some, or wait for their end";
+            return Err(ApiError::field("name", message));
+        }
+        let known = scheduler.context(tenant, name.clone()).map_err(submit)?;
+        known.map(|(_, state)| state).ok_or(ApiError::UnknownContext { name })
+    })
+    .await
+}
+
+/// Computes a conversation's prompt and pins it; its tokens.
+async fn compute(
+    state: &web::Data<ApiState>,
+    tenant: Tenant,
+    conversation: Conversation,
+    ttl_s: u64,
+) -> Result<Vec<u32>, ApiError> {
+    let tokens = encode(state, tenant, conversation).await?;
+    // A token is the least that can be asked for.
+    let options = Options { max_tokens: Some(1), ..Options::default() };
     let mut plan = Plan::new(options, &state.model, &state.settings)?;
-    let time = Duration::from_secs(ttl_s);
-    plan.n = 1;
     plan.answer.continues = true;
-    plan.hold.pins = vec![PrefixPin { tokens: tokens.len(), time }];
-    plan.hold.agent = None;
-    let mut answers = state.submit(&[tokens.clone()], &plan, tenant, "messages")?;
+    let time = Duration::from_secs(ttl_s);
+    plan.hold = Hold { pins: vec![PrefixPin { tokens: tokens.len(), time }], agent: None };
+    let mut answers = state.submit(std::slice::from_ref(&tokens), &plan, tenant, "messages")?;
     while let Some((_, piece)) = answers.next().await {
         if let Piece::Failed(failure) = piece {
             return Err(failure.into());
         }
     }
-    let created_us = state.scheduler.now_us();
-    let until_us = created_us.saturating_add(ttl_s.saturating_mul(1_000_000));
-    let context = Context { definition: Arc::from(definition.to_string()), tokens: tokens.into(), created_us, until_us };
-    let scheduler = state.scheduler.clone();
-    let state = blocking(move || {
-        if !scheduler.put_context(tenant, name.clone(), context).map_err(submit)? {
-            let message = "there are too many contexts, or too many tokens in them; delete some, or wait for their end";
-            return Err(ApiError::field("name", message));
-        }
-        let known = scheduler.context(tenant, name.clone()).map_err(submit)?;
-        known.map(|(_, state)| state).ok_or(ApiError::UnknownContext { name })
-    });
-    Ok(json_response(&mut HttpResponse::Ok(), &state.await?))
+    Ok(tokens)
 }
 
 /// What of a body makes the context, as a chat request.

@@ -53,13 +53,17 @@ pub enum ApiError {
         known: String,
     },
     /// No agent of that name is known to this tenant.
-    #[error("there is no agent {id:?}; an agent begins with a request that names its session, and ends when it is not used for a while")]
+    #[error(
+        "there is no agent {id:?}; an agent begins with a request that names its session, and ends when it is not used for a while"
+    )]
     UnknownAgent {
         /// The name.
         id: String,
     },
     /// No context of that name is known to this tenant.
-    #[error("there is no context {name:?}; put it with PUT /v1/contexts/NAME, or again when its time is over")]
+    #[error(
+        "there is no context {name:?}; put it with PUT /v1/contexts/NAME, or again when its time is over"
+    )]
     UnknownContext {
         /// The name.
         name: String,

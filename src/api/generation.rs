@@ -21,7 +21,8 @@ use super::ServedModel;
 use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
-    CallCount, Checkpoints, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat, ToolText,
+    CallCount, Checkpoints, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat,
+    ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 

@@ -59,9 +59,14 @@ pub async fn encode(
         let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
         let text = template.render(&conversation)?;
         let tokens = state.tokens_of(&tenant, &text)?;
-        let ends = marks.iter().filter_map(|mark| Some((end(template, &conversation, &text, mark.place)?, mark.time)));
+        let ends = marks
+            .iter()
+            .filter_map(|mark| Some((end(template, &conversation, &text, mark.place)?, mark.time)));
         let pins = ends
-            .map(|(bytes, time)| PrefixPin { tokens: tokens_before(&model.text.tokenizer, &tokens, bytes), time })
+            .map(|(bytes, time)| PrefixPin {
+                tokens: tokens_before(&model.text.tokenizer, &tokens, bytes),
+                time,
+            })
             .filter(|pin| pin.tokens > 0)
             .collect();
         Ok((tokens, pins))

@@ -22,8 +22,8 @@ use self::openapi::Document;
 use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
-mod anthropic;
 mod agents;
+mod anthropic;
 mod auth;
 mod body;
 mod cache;
@@ -47,6 +47,7 @@ mod submit;
 mod usage;
 
 pub use auth::{AdminKey, ApiKeys};
+pub use contexts::warm_up;
 pub use error::ApiError;
 
 /// The name that always means the served model.

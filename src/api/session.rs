@@ -19,7 +19,8 @@ pub fn settle(request: &HttpRequest, options: &mut Options) -> Result<(), ApiErr
         })?;
         check("X-Session-ID", name)?;
         if let Some(other) = options.session_id.as_deref().filter(|other| *other != name) {
-            let message = format!("session_id is {other:?} and the header X-Session-ID {name:?}; expected one name");
+            let message =
+                format!("session_id is {other:?} and the header X-Session-ID {name:?}; expected one name");
             return Err(ApiError::field("session_id", message));
         }
         options.session_id = Some(name.to_owned());
@@ -36,7 +37,10 @@ pub fn settle(request: &HttpRequest, options: &mut Options) -> Result<(), ApiErr
 /// Refuses what cannot be a name.
 pub fn check(param: &'static str, name: &str) -> Result<(), ApiError> {
     let wrong = |found: String| {
-        Err(ApiError::field(param, format!("{param} is {found}; expected 1 to {LONGEST} bytes without control characters")))
+        Err(ApiError::field(
+            param,
+            format!("{param} is {found}; expected 1 to {LONGEST} bytes without control characters"),
+        ))
     };
     match name.len() {
         0 => wrong("empty".into()),
@@ -51,17 +55,18 @@ mod tests {
     use super::*;
     use actix_web::test::TestRequest;
 
-    fn settled(header: Option<&str>, body: Option<&str>, key: Option<&str>) -> Result<Option<String>, String> {
+    fn settled(
+        header: Option<&str>,
+        body: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Option<String>, String> {
         let mut request = TestRequest::default();
         if let Some(header) = header {
             request = request.insert_header((HEADER, header));
         }
         let text = |text: &str| text.to_owned();
-        let mut options = Options {
-            session_id: body.map(text),
-            prompt_cache_key: key.map(text),
-            ..Options::default()
-        };
+        let mut options =
+            Options { session_id: body.map(text), prompt_cache_key: key.map(text), ..Options::default() };
         settle(&request.to_http_request(), &mut options).map_err(|error| error.to_string())?;
         Ok(options.session_id)
     }

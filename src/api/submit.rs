@@ -89,7 +89,11 @@ impl ApiState {
                 let (model, durations) = (self.model.clone(), self.durations.clone());
                 let mut answer = Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer);
                 if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !plan.answer.continues) {
-                    answer.remember(Record { checkpoints: checkpoints.clone(), tenant, prompt: prompt.clone() });
+                    answer.remember(Record {
+                        checkpoints: checkpoints.clone(),
+                        tenant,
+                        prompt: prompt.clone(),
+                    });
                 }
                 answers.push(answer);
             }

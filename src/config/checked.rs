@@ -82,6 +82,8 @@ pub struct CacheConfig {
     pub pin_share: f64,
     /// A session not used for so long is forgotten.
     pub session_ttl: Duration,
+    /// Files with contexts to put at the start.
+    pub contexts: Vec<PathBuf>,
 }
 
 /// The disk tier's part.
@@ -227,6 +229,7 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
         idle_ttl: (cache.idle_ttl_h > 0).then(|| Duration::from_secs(cache.idle_ttl_h.saturating_mul(3600))),
         daily_write_bytes: (daily_write_bytes > 0).then_some(daily_write_bytes),
         pin_share: cache.pin_share,
+        contexts: cache.contexts,
         session_ttl: Duration::from_secs(cache.session_ttl_m.saturating_mul(60)),
     })
 }

@@ -4,7 +4,16 @@ use serde_json::{Map, Value};
 
 /// The order that models are used to; whatever else there is follows by name.
 const KNOWN: [&str; 10] = [
-    "type", "function", "name", "title", "description", "parameters", "enum", "properties", "required", "items",
+    "type",
+    "function",
+    "name",
+    "title",
+    "description",
+    "parameters",
+    "enum",
+    "properties",
+    "required",
+    "items",
 ];
 
 /// The same value with the keys of every object in one order. Lists stay as they are.
@@ -32,6 +41,9 @@ mod tests {
         let other = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"x": 1, "enum": [2, 1], "type": "string"}, "b": {}}, "required": ["b", "a"]}}});
         assert_ne!(one.to_string(), other.to_string());
         assert_eq!(in_order(one.clone()).to_string(), in_order(other).to_string());
-        assert_eq!(in_order(one).to_string(), r#"{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"string","enum":[2,1],"x":1},"b":{}},"required":["b","a"]}}}"#);
+        assert_eq!(
+            in_order(one).to_string(),
+            r#"{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"string","enum":[2,1],"x":1},"b":{}},"required":["b","a"]}}}"#
+        );
     }
 }

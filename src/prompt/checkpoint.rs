@@ -137,8 +137,9 @@ fn hasher(tenant: &Tenant, text: &[u8]) -> blake3::Hasher {
 /// Where in `text` answers may end: behind every stop token's text, in order.
 fn ends(tokenizer: &Tokenizer, stops: &[u32], text: &str) -> Vec<usize> {
     let names = stops.iter().filter_map(|id| tokenizer.token_name(*id)).filter(|name| !name.is_empty());
-    let mut ends: Vec<usize> =
-        names.flat_map(|name| text.match_indices(&name).map(|(at, _)| at + name.len()).collect::<Vec<_>>()).collect();
+    let mut ends: Vec<usize> = names
+        .flat_map(|name| text.match_indices(&name).map(|(at, _)| at + name.len()).collect::<Vec<_>>())
+        .collect();
     ends.sort_unstable();
     ends.dedup();
     ends
@@ -230,7 +231,7 @@ mod tests {
             let checkpoints = Checkpoints::default();
             let mut text = String::new();
             for answer in answers {
-                text.push_str(&format!("<|user|>{question}<|end|>\n<|assistant|>"));
+                text.extend(["<|user|>", &question, "<|end|>\n<|assistant|>"]);
                 let prompt = checkpoints.encode(&tokenizer, &ALICE, &[stop], &text).unwrap();
                 prop_assert!(spells(&tokenizer, &prompt, text.as_bytes()));
                 let answer: Vec<u32> = answer.into_iter().chain([stop]).collect();

@@ -73,7 +73,10 @@ mod tests {
             Some(list.iter().map(|(role, text)| (*role, (*text).to_owned())).collect::<Vec<_>>())
         };
         assert_eq!(folded(&[(System, "a"), (User, "b")]), None);
-        assert_eq!(folded(&[(System, "a"), (System, "b"), (User, "c")]), said(&[(System, "a\n\nb"), (User, "c")]));
+        assert_eq!(
+            folded(&[(System, "a"), (System, "b"), (User, "c")]),
+            said(&[(System, "a\n\nb"), (User, "c")])
+        );
         assert_eq!(
             folded(&[(User, "a"), (Assistant, "b"), (System, "c"), (System, "d"), (User, "e")]),
             said(&[(User, "a"), (Assistant, "b"), (User, "c\n\nd\n\ne")])

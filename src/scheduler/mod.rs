@@ -28,7 +28,9 @@ mod thread;
 
 pub use agents::{AgentState, Context, ContextState, EvictError, Evicted};
 pub use handle::{Condition, Handle, Status};
-pub use message::{Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, Stream, SubmitError};
+pub use message::{
+    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, Stream, SubmitError,
+};
 pub use options::{Clock, SchedulerOptions};
 pub use step::{Scheduler, StepOutcome};
 pub use thread::{SchedulerThread, StartError};

@@ -57,7 +57,7 @@ impl Default for SchedulerOptions {
             daily_write_bytes: None,
             flush_limit: Duration::from_secs(10),
             pin_share: 0.5,
-            agent_ttl: Duration::from_secs(3_600),
+            agent_ttl: Duration::from_hours(1),
             clock: Arc::new(Instant::now),
             time_of_day: Tuning::default().clock,
         }

@@ -89,7 +89,10 @@ fn an_agent_is_its_last_turn_and_the_sum_of_all() {
     let usage = |body: &Value, field: &str| number(&body["usage"][field]);
     assert_eq!(number(&agent["turns"]), 2);
     assert_eq!(number(&agent["tokens"]), usage(&second, "total_tokens"));
-    assert_eq!(number(&agent["prompt_tokens"]), usage(&first, "prompt_tokens") + usage(&second, "prompt_tokens"));
+    assert_eq!(
+        number(&agent["prompt_tokens"]),
+        usage(&first, "prompt_tokens") + usage(&second, "prompt_tokens")
+    );
     assert_eq!(number(&agent["cached_tokens"]), cached(&second));
     assert_eq!(number(&agent["blocks"]), number(&agent["resident_blocks"]));
     assert!(number(&agent["blocks"]) >= 11 && agent["preferred"] == true, "{agent}");
@@ -99,7 +102,9 @@ fn an_agent_is_its_last_turn_and_the_sum_of_all() {
         let response = get(server.address, path);
         assert_eq!((response.status, &response.json()["error"]["code"]), (404, &json!("agent_not_found")));
     }
-    for (method, path) in [("POST", "/v1/agents/list"), ("POST", "/v1/agents/a"), ("GET", "/v1/agents/a/generate")] {
+    for (method, path) in
+        [("POST", "/v1/agents/list"), ("POST", "/v1/agents/a"), ("GET", "/v1/agents/a/generate")]
+    {
         assert_eq!(call(&server, method, path, &[], &Value::Null).status, 405, "{method} {path}");
     }
 }
@@ -154,9 +159,11 @@ fn an_agent_that_is_deleted_leaves_no_file_and_nothing_that_others_share_is_touc
     turn(&server, "a", &a);
     turn(&server, "b", &b);
     let written = |server: &Server, wanted: u64| {
-        server.eventually("all blocks on disk", || {}, |status| {
-            status.cache.disk.as_ref().is_some_and(|disk| disk.tier.blocks == wanted)
-        });
+        server.eventually(
+            "all blocks on disk",
+            || {},
+            |status| status.cache.disk.as_ref().is_some_and(|disk| disk.tier.blocks == wanted),
+        );
     };
     settle(&server);
     let blocks = server.scheduler.status().cache.resident.blocks;
@@ -209,7 +216,8 @@ fn without_a_disk_nothing_is_evicted_and_without_a_cache_agents_still_go_on() {
     assert!(cached(&turn(&server, "a", &long("agent"))) >= LONG as u64);
     let bare = Setup::default().sim();
     let first = turn(&bare, "a", "hello");
-    let second = post(bare.address, "/v1/agents/oai_a/generate", &json!({"prompt": "!", "max_tokens": 1})).json();
+    let second =
+        post(bare.address, "/v1/agents/oai_a/generate", &json!({"prompt": "!", "max_tokens": 1})).json();
     assert_eq!(second["usage"]["prompt_tokens"], number(&first["usage"]["total_tokens"]) + 1);
     assert_eq!(call(&bare, "DELETE", "/v1/agents/oai_a", &[], &Value::Null).json()["freed_blocks"], 0);
 }
@@ -220,7 +228,7 @@ fn while_a_session_lives_its_blocks_outlast_others_and_then_they_do_not() {
     let reads = time.clone();
     let mut setup = Setup { cache: true, resident_bytes: 60 * 320, ..Setup::default() };
     setup.options.time_of_day = Arc::new(move || reads.load(Ordering::Relaxed));
-    setup.options.agent_ttl = Duration::from_secs(3_600);
+    setup.options.agent_ttl = Duration::from_hours(1);
     let server = setup.sim();
     let ask = |content: &str| post(server.address, "/v1/chat/completions", &body(content)).json();
     let pressure = |name: &str| (0..12).for_each(|at| drop(ask(&long(&format!("{name}{at}")))));

@@ -54,7 +54,10 @@ fn a_context_is_computed_once_and_every_request_that_refers_to_it_begins_with_it
     let chat = json!({"context": "handbook", "messages": asked, "max_tokens": 1, "temperature": 0});
     let usage = fine(&call(&server, "", "POST", "/v1/chat/completions", &chat))["usage"].clone();
     let cached = number(&usage["prompt_tokens_details"]["cached_tokens"]);
-    assert!(cached + 16 > tokens && number(&usage["prompt_tokens"]) > tokens, "{cached} of {tokens}: {usage}");
+    assert!(
+        cached + 16 > tokens && number(&usage["prompt_tokens"]) > tokens,
+        "{cached} of {tokens}: {usage}"
+    );
     // The same words without a name are the same prompt.
     let mut whole = handbook();
     let mut messages = vec![json!({"role": "system", "content": whole["system"]})];
@@ -63,15 +66,28 @@ fn a_context_is_computed_once_and_every_request_that_refers_to_it_begins_with_it
     whole = json!({"messages": messages, "tools": whole["tools"], "max_tokens": 1, "temperature": 0});
     let same = fine(&call(&server, "", "POST", "/v1/chat/completions", &whole))["usage"].clone();
     assert_eq!(same["prompt_tokens"], usage["prompt_tokens"]);
-    let counted = fine(&call(&server, "", "POST", "/v1/messages/count_tokens", &json!({"context": "handbook", "messages": asked})));
+    let counted = fine(&call(
+        &server,
+        "",
+        "POST",
+        "/v1/messages/count_tokens",
+        &json!({"context": "handbook", "messages": asked}),
+    ));
     assert_eq!(counted["input_tokens"], usage["prompt_tokens"]);
-    let probed = fine(&call(&server, "", "POST", "/v1/cache/probe", &json!({"context": "handbook", "messages": asked})));
+    let probed = fine(&call(
+        &server,
+        "",
+        "POST",
+        "/v1/cache/probe",
+        &json!({"context": "handbook", "messages": asked}),
+    ));
     assert_eq!(probed["prompt_tokens"], usage["prompt_tokens"]);
     // A mark counts from the request's own blocks.
     let marked = json!({"context": "handbook", "max_tokens": 1, "messages": [{"role": "user", "content": [
         {"type": "text", "text": long("marked"), "cache_control": {"type": "ephemeral"}}]}]});
     fine(&call(&server, "", "POST", "/v1/messages", &marked));
-    let pinned = |wanted: u64| server.eventually("pins", || {}, |status| status.cache.retained_blocks >= wanted);
+    let pinned =
+        |wanted: u64| server.eventually("pins", || {}, |status| status.cache.retained_blocks >= wanted);
     pinned(number(&context["blocks"]) + 9);
     // It stays under pressure until its time is over.
     let pressure = |name: &str| {
@@ -99,21 +115,37 @@ fn a_deleted_context_frees_its_blocks_and_a_deleted_agent_leaves_them() {
     let turn = json!({"context": "a", "session_id": "s", "max_tokens": 1, "messages": [{"role": "user", "content": long("own")}]});
     fine(&call(&server, "", "POST", "/v1/chat/completions", &turn));
     let agent = fine(&call(&server, "", "DELETE", "/v1/agents/oai_s", &Value::Null));
-    assert!(number(&agent["freed_blocks"]) >= 9 && number(&agent["kept_blocks"]) + 1 >= number(&context["blocks"]), "{agent}");
+    assert!(
+        number(&agent["freed_blocks"]) >= 9
+            && number(&agent["kept_blocks"]) + 1 >= number(&context["blocks"]),
+        "{agent}"
+    );
     let state = fine(&call(&server, "", "GET", "/v1/contexts/a", &Value::Null));
     assert!(number(&state["blocks"]) + 1 >= number(&context["blocks"]), "{state}");
     fine(&call(&server, "", "PUT", "/v1/contexts/b", &handbook()));
     let first = fine(&call(&server, "", "DELETE", "/v1/contexts/a", &Value::Null));
-    assert_eq!((&first["deleted"], &first["freed_blocks"]), (&json!(true), &json!(0)), "b is made of the same blocks");
+    assert_eq!(
+        (&first["deleted"], &first["freed_blocks"]),
+        (&json!(true), &json!(0)),
+        "b is made of the same blocks"
+    );
     let second = fine(&call(&server, "", "DELETE", "/v1/contexts/b", &Value::Null));
     assert!(number(&second["freed_blocks"]) + 1 >= number(&context["blocks"]), "{second}");
-    assert_eq!(server.scheduler.probe(prefixd_cache::Tenant::PUBLIC, vec![256; 40]).unwrap().unwrap().tokens, 0);
+    assert_eq!(
+        server.scheduler.probe(prefixd_cache::Tenant::PUBLIC, vec![256; 40]).unwrap().unwrap().tokens,
+        0
+    );
     assert_eq!(call(&server, "", "DELETE", "/v1/contexts/b", &Value::Null).status, 404);
 }
 
 #[test]
 fn a_context_that_cannot_be_is_refused_by_field_and_nobody_sees_anothers() {
-    let settings = ApiSettings { keys: ApiKeys::new(["one", "two"]), keepalive: None, workers: 1, ..ApiSettings::default() };
+    let settings = ApiSettings {
+        keys: ApiKeys::new(["one", "two"]),
+        keepalive: None,
+        workers: 1,
+        ..ApiSettings::default()
+    };
     let server = Setup { cache: true, settings, ..Setup::default() }.sim();
     for (body, field) in [
         (json!({}), "messages"),
@@ -126,7 +158,11 @@ fn a_context_that_cannot_be_is_refused_by_field_and_nobody_sees_anothers() {
         (json!({"system": "x", "ttl_s": 100_000_000}), "ttl_s"),
     ] {
         let response = call(&server, "one", "PUT", "/v1/contexts/a", &body);
-        assert!(response.status == 400 && response.json()["error"]["param"] == field, "{body}: {}", response.text());
+        assert!(
+            response.status == 400 && response.json()["error"]["param"] == field,
+            "{body}: {}",
+            response.text()
+        );
     }
     fine(&call(&server, "one", "PUT", "/v1/contexts/a", &handbook()));
     let chat = json!({"context": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1});

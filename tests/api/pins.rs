@@ -39,7 +39,8 @@ fn long(name: &str) -> String {
 
 /// A request whose system text, tools or message may be marked. The tokens of it that were cached.
 fn ask(server: &Server, body: Value) -> u64 {
-    let mut whole = json!({"max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "Hm?"}]});
+    let mut whole =
+        json!({"max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "Hm?"}]});
     whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
     let response = post(server.address, "/v1/messages", &whole);
     assert_eq!(response.status, 200, "{}", response.text());
@@ -54,8 +55,8 @@ fn system(name: &str, control: Option<Value>) -> Value {
     json!({"system": [block]})
 }
 
-fn for_time(ttl: &str) -> Option<Value> {
-    Some(json!({"type": "ephemeral", "ttl": ttl}))
+fn for_time(ttl: &str) -> Value {
+    json!({"type": "ephemeral", "ttl": ttl})
 }
 
 /// Many prompts that nobody asked for before.
@@ -69,7 +70,7 @@ fn pressure(server: &Server, name: &str) {
 fn under_pressure_a_marked_prefix_stays_for_its_time_and_an_unmarked_one_leaves() {
     let (server, time) = server(60);
     ask(&server, system("short", Some(json!({"type": "ephemeral"}))));
-    ask(&server, system("lasting", for_time("1h")));
+    ask(&server, system("lasting", Some(for_time("1h"))));
     ask(&server, system("plain", None));
     pressure(&server, "a");
     assert!(ask(&server, system("short", None)) >= LONG as u64);
@@ -79,7 +80,7 @@ fn under_pressure_a_marked_prefix_stays_for_its_time_and_an_unmarked_one_leaves(
     pressure(&server, "b");
     assert!(ask(&server, system("short", None)) < LONG as u64 / 2, "five minutes are over");
     assert!(ask(&server, system("lasting", None)) >= LONG as u64, "an hour is not");
-    time.pass(Duration::from_secs(3_600));
+    time.pass(Duration::from_hours(1));
     pressure(&server, "c");
     assert!(ask(&server, system("lasting", None)) < LONG as u64 / 2);
     server.eventually("the end of all pins", || {}, |status| status.cache.retained_blocks == 0);
@@ -89,7 +90,7 @@ fn under_pressure_a_marked_prefix_stays_for_its_time_and_an_unmarked_one_leaves(
 fn a_request_that_marks_again_renews_the_time() {
     let (server, time) = server(60);
     for _ in 0..3 {
-        ask(&server, system("renewed", for_time("5m")));
+        ask(&server, system("renewed", Some(for_time("5m"))));
         time.pass(Duration::from_secs(200));
     }
     pressure(&server, "a");
@@ -107,11 +108,15 @@ fn tools_and_messages_are_pinned_up_to_the_marked_block_and_no_further() {
         server.scheduler.status().cache.retained_blocks - before
     };
     let marked = json!({"type": "ephemeral"});
-    let tool = |name: &str| json!({"name": name, "description": long(name), "input_schema": {"type": "object"}});
+    let tool =
+        |name: &str| json!({"name": name, "description": long(name), "input_schema": {"type": "object"}});
     let mut first = tool("first");
     first["cache_control"] = marked.clone();
     let blocks = pinned(json!({"tools": [first, tool("second")]}));
-    assert!((10..=20).contains(&blocks), "the first tool is 10 blocks and some, both are 20 and more: {blocks}");
+    assert!(
+        (10..=20).contains(&blocks),
+        "the first tool is 10 blocks and some, both are 20 and more: {blocks}"
+    );
     let turns = json!({"messages": [
         {"role": "user", "content": [{"type": "text", "text": long("one")}, {"type": "text", "text": long("two"), "cache_control": marked},
             {"type": "text", "text": long("three")}]},
@@ -129,7 +134,7 @@ fn tools_and_messages_are_pinned_up_to_the_marked_block_and_no_further() {
 fn nobody_can_pin_the_cache_full_and_what_is_refused_is_counted() {
     let (server, _) = server(40);
     for at in 0..6 {
-        ask(&server, system(&format!("greedy{at}"), for_time("1h")));
+        ask(&server, system(&format!("greedy{at}"), Some(for_time("1h"))));
     }
     server.eventually("refused pins", || {}, |status| status.cache.refused_pins >= 30);
     let cache = server.scheduler.status().cache;

@@ -18,7 +18,8 @@ fn server() -> Server {
 }
 
 fn ask(server: &Server, path: &str, body: Value) -> Value {
-    let mut whole = json!({"max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "Hm?"}]});
+    let mut whole =
+        json!({"max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "Hm?"}]});
     whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
     let response: Response = post(server.address, path, &whole);
     assert_eq!(response.status, 200, "{body}: {}", response.text());
@@ -35,22 +36,18 @@ fn chat(server: &Server, messages: Value, more: Value) -> Value {
 fn tokens(response: &Value) -> (u64, u64) {
     let usage = &response["usage"];
     let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{usage}"));
-    match usage.get("prompt_tokens") {
-        Some(prompt) => (number(prompt), number(&usage["prompt_tokens_details"]["cached_tokens"])),
-        None => {
-            let read = number(&usage["cache_read_input_tokens"]);
-            let new = number(&usage["input_tokens"]) + number(&usage["cache_creation_input_tokens"]);
-            (new + read, read)
-        }
+    if let Some(prompt) = usage.get("prompt_tokens") {
+        return (number(prompt), number(&usage["prompt_tokens_details"]["cached_tokens"]));
     }
+    let read = number(&usage["cache_read_input_tokens"]);
+    let new = number(&usage["input_tokens"]) + number(&usage["cache_creation_input_tokens"]);
+    (new + read, read)
 }
 
 #[test]
 fn a_billing_header_that_changes_with_every_request_is_no_part_of_the_prompt() {
     let server = server();
-    let system = |header: &str| {
-        json!({"system": [{"type": "text", "text": header}, {"type": "text", "text": long("rules")}]})
-    };
+    let system = |header: &str| json!({"system": [{"type": "text", "text": header}, {"type": "text", "text": long("rules")}]});
     let one = ask(&server, "/v1/messages", system("x-anthropic-billing-header: cc_version=1; cch=0a1b2;"));
     let other = ask(&server, "/v1/messages", system("x-anthropic-billing-header: cc_version=1; cch=99f3e;"));
     let (prompt, cached) = tokens(&other);
@@ -73,7 +70,8 @@ fn the_same_tools_in_another_order_of_keys_are_the_same_prompt_on_both_endpoints
     let (prompt, _) = tokens(&chat(&server, messages.clone(), json!({"tools": [one]})));
     let again = tokens(&chat(&server, messages.clone(), json!({"tools": [other]})));
     assert!(again.0 == prompt && again.1 + 16 >= prompt - 1, "{again:?} of {prompt}");
-    let anthropic = json!({"input_schema": other["function"]["parameters"], "description": text, "name": "find"});
+    let anthropic =
+        json!({"input_schema": other["function"]["parameters"], "description": text, "name": "find"});
     let again = tokens(&ask(&server, "/v1/messages", json!({"messages": messages, "tools": [anthropic]})));
     assert!(again.0 == prompt && again.1 + 16 >= prompt - 1, "{again:?} of {prompt}");
 }
@@ -84,7 +82,8 @@ fn content_in_parts_developers_and_system_messages_anywhere_are_accepted() {
     let first = json!([{"role": "developer", "content": [{"type": "text", "text": long("rules")}]},
         {"role": "user", "content": [{"type": "text", "text": "What "}, {"type": "text", "text": "now?"}]}]);
     let (prompt, _) = tokens(&chat(&server, first.clone(), json!({})));
-    let plain = json!([{"role": "system", "content": long("rules")}, {"role": "user", "content": "What now?"}]);
+    let plain =
+        json!([{"role": "system", "content": long("rules")}, {"role": "user", "content": "What now?"}]);
     let same = tokens(&chat(&server, plain, json!({})));
     assert!(same.0 == prompt && same.1 + 16 >= prompt - 1, "{same:?} of {prompt}");
     // The template of this model refuses a system message that is not the first.
@@ -105,7 +104,8 @@ fn an_answer_that_comes_back_without_its_thoughts_costs_no_more_than_itself() {
     let server = server();
     let asked = json!({"role": "user", "content": long("think")});
     let (prompt, _) = tokens(&chat(&server, json!([asked]), json!({"max_tokens": 40})));
-    let turn = json!([asked, {"role": "assistant", "content": "Short."}, {"role": "user", "content": "And?"}]);
+    let turn =
+        json!([asked, {"role": "assistant", "content": "Short."}, {"role": "user", "content": "And?"}]);
     let (_, cached) = tokens(&chat(&server, turn, json!({})));
     assert!(cached + 16 >= prompt, "{cached} of {prompt}");
 }
@@ -117,7 +117,10 @@ fn odd_answer(server: &Server, messages: Value) -> (String, u64) {
     let response = chat(server, messages, more);
     let choice = &response["choices"][0];
     let text = choice["message"]["content"].as_str().unwrap();
-    assert!(choice["finish_reason"] == "stop" && text.len() >= 39 && text.chars().all(|c| c == 'q'), "{choice}");
+    assert!(
+        choice["finish_reason"] == "stop" && text.len() >= 39 && text.chars().all(|c| c == 'q'),
+        "{choice}"
+    );
     assert_eq!(response["usage"]["completion_tokens"].as_u64().unwrap(), text.len() as u64 + 1);
     (text.to_owned(), response["usage"]["total_tokens"].as_u64().unwrap())
 }
@@ -130,7 +133,11 @@ fn an_answer_in_tokens_that_the_tokenizer_would_not_choose_is_found_again() {
     let asked = json!({"role": "user", "content": long("go")});
     let (text, known) = odd_answer(&server, json!([asked]));
     assert_eq!(odd_answer(&forgetful, json!([asked])), (text.clone(), known));
-    let mut turn = vec![asked, json!({"role": "assistant", "content": text}), json!({"role": "user", "content": "And?"})];
+    let mut turn = vec![
+        asked,
+        json!({"role": "assistant", "content": text}),
+        json!({"role": "user", "content": "And?"}),
+    ];
     let answered = |server: &Server, turn: &[Value]| tokens(&chat(server, json!(turn), json!({})));
     let (prompt, cached) = answered(&server, &turn);
     assert!(cached + 17 >= known, "all but the new tokens: {cached} of {known} and {prompt}");

@@ -5,6 +5,7 @@
 mod cache_cli;
 mod clients;
 mod concurrency;
+mod contexts;
 #[path = "../forensics/mod.rs"]
 mod forensics;
 mod format;

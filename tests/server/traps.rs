@@ -14,7 +14,13 @@ fn demo() -> Value {
 /// A copy of the embedded model.
 fn copy_model(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/clerk");
-    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
         std::fs::copy(from.join(name), to.join(name)).unwrap();
     }
 }
@@ -89,8 +95,11 @@ impl Secretive {
 
 #[test]
 fn one_prefix_with_different_secrets_never_mixes_however_conversations_interleave() {
-    const QUESTIONS: [&str; 3] =
-        ["What is the door code of the harbour office?", "Say it again: what is the door code of the harbour office?", "What is the door code of the harbour office?"];
+    const QUESTIONS: [&str; 3] = [
+        "What is the door code of the harbour office?",
+        "Say it again: what is the door code of the harbour office?",
+        "What is the door code of the harbour office?",
+    ];
     let codes = [4071, 4072, 9313, 5826];
     let (dir, plain_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let plain = Server::start(plain_dir.path(), &["--no-cache"]);

@@ -129,7 +129,7 @@ impl Trial {
 
     fn name(&mut self, number: u8, prompt: &[u32]) {
         let keys = self.cache.blocks_of(&tenant(number), prompt);
-        self.cache.pin(&tenant(number), prompt, std::time::Duration::from_secs(3_600));
+        self.cache.pin(&tenant(number), prompt, std::time::Duration::from_hours(1));
         self.cache.prefer(&keys);
         if self.options.disk.is_some() {
             self.cache.move_to_disk(&keys);

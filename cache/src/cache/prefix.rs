@@ -144,12 +144,16 @@ impl PrefixCache {
     /// Names these blocks as part of a living prefix: others of the same priority leave before them. Counts; give it back
     /// with [`unprefer`](Self::unprefer). Not kept over a restart.
     pub fn prefer(&mut self, keys: &[BlockKey]) {
-        keys.iter().for_each(|key| self.tree.prefer(key, true));
+        for key in keys {
+            self.tree.prefer(key, true);
+        }
     }
 
     /// Takes a [`prefer`](Self::prefer) back.
     pub fn unprefer(&mut self, keys: &[BlockKey]) {
-        keys.iter().for_each(|key| self.tree.prefer(key, false));
+        for key in keys {
+            self.tree.prefer(key, false);
+        }
     }
 
     /// Removes these blocks from every tier, files included, but for those in `shared`, those that something else stands
@@ -243,7 +247,7 @@ mod tests {
     use crate::tuning::Tuning;
 
     const ALICE: Tenant = Tenant::from_bytes([1; 32]);
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     /// A cache with room for so many blocks, half of them for pins, and its clock in microseconds.
     fn cache(blocks: u64) -> (PrefixCache, Arc<AtomicU64>) {

@@ -21,8 +21,8 @@ const BILLING_HEADER: &str = "x-anthropic-billing-header";
 
 /// Blocks with a `cache_control` in one request, as in Anthropic's API.
 const MOST_MARKS: usize = 4;
-const FIVE_MINUTES: Duration = Duration::from_secs(300);
-const ONE_HOUR: Duration = Duration::from_secs(3_600);
+const FIVE_MINUTES: Duration = Duration::from_mins(5);
+const ONE_HOUR: Duration = Duration::from_hours(1);
 
 /// What a request's prompt fields ask for.
 #[derive(Debug)]
@@ -223,18 +223,11 @@ impl Converter {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         for (at, block) in blocks.into_iter().enumerate() {
             let path = format!("{path}[{at}]");
+            let control = block.cache_control.clone();
             // Templates write calls after everything else: what follows a call is the next message.
-            let place = match block.kind.as_str() {
-                "tool_use" => Place::Message { at: self.messages.len() + 1, bytes: 0 },
-                "text" => {
-                    texts.push(need(block.text.clone(), &path, "text")?);
-                    Place::after(&self.messages, &texts)
-                }
-                _ => Place::after(&self.messages, &texts),
-            };
-            self.mark(&format!("{path}.cache_control"), block.cache_control.as_ref(), place)?;
+            let called = block.kind == "tool_use";
             match block.kind.as_str() {
-                "text" => {}
+                "text" => texts.push(need(block.text, &path, "text")?),
                 "thinking" => thoughts.push(need(block.thinking, &path, "thinking")?),
                 // What it says is for its maker alone.
                 "redacted_thinking" => {}
@@ -247,6 +240,12 @@ impl Converter {
                 }),
                 other => return Err(unreadable(&path, other, "text, thinking and tool_use")),
             }
+            let place = if called {
+                Place::Message { at: self.messages.len() + 1, bytes: 0 }
+            } else {
+                Place::after(&self.messages, &texts)
+            };
+            self.mark(&format!("{path}.cache_control"), control.as_ref(), place)?;
         }
         let mut message = Message::text(Role::Assistant, texts.join("\n"));
         message.tool_calls = Some(calls).filter(|calls| !calls.is_empty());
@@ -300,6 +299,8 @@ impl Place {
     }
 }
 
+/// All of it, as one of the ways to show a text.
+#[allow(clippy::unnecessary_wraps)]
 fn whole(text: &str) -> Option<&str> {
     Some(text)
 }

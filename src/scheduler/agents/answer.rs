@@ -139,7 +139,8 @@ impl<E: Engine> Scheduler<E> {
             }
             AgentMessage::Contexts { tenant, reply } => {
                 let all = self.contexts.of(&tenant, now_us);
-                let states = all.into_iter().map(|(name, context)| self.describe_context(&tenant, name, context));
+                let states =
+                    all.into_iter().map(|(name, context)| self.describe_context(&tenant, name, context));
                 reply.send(states.collect()).ok();
             }
             AgentMessage::Context { tenant, name, reply } => {
@@ -299,7 +300,11 @@ impl Handle {
     }
 
     /// Moves its blocks out of RAM, to disk, and waits for that.
-    pub fn evict_agent(&self, tenant: Tenant, id: String) -> Result<Result<Evicted, EvictError>, SubmitError> {
+    pub fn evict_agent(
+        &self,
+        tenant: Tenant,
+        id: String,
+    ) -> Result<Result<Evicted, EvictError>, SubmitError> {
         self.ask_agents(|reply| AgentMessage::Evict { tenant, id, reply })
     }
 

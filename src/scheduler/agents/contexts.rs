@@ -36,7 +36,9 @@ pub(in crate::scheduler) struct Contexts(HashMap<Tenant, BTreeMap<String, Contex
 impl Contexts {
     /// False when there are too many.
     pub fn put(&mut self, tenant: Tenant, name: String, context: Context, now_us: u64) -> bool {
-        self.0.values_mut().for_each(|of| of.retain(|_, context| now_us < context.until_us));
+        for of in self.0.values_mut() {
+            of.retain(|_, context| now_us < context.until_us);
+        }
         self.0.retain(|_, of| !of.is_empty());
         let all: usize = self.0.values().map(BTreeMap::len).sum();
         let own = self.0.get(&tenant);

@@ -15,8 +15,8 @@ mod answer;
 mod contexts;
 mod registry;
 
+pub(super) use answer::{AgentMessage, Eviction};
 pub use answer::{AgentState, ContextState, EvictError, Evicted};
 pub use contexts::Context;
 pub(super) use contexts::Contexts;
-pub(super) use answer::{AgentMessage, Eviction};
 pub(super) use registry::Agents;

@@ -172,8 +172,7 @@ impl Agents {
 
     /// Forgets everybody.
     pub fn clear(&mut self, cache: &mut Option<PrefixCache>) {
-        let all: Vec<(Tenant, String)> =
-            self.all().map(|(tenant, id, _)| (*tenant, id.to_owned())).collect();
+        let all: Vec<(Tenant, String)> = self.all().map(|(tenant, id, _)| (*tenant, id.to_owned())).collect();
         for (tenant, id) in all {
             self.take(cache, &tenant, &id);
         }
@@ -241,7 +240,7 @@ mod tests {
     const HOUR_US: u64 = 3_600_000_000;
 
     fn agents(limit_bytes: u64) -> Agents {
-        Agents::new(Duration::from_secs(3_600), limit_bytes, 1)
+        Agents::new(Duration::from_hours(1), limit_bytes, 1)
     }
 
     fn note(agents: &mut Agents, tenant: Tenant, id: &str, tokens: usize, now_us: u64) {
@@ -286,11 +285,17 @@ mod tests {
         let mut agents = agents(100);
         note(&mut agents, ALICE, "a", 60, 0);
         note(&mut agents, ALICE, "b", 60, 1);
-        assert!(!agents.get(&ALICE, "a", 1).unwrap().preferred && agents.get(&ALICE, "b", 1).unwrap().preferred);
+        assert!(
+            !agents.get(&ALICE, "a", 1).unwrap().preferred && agents.get(&ALICE, "b", 1).unwrap().preferred
+        );
         note(&mut agents, ALICE, "a", 60, 2);
-        assert!(agents.get(&ALICE, "a", 2).unwrap().preferred && !agents.get(&ALICE, "b", 2).unwrap().preferred);
+        assert!(
+            agents.get(&ALICE, "a", 2).unwrap().preferred && !agents.get(&ALICE, "b", 2).unwrap().preferred
+        );
         assert_eq!(agents.preferred_bytes, 60);
-        assert!(agents.get(&ALICE, "b", HOUR_US + 1).is_none() && agents.get(&ALICE, "a", HOUR_US + 1).is_some());
+        assert!(
+            agents.get(&ALICE, "b", HOUR_US + 1).is_none() && agents.get(&ALICE, "a", HOUR_US + 1).is_some()
+        );
         agents.sweep(&mut None, HOUR_US + 2);
         assert_eq!((agents.sums(), agents.preferred_bytes), ((0, 0), 0));
     }
