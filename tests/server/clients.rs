@@ -72,6 +72,19 @@ fn the_openai_client_streams_a_chat_whose_turns_find_the_blocks_of_the_last() {
     check_turns(&lines("openai==3.52.0", "openai_chat.py"), "stop");
 }
 
+/// The example fails by itself if a turn computes more than what is new in it.
+#[test]
+fn agents_with_contexts_of_their_own_pay_for_their_new_tokens_alone() {
+    let packages = python_package("openai==3.52.0");
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents.py");
+    let output =
+        Command::new("python3").arg(example).arg(&server.url).env("PYTHONPATH", &packages).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("4 review"));
+}
+
 #[test]
 fn the_anthropic_client_streams_the_same_chat_counts_its_tokens_and_gets_its_call() {
     let lines = lines("anthropic==2.11.0", "anthropic_chat.py");
