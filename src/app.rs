@@ -12,7 +12,7 @@ use prefixd_cache::{CacheOptions, DiskOptions};
 use serde_json::{Map, Value};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, ServedModel, server, warm_up};
+use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, ServedModel, StoreLimits, server, warm_up};
 use crate::config::{CacheConfig, Config};
 use crate::engine::EngineInfo;
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
@@ -228,6 +228,7 @@ fn api_settings(config: &Config) -> ApiSettings {
         keys: ApiKeys::new(config.api_keys.iter().map(String::as_str)),
         admin: config.admin_key.as_deref().map_or_else(AdminKey::default, AdminKey::new),
         checkpoints: config.cache.is_some() && !config.exact,
+        responses: StoreLimits { budget_bytes: config.responses_bytes as usize, ttl: config.responses_ttl },
         shutdown: config.drain,
         ..ApiSettings::default()
     }

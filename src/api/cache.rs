@@ -12,7 +12,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::ApiState;
 use super::error::{ApiError, json_response};
 use super::openai;
-use super::openapi::{AdminRefusals, Refusals};
+use super::openapi::{AdminRefusals, AnyOf, Refusals};
 use super::submit::{Incoming, blocking};
 
 /// Adds the routes.
@@ -20,15 +20,9 @@ pub fn configure(config: &mut ServiceConfig) {
     config.service(cache_stats).service(probe_cache).service(clear_cache).service(delete_caches);
 }
 
-/// How the cache is: all of it for the admin key and where there are no keys, else what it did for the asking key.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-enum Stats {
-    All(Box<CacheStats>),
-    Own(Option<TenantStats>),
-}
+type Stats = AnyOf<(CacheStats, TenantStats)>;
 
-/// How the cache is.
+/// How the cache is: all of it for the admin key and where there are no keys, else what it did for the asking key.
 #[utoipa::path(
     tag = "cache",
     security((), ("bearer" = []), ("x-api-key" = []), ("x-admin-key" = [])),
@@ -38,15 +32,12 @@ enum Stats {
 async fn cache_stats(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let settings = &state.settings;
     if settings.keys.is_empty() || settings.admin.admit(&request).is_ok() {
-        return Ok(json_response(
-            &mut HttpResponse::Ok(),
-            &Stats::All(Box::new(state.scheduler.status().cache)),
-        ));
+        return Ok(json_response(&mut HttpResponse::Ok(), &state.scheduler.status().cache));
     }
     let (tenant, scheduler) = (settings.keys.tenant(&request)?, state.scheduler.clone());
     let submit = |error| ApiError::Submit { error, param: "" };
     let own = blocking(move || scheduler.tenant_stats(tenant).map_err(submit)).await?;
-    Ok(json_response(&mut HttpResponse::Ok(), &Stats::Own(own)))
+    Ok(json_response(&mut HttpResponse::Ok(), &own.unwrap_or_default()))
 }
 
 #[derive(Serialize, ToSchema)]

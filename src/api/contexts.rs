@@ -162,7 +162,7 @@ async fn compute(
     conversation: Conversation,
     ttl_s: u64,
 ) -> Result<Vec<u32>, ApiError> {
-    let tokens = encode(state, tenant, conversation).await?;
+    let tokens = encode(state, tenant, conversation, Vec::new()).await?.tokens;
     // A token is the least that can be asked for.
     let options = Options { max_tokens: Some(1), ..Options::default() };
     let mut plan = Plan::new(options, &state.model, &state.settings)?;

@@ -71,6 +71,22 @@ pub enum ApiError {
     /// What is asked for needs blocks on disk.
     #[error("this server keeps no blocks on disk; evict_only would lose them")]
     NoDisk,
+    /// Vectors were asked for.
+    #[error("this model does not embed: {model} answers; /v1/chat/completions is where")]
+    NoEmbeddings {
+        /// The model's name.
+        model: String,
+    },
+    /// No such response is stored, or no longer.
+    #[error(
+        "there is no response {id:?}; stored responses end with the server, in time, and when their room is needed"
+    )]
+    UnknownResponse {
+        /// What was asked for.
+        id: String,
+        /// The field that named it; `None`: the path.
+        param: Option<&'static str>,
+    },
     /// No such path.
     #[error("there is nothing at {method} {path}")]
     UnknownPath {
@@ -179,6 +195,13 @@ impl ApiError {
                 wire(404, "invalid_request_error", Some("context"), Some("context_not_found"))
             }
             Self::NoDisk => wire(409, "invalid_request_error", Some("evict_only"), Some("no_disk_tier")),
+            Self::NoEmbeddings { .. } => invalid(Some("model"), Some("model_does_not_embed")),
+            Self::UnknownResponse { param: Some(param), .. } => {
+                invalid(Some(param), Some("previous_response_not_found"))
+            }
+            Self::UnknownResponse { param: None, .. } => {
+                wire(404, "invalid_request_error", None, Some("response_not_found"))
+            }
             Self::UnknownPath { .. } => wire(404, "invalid_request_error", None, Some("unknown_url")),
             Self::Method { .. } => wire(405, "invalid_request_error", None, Some("method_not_allowed")),
             Self::BodyTooLarge { .. } => wire(413, "invalid_request_error", None, Some("body_too_large")),

@@ -1,13 +1,15 @@
 //! The format of an answer: what `response_format` and `tool_choice`, in either dialect, ask the grammar to enforce.
 
 use actix_web::web;
+use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
 use super::ApiState;
 use super::error::ApiError;
+use super::marks::Mark;
 use super::plan::Plan;
-use super::submit::blocking;
-use crate::prompt::{CallCount, CallRules, Format};
+use super::submit::{Prompt, blocking, encode};
+use crate::prompt::{CallCount, CallRules, Conversation, Format};
 
 /// Which tools the answer may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +99,35 @@ pub fn json_schema(
     }
 }
 
+/// What a conversation asks for, and for whom.
+pub struct Asking {
+    pub tenant: Tenant,
+    pub conversation: Conversation,
+    /// Beginnings of it to pin.
+    pub marks: Vec<Mark>,
+    /// What of the answer's format is to be enforced.
+    pub format: Option<Format>,
+}
+
+/// A conversation on its way to the scheduler: its tokens, and in the plan how its answer is read and what it is held to.
+pub async fn prepare(
+    state: &web::Data<ApiState>,
+    plan: &mut Plan,
+    asked: Asking,
+    fields: FormatFields,
+) -> Result<Vec<u32>, ApiError> {
+    let Asking { tenant, conversation, marks, format } = asked;
+    let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
+    plan.answer.tools = names.map(str::to_owned).collect();
+    let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks).await?;
+    plan.answer.thought = thought;
+    plan.hold.pins = pins;
+    enforce(state, plan, format, fields).await?;
+    Ok(tokens)
+}
+
 /// Compiles `format` into the plan, where it holds for every choice.
-pub async fn enforce(
+async fn enforce(
     state: &web::Data<ApiState>,
     plan: &mut Plan,
     format: Option<Format>,
@@ -113,9 +142,10 @@ pub async fn enforce(
         return Err(ApiError::field("ignore_eos", "ignore_eos cannot be combined with an enforced format"));
     }
     let param = if matches!(format, Format::Calls(_)) { fields.tools } else { fields.schema };
-    let model = state.model.clone();
+    let (model, thought) = (state.model.clone(), plan.answer.thought);
     let constraint = blocking(move || {
-        model.text.constraint(&format).map_err(|error| ApiError::field(param, format!("{param}: {error}")))
+        let constraint = model.text.constraint(&format, thought);
+        constraint.map_err(|error| ApiError::field(param, format!("{param}: {error}")))
     })
     .await?;
     plan.constraint = Some(constraint);

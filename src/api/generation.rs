@@ -21,8 +21,8 @@ use super::ServedModel;
 use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
-    CallCount, Checkpoints, Detokenizer, HermesFormat, StopFilter, Stopped, ToolCall, ToolCallFormat,
-    ToolText,
+    CallCount, Checkpoints, Detokenizer, StopFilter, Stopped, ThoughtFilter, ThoughtStart, Told, ToolCall,
+    ToolCallFormat, ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
@@ -31,6 +31,8 @@ use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 pub enum Piece {
     /// The prompt is computed.
     Started(PromptUsage),
+    /// What the model thinks before it answers.
+    Thought(String),
     /// Text, and the tokens that are wholly told by now.
     Text(String, Vec<TokenLogprob>),
     /// The call with that index.
@@ -43,6 +45,8 @@ pub enum Piece {
         stop: Option<String>,
         /// Tokens generated.
         completion_tokens: usize,
+        /// Those of them that were thought.
+        thought_tokens: usize,
         /// Tokens not told yet.
         logprobs: Vec<TokenLogprob>,
     },
@@ -93,8 +97,10 @@ pub struct AnswerOptions {
     pub stops: Vec<String>,
     /// Tokens before a stop string counts.
     pub min_tokens: usize,
-    /// Tool calls are looked for.
-    pub tools: bool,
+    /// Whether the answer begins with a thought.
+    pub thought: ThoughtStart,
+    /// The tools whose calls are looked for.
+    pub tools: Vec<String>,
     /// How many of them; the first ends the answer where there may be only one.
     pub calls: CallCount,
     /// The answer goes on with the prompt's text instead of beginning its own.
@@ -121,6 +127,10 @@ pub struct Answer {
     /// Index of the stop string that came.
     stopped_by: Option<usize>,
     min_tokens: usize,
+    thoughts: ThoughtFilter,
+    thought_tokens: usize,
+    /// A thought came, and no text after it yet.
+    after_thought: bool,
     tools: Option<Box<dyn ToolCallFormat>>,
     calls: usize,
     most_calls: CallCount,
@@ -154,8 +164,7 @@ impl Answer {
     ) -> Self {
         let tokenizer = &model.text.tokenizer;
         let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
-        let tools: Option<Box<dyn ToolCallFormat>> =
-            if options.tools { Some(Box::<HermesFormat>::default()) } else { None };
+        let tools = (!options.tools.is_empty()).then(|| model.text.tool_syntax.reader(&options.tools));
         Self {
             index,
             events: Some(events),
@@ -164,6 +173,9 @@ impl Answer {
             stops: options.stops.clone(),
             stopped_by: None,
             min_tokens: options.min_tokens,
+            thoughts: ThoughtFilter::new(options.thought),
+            thought_tokens: 0,
+            after_thought: false,
             tools,
             calls: 0,
             most_calls: options.calls,
@@ -209,7 +221,11 @@ impl Answer {
                     tokens.push(choice.id);
                 }
                 let text = self.detokenizer.push(choice.id);
+                let thinking = self.thoughts.inside();
                 let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
+                if thinking || self.thoughts.inside() {
+                    self.thought_tokens += 1;
+                }
                 if enough {
                     self.end(EndReason::Stop, self.tokens);
                 }
@@ -278,6 +294,31 @@ impl Answer {
 
     fn show(&mut self, text: &str) {
         self.shown_bytes += text.len();
+        self.after_thought |= self.thoughts.inside();
+        let told = self.thoughts.push(text);
+        self.tell(told);
+    }
+
+    fn tell(&mut self, told: Vec<Told>) {
+        for part in told {
+            match part {
+                Told::Text(text) => {
+                    if std::mem::take(&mut self.after_thought) {
+                        // Log probabilities are those of the answer alone.
+                        let start = self.shown_bytes - text.len();
+                        self.untold.retain(|token| token.at_bytes >= start);
+                    }
+                    self.say(&text);
+                }
+                Told::Thought(text) => {
+                    self.after_thought = true;
+                    self.pieces.push_back(Piece::Thought(text));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
         match &mut self.tools {
             Some(tools) => {
                 let found = tools.push(text);
@@ -306,6 +347,8 @@ impl Answer {
 
     fn end(&mut self, reason: EndReason, completion_tokens: usize) {
         self.events = None;
+        let rest = self.thoughts.finish();
+        self.tell(rest);
         let enough = self.most_calls == CallCount::One && self.calls > 0;
         if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
             let rest = tools.finish();
@@ -315,7 +358,8 @@ impl Answer {
         let reason = if called { EndReason::ToolCalls } else { reason };
         let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
         let logprobs = self.told();
-        self.pieces.push_back(Piece::End { reason, stop, completion_tokens, logprobs });
+        let thought_tokens = self.thought_tokens;
+        self.pieces.push_back(Piece::End { reason, stop, completion_tokens, thought_tokens, logprobs });
     }
 
     fn note_logprob(&mut self, choice: &TokenChoice) {

@@ -5,14 +5,9 @@
 
 use std::time::Duration;
 
-use actix_web::web;
-use prefixd_cache::Tenant;
 use serde_json::json;
 
-use super::ApiState;
-use super::error::ApiError;
-use super::submit::blocking;
-use crate::prompt::{ChatTemplate, Content, Conversation, TemplateError, Tokenizer};
+use crate::prompt::{ChatTemplate, Content, Conversation, Tokenizer};
 use crate::scheduler::PrefixPin;
 
 /// No text begins with it.
@@ -26,6 +21,14 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// What is to be pinned; nothing where the template does not show the place.
+    pub fn pin(&self, rendered: &Rendered<'_>) -> Option<PrefixPin> {
+        let Rendered { template, tokenizer, conversation, text, tokens } = rendered;
+        let bytes = end(template, conversation, text, self.place)?;
+        let tokens = tokens_before(tokenizer, tokens, bytes);
+        (tokens > 0).then_some(PrefixPin { tokens, time: self.time })
+    }
+
     /// The same mark where so many messages and tools were put before.
     pub fn behind(self, messages: usize, tools: usize) -> Self {
         let place = match self.place {
@@ -45,33 +48,13 @@ pub enum Place {
     Message { at: usize, bytes: usize },
 }
 
-/// The tokens of the rendered conversation, and which of its prefixes to pin. A mark whose place the template does not
-/// show pins nothing.
-pub async fn encode(
-    state: &web::Data<ApiState>,
-    tenant: Tenant,
-    conversation: Conversation,
-    marks: Vec<Mark>,
-) -> Result<(Vec<u32>, Vec<PrefixPin>), ApiError> {
-    let state = state.clone();
-    blocking(move || {
-        let model = &state.model;
-        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        let text = template.render(&conversation)?;
-        let tokens = state.tokens_of(&tenant, &text)?;
-        let ends = marks
-            .iter()
-            .filter_map(|mark| Some((end(template, &conversation, &text, mark.place)?, mark.time)));
-        let pins = ends
-            .map(|(bytes, time)| PrefixPin {
-                tokens: tokens_before(&model.text.tokenizer, &tokens, bytes),
-                time,
-            })
-            .filter(|pin| pin.tokens > 0)
-            .collect();
-        Ok((tokens, pins))
-    })
-    .await
+/// A conversation, and what became of it.
+pub struct Rendered<'a> {
+    pub template: &'a ChatTemplate,
+    pub tokenizer: &'a Tokenizer,
+    pub conversation: &'a Conversation,
+    pub text: &'a str,
+    pub tokens: &'a [u32],
 }
 
 /// Bytes of `text`, the rendered conversation, before the place.

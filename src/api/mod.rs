@@ -18,6 +18,7 @@ use actix_web::{App, HttpServer, middleware, web};
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
 use self::metrics::Durations;
+use self::openai::ResponseStore;
 use self::openapi::Document;
 use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
@@ -49,6 +50,7 @@ mod usage;
 pub use auth::{AdminKey, ApiKeys};
 pub use contexts::warm_up;
 pub use error::ApiError;
+pub use openai::StoreLimits;
 
 /// The name that always means the served model.
 pub const DEFAULT_NAME: &str = "default";
@@ -101,6 +103,8 @@ pub struct ApiSettings {
     /// A prompt that begins with an answered one begins with the answer's own tokens. Not where every answer must be
     /// that of a server that has just started.
     pub checkpoints: bool,
+    /// What is kept of `/v1/responses`.
+    pub responses: StoreLimits,
     /// Threads that serve connections.
     pub workers: usize,
     /// How long open connections may take to finish when the server stops.
@@ -117,6 +121,7 @@ impl Default for ApiSettings {
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
             checkpoints: true,
+            responses: StoreLimits::default(),
             workers: 2,
             shutdown: Duration::from_secs(30),
         }
@@ -135,14 +140,16 @@ pub struct ApiState {
     durations: Arc<Durations>,
     /// `None`: prompts have the tokens that the tokenizer gives them, whatever was answered before.
     checkpoints: Option<Checkpoints>,
+    responses: Arc<ResponseStore>,
 }
 
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
         let checkpoints = settings.checkpoints.then(Checkpoints::default);
+        let responses = Arc::new(ResponseStore::new(settings.responses));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
-        Self { model, scheduler, settings, durations: Arc::default(), checkpoints }
+        Self { model, scheduler, settings, durations: Arc::default(), checkpoints, responses }
     }
 }
 

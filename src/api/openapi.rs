@@ -149,7 +149,7 @@ impl<T: Parts> ToSchema for Body<T> {
     }
 }
 
-/// A request body that is one of several.
+/// A body that is one of several.
 pub struct AnyOf<T>(PhantomData<T>);
 
 impl<T: Parts> PartialSchema for AnyOf<T> {

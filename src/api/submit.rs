@@ -9,11 +9,12 @@ use super::auth::salted;
 use super::body::{fields, read_object};
 use super::error::ApiError;
 use super::generation::{Answer, Answers, Record};
+use super::marks::{Mark, Rendered};
 use super::options::Options;
 use super::plan::Plan;
 use super::session;
-use crate::prompt::{Conversation, ModelText, TemplateError};
-use crate::scheduler::{Hold, Request};
+use crate::prompt::{Conversation, ModelText, TemplateError, ThoughtStart};
+use crate::scheduler::{Hold, PrefixPin, Request};
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
 pub struct Incoming {
@@ -109,16 +110,32 @@ pub async fn blocking<T: Send + 'static>(
     web::block(work).await.map_err(|error| ApiError::Internal(error.to_string()))?
 }
 
-/// The tokens of a rendered conversation.
+/// A conversation as the model gets it.
+pub struct Prompt {
+    pub tokens: Vec<u32>,
+    /// How its answer begins.
+    pub thought: ThoughtStart,
+    /// Which of its beginnings are pinned.
+    pub pins: Vec<PrefixPin>,
+}
+
+/// Renders a conversation and takes its tokens.
 pub async fn encode(
     state: &web::Data<ApiState>,
     tenant: Tenant,
     conversation: Conversation,
-) -> Result<Vec<u32>, ApiError> {
+    marks: Vec<Mark>,
+) -> Result<Prompt, ApiError> {
     let state = state.clone();
     blocking(move || {
-        let template = state.model.text.template.as_ref().ok_or(TemplateError::Missing)?;
-        state.tokens_of(&tenant, &template.render(&conversation)?)
+        let ModelText { template, tokenizer, .. } = &state.model.text;
+        let template = template.as_ref().ok_or(TemplateError::Missing)?;
+        let text = template.render(&conversation)?;
+        let tokens = state.tokens_of(&tenant, &text)?;
+        let rendered =
+            Rendered { template, tokenizer, conversation: &conversation, text: &text, tokens: &tokens };
+        let pins = marks.iter().filter_map(|mark| mark.pin(&rendered)).collect();
+        Ok(Prompt { thought: template.thought(&text), pins, tokens })
     })
     .await
 }

@@ -16,6 +16,8 @@ pub struct UsageCount {
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
     pub completion_tokens: usize,
+    /// Completion tokens that were thought.
+    pub thought_tokens: usize,
     cache: CacheUsage,
 }
 
@@ -48,14 +50,25 @@ impl UsageCount {
     pub fn new(per_prompt: usize, detail: Detail) -> Self {
         let per_prompt = per_prompt.max(1);
         let cache = CacheUsage::default();
-        Self { per_prompt, detail, prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0, cache }
+        Self {
+            per_prompt,
+            detail,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            completion_tokens: 0,
+            thought_tokens: 0,
+            cache,
+        }
     }
 
     /// Notes what a piece tells.
     pub fn note(&mut self, index: usize, piece: &Piece) {
         match piece {
             Piece::Started(usage) if index.is_multiple_of(self.per_prompt) => self.note_prompt(usage),
-            Piece::End { completion_tokens, .. } => self.completion_tokens += completion_tokens,
+            Piece::End { completion_tokens, thought_tokens, .. } => {
+                self.completion_tokens += completion_tokens;
+                self.thought_tokens += thought_tokens;
+            }
             _ => {}
         }
     }
@@ -75,6 +88,12 @@ impl UsageCount {
     /// Some of the prompt was looked up and not known.
     pub fn missed(&self) -> bool {
         self.cache.miss.is_some()
+    }
+
+    /// Tokens of the prompt that the cache learnt. The last of a prompt is always computed and never counts.
+    pub fn written_tokens(&self) -> usize {
+        let new = self.prompt_tokens - self.cached_tokens;
+        if self.missed() { new.saturating_sub(1) } else { 0 }
     }
 
     /// What the cache did, for clients that ask.

@@ -26,6 +26,10 @@ pub struct Config {
     pub keepalive: Option<Duration>,
     /// What running answers get after SIGTERM.
     pub drain: Duration,
+    /// What stored responses may take; 0 stores none.
+    pub responses_bytes: u64,
+    /// How long a response is stored.
+    pub responses_ttl: Duration,
     /// Rows computed together.
     pub max_batch: usize,
     /// Requests that may wait.
@@ -177,6 +181,8 @@ impl Config {
             body_limit_bytes: faults.size("server.body_limit", &server.body_limit, ram_bytes) as usize,
             keepalive: (server.keepalive_s > 0).then(|| Duration::from_secs(server.keepalive_s)),
             drain: Duration::from_secs(server.drain_s),
+            responses_bytes: faults.size("server.responses_budget", &server.responses_budget, ram_bytes),
+            responses_ttl: Duration::from_secs(server.responses_ttl_h.saturating_mul(3600)),
             max_batch: faults.at_least("scheduler.max_batch", scheduler.max_batch, 1),
             queue_limit: faults.at_least("scheduler.queue_limit", scheduler.queue_limit, 1),
             prefill_step_tokens,

@@ -95,6 +95,8 @@ pub struct Server {
     pub body_limit: String,
     pub keepalive_s: u64,
     pub drain_s: u64,
+    pub responses_budget: String,
+    pub responses_ttl_h: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! Formats that an answer must have, as grammars over the model's tokens. The one module that names llguidance.
 //!
-//! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools.
+//! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools,
+//!    in the model's own syntax. A model that thinks first may.
 //! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
 //! 3. Compiling happens where requests are read; a step costs what one mask costs.
 //!
@@ -15,11 +16,16 @@ use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Map, Value, json};
 
+use super::thought::ThoughtStart;
 use super::tokenizer::Tokenizer;
+use super::tool_call::{Marks, ToolSyntax};
 use crate::engine::{Allowed, Constraint, ConstraintError, Ending};
 
 /// White space between the parts of a JSON answer, bounded so that a model cannot write nothing else.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+
+/// The rest of a thought, up to its first end.
+const THOUGHT: &str = "thought[lazy]: /(.|\\n)*/ \"</think>\"\nspace: /[ \\n]{1,4}/\n";
 
 /// A format that is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +65,7 @@ pub struct FormatError(String);
 /// Makes constraints for one vocabulary. Cheap to share.
 pub struct Grammars {
     factory: ParserFactory,
+    syntax: ToolSyntax,
 }
 
 impl fmt::Debug for Grammars {
@@ -69,7 +76,7 @@ impl fmt::Debug for Grammars {
 
 impl Grammars {
     /// For the tokens of `tokenizer`. `stop_tokens` are never part of an answer.
-    pub fn new(tokenizer: &Tokenizer, stop_tokens: &[u32]) -> Result<Self, FormatError> {
+    pub fn new(tokenizer: &Tokenizer, stop_tokens: &[u32], syntax: ToolSyntax) -> Result<Self, FormatError> {
         let spelled = |id: u32| if stop_tokens.contains(&id) { &[][..] } else { tokenizer.token_bytes(id) };
         let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab() as u32).map(|id| spelled(id).to_vec()).collect();
         // The grammar's own end; ours is decided by `Allowed::end`. A token of its own, beyond the vocabulary.
@@ -81,12 +88,16 @@ impl Grammars {
         factory.quiet();
         // Errors go to clients; what the model has written so far does not belong in them.
         factory.limits_mut().verbose_errors = false;
-        Ok(Self { factory })
+        Ok(Self { factory, syntax })
     }
 
     /// A constraint at the start of an answer.
-    pub fn constraint(&self, format: &Format) -> Result<Box<dyn Constraint>, FormatError> {
-        let grammar = TopLevelGrammar::from_lark(lark(format)?);
+    pub fn constraint(
+        &self,
+        format: &Format,
+        thought: ThoughtStart,
+    ) -> Result<Box<dyn Constraint>, FormatError> {
+        let grammar = TopLevelGrammar::from_lark(lark(format, thought, self.syntax)?);
         let parser = self.factory.create_parser(grammar).map_err(wrong)?;
         let mut matcher = Matcher::new(Ok(parser));
         // A grammar that allows nothing shows at its first mask.
@@ -101,39 +112,50 @@ fn wrong(error: impl fmt::Display) -> FormatError {
 }
 
 /// The format in llguidance's dialect of Lark.
-fn lark(format: &Format) -> Result<String, FormatError> {
+fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<String, FormatError> {
     let (json, calls) = match format {
         Format::Json(schema) => (Some(schema), None),
         Format::Calls(rules) => (None, Some(rules)),
         Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
     };
-    let mut text = match (json, calls) {
-        (Some(_), None) => "start: answer\n",
-        (None, _) => "start: calls\n",
-        (Some(_), Some(_)) => "start: answer | calls\n",
+    let mut text = match thought {
+        ThoughtStart::Never => "start: told\n",
+        ThoughtStart::Possible => "start: (\"<think>\" thought space?)? told\n",
+        ThoughtStart::Open => "start: thought space? told\n",
     }
     .to_owned();
+    if thought != ThoughtStart::Never {
+        text.push_str(THOUGHT);
+    }
+    text.push_str(match (json, calls) {
+        (Some(_), None) => "told: answer\n",
+        (None, _) => "told: calls\n",
+        (Some(_), Some(_)) => "told: answer | calls\n",
+    });
     if let Some(schema) = json {
         let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
         text.extend(["answer: %json ", &spaced.to_string(), "\n"]);
     }
     if let Some(rules) = calls {
-        calls_lark(rules, &mut text)?;
+        calls_lark(rules, syntax, &mut text)?;
     }
     Ok(text)
 }
 
-/// Calls as the Hermes format has them, spaced as chat templates render them in the next turn.
-fn calls_lark(rules: &CallRules, text: &mut String) -> Result<(), FormatError> {
-    text.push_str(match rules.count {
-        CallCount::Several => "calls: call (\"\\n\" call)*\n",
-        CallCount::One => "calls: call\n",
-    });
+/// Calls in the model's syntax, spaced as chat templates render them in the next turn.
+fn calls_lark(rules: &CallRules, syntax: ToolSyntax, text: &mut String) -> Result<(), FormatError> {
+    let marks = syntax.marks();
+    match rules.count {
+        CallCount::Several => text.extend(["calls: call (", &literal(marks.between), " call)*\n"]),
+        CallCount::One => text.push_str("calls: call\n"),
+    }
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let inside = names.join(" | ");
-    text.extend([r#"call: "<tool_call>\n" ("#, &inside, r#") "}\n</tool_call>""#, "\n"]);
+    let close = literal(&format!("}}{}", marks.close));
+    text.extend(["call: (", &names.join(" | "), ") ", &close, "\n"]);
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
-        let opening = literal(&format!("{{\"name\": {}, \"arguments\": ", Value::from(name.as_str())));
+        let Marks { open, arguments, .. } = marks;
+        let opening =
+            literal(&format!("{open}{{\"name\": {}, \"{arguments}\": ", Value::from(name.as_str())));
         let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
         let schema = with_options(schema, &options)?;
         text.extend([rule, ": ", &opening, " %json ", &schema.to_string(), "\n"]);

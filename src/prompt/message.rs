@@ -58,6 +58,16 @@ pub enum Content {
     Parts(Vec<Part>),
 }
 
+impl Content {
+    /// The text alone.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+        }
+    }
+}
+
 /// A part of a content.
 #[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct Part {
@@ -148,11 +158,7 @@ impl Message {
     }
 
     pub(super) fn plain_text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
-        }
+        self.content.as_ref().map_or_else(String::new, Content::text)
     }
 }
 

@@ -17,6 +17,7 @@ mod pieces;
 mod stop;
 mod system;
 mod template;
+mod thought;
 mod tokenizer;
 mod tool_call;
 
@@ -28,5 +29,6 @@ pub use message::{Content, ContentError, FunctionCall, Message, Part, Role, Tool
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};
 pub use template::{ChatTemplate, Conversation, TemplateError};
+pub use thought::{ThoughtFilter, ThoughtStart, Told};
 pub use tokenizer::{RoundTrip, Tokenizer, TokenizerConfig, TokenizerError};
-pub use tool_call::{HermesFormat, ToolCall, ToolCallFormat, ToolText};
+pub use tool_call::{ToolCall, ToolCallFormat, ToolSyntax, ToolText};

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::grammar::{Format, FormatError, Grammars};
 use super::template::{ChatTemplate, TemplateError};
+use super::thought::ThoughtStart;
 use super::tokenizer::{TokenText, Tokenizer, TokenizerConfig, TokenizerError};
+use super::tool_call::ToolSyntax;
 use crate::engine::Constraint;
 
 /// How a model's maker wants it sampled (`generation_config.json`). `None`: nothing is said.
@@ -61,6 +63,8 @@ pub struct ModelText {
     pub tokenizer: Tokenizer,
     /// The chat template; `None` when the model brings none, so that only plain completions work.
     pub template: Option<ChatTemplate>,
+    /// How the model writes calls.
+    pub tool_syntax: ToolSyntax,
     /// Tokens that end an answer, from every file that names one.
     pub stop_tokens: Arc<[u32]>,
     /// The maker's sampling defaults.
@@ -126,6 +130,7 @@ impl ModelText {
         }
         Ok(Self {
             tokenizer,
+            tool_syntax: ToolSyntax::of_template(template.as_ref().map_or("", ChatTemplate::source)),
             template,
             stop_tokens: stops.into(),
             sampling: sampling(generation),
@@ -134,10 +139,15 @@ impl ModelText {
         })
     }
 
-    /// What holds answers to `format`. Takes as long as compiling it takes, the first time longer.
-    pub fn constraint(&self, format: &Format) -> Result<Box<dyn Constraint>, FormatError> {
-        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer, &self.stop_tokens));
-        grammars.as_ref().map_err(Clone::clone)?.constraint(format)
+    /// What holds answers that begin with such a thought to `format`. Takes as long as compiling it takes, the first time longer.
+    pub fn constraint(
+        &self,
+        format: &Format,
+        thought: ThoughtStart,
+    ) -> Result<Box<dyn Constraint>, FormatError> {
+        let make = || Grammars::new(&self.tokenizer, &self.stop_tokens, self.tool_syntax);
+        let grammars = self.grammars.get_or_init(make);
+        grammars.as_ref().map_err(Clone::clone)?.constraint(format, thought)
     }
 
     /// Identity of tokenizer and template, for the fingerprint.

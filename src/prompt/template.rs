@@ -15,6 +15,7 @@ use serde_json::{Map, Value as Json, json};
 use super::json::{JsonLayout, dumps, python_str};
 use super::message::Message;
 use super::system::fold;
+use super::thought::ThoughtStart;
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
@@ -106,6 +107,11 @@ impl ChatTemplate {
     /// The text as parsed; part of the model's identity.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// How the answer to a prompt of this template begins.
+    pub fn thought(&self, prompt: &str) -> ThoughtStart {
+        ThoughtStart::of_prompt(&self.source, prompt)
     }
 
     /// The prompt's text.

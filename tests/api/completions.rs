@@ -91,7 +91,7 @@ fn log_probabilities_have_offsets_and_rivals() {
 
 #[test]
 fn a_model_without_a_template_still_completes() {
-    let server = Setup { template: false, ..Setup::default() }.echo();
+    let server = Setup { template: None, ..Setup::default() }.echo();
     assert_eq!(complete(&server, json!({"prompt": "<script>a<go>"})).status, 200);
     let chat = post(
         server.address,

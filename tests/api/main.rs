@@ -18,4 +18,6 @@ mod model;
 mod openapi;
 mod pins;
 mod prompts;
+mod responses;
 mod server;
+mod thinking;

@@ -11,13 +11,27 @@ pub const GO: u32 = 262;
 const PAIR: u32 = 263;
 pub const VOCAB: usize = 264;
 
-const TEMPLATE: &str = "\
+pub const TEMPLATE: &str = "\
 {{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}
 {%- for m in messages %}
 {%- if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}{% endif %}
 {%- if m.content == 'unsayable' %}{{ raise_exception('not this') }}{% endif %}
 <|start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|end|>
 {%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
+
+/// The template of a model that thinks first, unless it is told not to.
+pub const THINKING: &str = "\
+{{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}<tool_call>\n{% endif %}
+{%- for m in messages %}
+<|start|>{{ m.role }}\n{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}<|end|>
+{%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant\n{% if enable_thinking is false %}<think></think>{% endif %}{% if open %}<think>{% endif %}{% endif %}";
+
+/// The template of a model that calls without marks.
+pub const LLAMA: &str = "\
+{{ bos_token }}{% if tools %}Environment: ipython\n{{ tools | tojson }}{% endif %}
+{%- for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}
 {%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
 
 /// Every byte is a token (id = byte), then special tokens, then `qq`; bos goes before plain texts.
@@ -56,10 +70,10 @@ fn tokenizer() -> Vec<u8> {
     .into_bytes()
 }
 
-pub fn text(template: bool) -> ModelText {
+pub fn text(template: Option<&str>) -> ModelText {
     let mut config = json!({"bos_token": "<s>", "eos_token": "<|end|>"});
-    if template {
-        config["chat_template"] = TEMPLATE.into();
+    if let Some(template) = template {
+        config["chat_template"] = template.into();
     }
     let config: TokenizerConfig = serde_json::from_value(config).unwrap();
     let text =

@@ -20,7 +20,7 @@ use super::model;
 pub struct Setup {
     pub options: SchedulerOptions,
     pub settings: ApiSettings,
-    pub template: bool,
+    pub template: Option<&'static str>,
     pub cache: bool,
     pub resident_bytes: u64,
     /// Where blocks are kept, if on disk.
@@ -36,7 +36,8 @@ impl Default for Setup {
             shutdown: Duration::from_secs(1),
             ..ApiSettings::default()
         };
-        Self { options, settings, template: true, cache: false, resident_bytes: 1 << 30, dir: None }
+        let template = Some(model::TEMPLATE);
+        Self { options, settings, template, cache: false, resident_bytes: 1 << 30, dir: None }
     }
 }
 

@@ -14,9 +14,9 @@ use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, enforce};
+use crate::api::format::{Asking, FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
-use crate::api::marks::{self, Mark};
+use crate::api::marks::Mark;
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
@@ -47,20 +47,13 @@ pub async fn messages(
     let asked = convert(prompt_fields(&object)?)?;
     let context = options.context.take();
     let mut plan = plan(options, &object, &state)?;
+    plan.answer.calls = asked.calls;
     let (conversation, messages, tools) = behind(&state, tenant, context, asked.conversation).await?;
     let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
-    plan.answer.tools = !conversation.tools.is_empty();
-    plan.answer.calls = asked.calls;
-    let fields = FormatFields { schema: "output_config.format", tools: "tools" };
-    enforce(&state, &mut plan, asked.format, fields).await?;
     let marked = !marks.is_empty();
-    let prompt = if marked {
-        let (prompt, pins) = marks::encode(&state, tenant, conversation, marks).await?;
-        plan.hold.pins = pins;
-        prompt
-    } else {
-        encode(&state, tenant, conversation).await?
-    };
+    let fields = FormatFields { schema: "output_config.format", tools: "tools" };
+    let asked = Asking { tenant, conversation, marks, format: asked.format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
         let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
@@ -85,7 +78,7 @@ pub async fn count_tokens(
     let Incoming { object, options, tenant, .. } = state.open(&request, payload).await?;
     let conversation = convert(prompt_fields(&object)?)?.conversation;
     let (conversation, ..) = behind(&state, tenant, options.context, conversation).await?;
-    let prompt = encode(&state, tenant, conversation).await?;
+    let prompt = encode(&state, tenant, conversation, Vec::new()).await?.tokens;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 
@@ -139,6 +132,10 @@ async fn whole(
         count.note(index, &piece);
         match piece {
             Piece::Started(_) => {}
+            Piece::Thought(more) => match content.last_mut() {
+                Some(BlockReply::Thinking { thinking, .. }) => thinking.push_str(&more),
+                _ => content.push(BlockReply::thinking(more)),
+            },
             Piece::Text(more, _) => match content.last_mut() {
                 Some(BlockReply::Text { text }) => text.push_str(&more),
                 _ => content.push(BlockReply::Text { text: more }),

@@ -48,6 +48,13 @@ pub enum BlockReply {
         /// The text.
         text: String,
     },
+    /// What the model thought before it answered.
+    Thinking {
+        /// The thought.
+        thinking: String,
+        /// Nobody checks it.
+        signature: &'static str,
+    },
     /// A call.
     ToolUse {
         /// Names the call for its result.
@@ -61,6 +68,11 @@ pub enum BlockReply {
 }
 
 impl BlockReply {
+    /// A thought.
+    pub fn thinking(thinking: String) -> Self {
+        Self::Thinking { thinking, signature: "" }
+    }
+
     /// A block for a call whose arguments are already told, or (streamed) come after it.
     pub fn call(name: String, input: Box<RawValue>) -> Self {
         Self::ToolUse { id: random_id("toolu_"), name, input }
@@ -126,12 +138,11 @@ pub struct Usage {
 
 impl Usage {
     /// `marked`: the request asked for its prefix to be cached, so new tokens count as written to the cache where there
-    /// is one. The last token of a prompt is always computed and never counts as written.
+    /// is one.
     pub fn new(count: &UsageCount, marked: bool) -> Self {
-        let new = count.prompt_tokens - count.cached_tokens;
-        let created = if marked && count.missed() { new.saturating_sub(1) } else { 0 };
+        let created = if marked { count.written_tokens() } else { 0 };
         Self {
-            input_tokens: new - created,
+            input_tokens: count.prompt_tokens - count.cached_tokens - created,
             cache_creation_input_tokens: created,
             cache_read_input_tokens: count.cached_tokens,
             output_tokens: count.completion_tokens,

@@ -18,10 +18,18 @@ pub struct MessageEvents {
     model: String,
     marked: bool,
     began: bool,
-    /// Blocks begun so far; the last is open while `open`.
+    /// Blocks begun so far.
     blocks: usize,
-    open: bool,
+    /// What the last of them is, while more of it may come.
+    open: Option<Open>,
     end: Option<(EndReason, Option<String>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Thinking,
+    Text,
+    Call,
 }
 
 /// An event of a message. Its name on the wire is its `type`.
@@ -66,11 +74,15 @@ impl MessageEvent {
 }
 
 /// What is added to a block.
+// The names are Anthropic's.
+#[allow(clippy::enum_variant_names)]
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BlockDelta {
     /// To a text.
     TextDelta { text: String },
+    /// To a thought.
+    ThinkingDelta { thinking: String },
     /// To a call's arguments.
     InputJsonDelta { partial_json: String },
 }
@@ -85,13 +97,21 @@ pub struct MessageEnd {
 impl MessageEvents {
     /// For an answer of `model`; `marked` as [`Usage::new`] has it.
     pub fn new(model: String, marked: bool) -> Self {
-        Self { model, marked, began: false, blocks: 0, open: false, end: None }
+        Self { model, marked, began: false, blocks: 0, open: None, end: None }
     }
 
-    fn start_block(&mut self, block: BlockReply, out: &mut Frames) {
+    /// Goes on with a block of that kind, or begins one.
+    fn within(&mut self, kind: Open, empty: impl FnOnce() -> BlockReply, out: &mut Frames) {
+        if self.open != Some(kind) {
+            self.stop_block(out);
+            self.start_block(kind, empty(), out);
+        }
+    }
+
+    fn start_block(&mut self, kind: Open, block: BlockReply, out: &mut Frames) {
         MessageEvent::ContentBlockStart { index: self.blocks, content_block: block }.write(out);
         self.blocks += 1;
-        self.open = true;
+        self.open = Some(kind);
     }
 
     fn delta(&self, delta: BlockDelta, out: &mut Frames) {
@@ -99,7 +119,7 @@ impl MessageEvents {
     }
 
     fn stop_block(&mut self, out: &mut Frames) {
-        if std::mem::take(&mut self.open) {
+        if self.open.take().is_some() {
             MessageEvent::ContentBlockStop { index: self.blocks.saturating_sub(1) }.write(out);
         }
     }
@@ -118,16 +138,18 @@ impl Shape for MessageEvents {
                 self.began = true;
                 self.keepalive(out);
             }
+            Piece::Thought(thinking) => {
+                self.within(Open::Thinking, || BlockReply::thinking(String::new()), out);
+                self.delta(BlockDelta::ThinkingDelta { thinking }, out);
+            }
             Piece::Text(text, _) => {
-                if !self.open {
-                    self.start_block(BlockReply::Text { text: String::new() }, out);
-                }
+                self.within(Open::Text, || BlockReply::Text { text: String::new() }, out);
                 self.delta(BlockDelta::TextDelta { text }, out);
             }
             Piece::Call(_, call) => {
                 self.stop_block(out);
                 let input = input(&call);
-                self.start_block(BlockReply::call(call.name, no_input()), out);
+                self.start_block(Open::Call, BlockReply::call(call.name, no_input()), out);
                 self.delta(BlockDelta::InputJsonDelta { partial_json: input.get().to_owned() }, out);
                 self.stop_block(out);
             }

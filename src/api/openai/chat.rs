@@ -11,14 +11,14 @@ use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, enforce};
+use crate::api::format::{Asking, FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::{Incoming, encode};
+use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
 use crate::prompt::ToolCall;
 
@@ -48,11 +48,10 @@ pub async fn chat_completions(
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
     let asked = asked(chat)?;
     let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
-    plan.answer.tools = !conversation.tools.is_empty();
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
-    enforce(&state, &mut plan, asked.format, fields).await?;
-    let prompt = encode(&state, tenant, conversation).await?;
+    let asked = Asking { tenant, conversation, marks: Vec::new(), format: asked.format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {
@@ -89,6 +88,9 @@ struct Choice {
 struct AssistantMessage {
     role: &'static str,
     content: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -97,7 +99,12 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
     let mut count = plan.count();
     let empty = |index| Choice {
         index,
-        message: AssistantMessage { role: "assistant", content: Some(String::new()), tool_calls: Vec::new() },
+        message: AssistantMessage {
+            role: "assistant",
+            content: Some(String::new()),
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+        },
         logprobs: plan.top_logprobs.map(|_| ChatLogprobs { content: Vec::new() }),
         finish_reason: None,
     };
@@ -112,6 +119,9 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         };
         match piece {
             Piece::Started(_) => {}
+            Piece::Thought(text) => {
+                choice.message.reasoning_content.get_or_insert_default().push_str(&text);
+            }
             Piece::Text(text, tokens) => {
                 tell(tokens);
                 choice.message.content.get_or_insert_default().push_str(&text);
@@ -166,6 +176,8 @@ struct Delta {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallReply>,
 }
@@ -193,6 +205,10 @@ impl Shape for ChatChunks {
     fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
             Piece::Started(_) | Piece::Failed(_) => {}
+            Piece::Thought(text) => {
+                let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+                self.chunk(index, delta, None, None, out);
+            }
             Piece::Text(text, tokens) => {
                 let logprobs = self.logprobs.then(|| ChatLogprobs::new(tokens));
                 let delta = Delta { content: Some(text), ..Delta::default() };

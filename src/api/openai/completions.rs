@@ -128,7 +128,7 @@ async fn whole(
     while let Some((index, piece)) = answers.next().await {
         count.note(index, &piece);
         match piece {
-            Piece::Started(_) | Piece::Call(..) => {}
+            Piece::Started(_) | Piece::Thought(_) | Piece::Call(..) => {}
             Piece::Text(text, tokens) => {
                 told[index].extend(tokens);
                 choices[index].text.push_str(&text);
@@ -176,7 +176,7 @@ impl Shape for TextChunks {
 
     fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
         match piece {
-            Piece::Started(_) | Piece::Call(..) | Piece::Failed(_) => {}
+            Piece::Started(_) | Piece::Thought(_) | Piece::Call(..) | Piece::Failed(_) => {}
             Piece::Text(text, tokens) => self.chunk(index, text, tokens, None, out),
             Piece::End { reason, logprobs, .. } => {
                 self.chunk(index, String::new(), logprobs, Some(reason), out);

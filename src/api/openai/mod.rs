@@ -1,4 +1,4 @@
-//! OpenAI's endpoints: chat completions, completions, models.
+//! OpenAI's endpoints: chat completions, completions, responses, models.
 
 use actix_web::web;
 use prefixd_cache::Tenant;
@@ -15,16 +15,24 @@ use crate::prompt::Conversation;
 
 mod chat;
 pub mod completions;
+mod embeddings;
 mod models;
 mod reply;
 mod request;
+mod responses;
 mod validate;
+
+pub use responses::{ResponseStore, StoreLimits};
 
 /// Adds the routes.
 pub fn configure(config: &mut ServiceConfig) {
     config
         .service(chat::chat_completions)
         .service(completions::completions)
+        .service(embeddings::embeddings)
+        .service(responses::create_response)
+        .service(responses::get_response)
+        .service(responses::delete_response)
         .service(models::list_models)
         .service(models::get_model);
 }
@@ -46,7 +54,7 @@ pub async fn only_prompt(
     if object.contains_key("messages") {
         let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
         let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;
-        return encode(state, tenant, conversation).await;
+        return Ok(encode(state, tenant, conversation, Vec::new()).await?.tokens);
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,

@@ -48,6 +48,9 @@ pub struct Usage {
     pub completion_tokens: usize,
     pub total_tokens: usize,
     pub prompt_tokens_details: PromptDetails,
+    /// Of models that think.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefixd: Option<CacheUsage>,
 }
@@ -58,6 +61,12 @@ pub struct PromptDetails {
     pub cached_tokens: usize,
 }
 
+/// What of the answer was thought.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CompletionDetails {
+    pub reasoning_tokens: usize,
+}
+
 impl From<&UsageCount> for Usage {
     fn from(count: &UsageCount) -> Self {
         Self {
@@ -65,6 +74,8 @@ impl From<&UsageCount> for Usage {
             completion_tokens: count.completion_tokens,
             total_tokens: count.prompt_tokens + count.completion_tokens,
             prompt_tokens_details: PromptDetails { cached_tokens: count.cached_tokens },
+            completion_tokens_details: (count.thought_tokens > 0)
+                .then_some(CompletionDetails { reasoning_tokens: count.thought_tokens }),
             prefixd: count.detail(),
         }
     }
@@ -96,7 +107,7 @@ pub struct ChatLogprobs {
 }
 
 /// One token of them.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatToken {
     #[serde(flatten)]
     pub token: ChatScored,
@@ -104,7 +115,7 @@ pub struct ChatToken {
 }
 
 /// A token and its log probability.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ChatScored {
     pub token: String,
     pub logprob: f32,

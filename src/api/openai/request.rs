@@ -45,3 +45,15 @@ pub enum Prompt {
     Tokens(Vec<u32>),
     TokenLists(Vec<Vec<u32>>),
 }
+
+impl Prompt {
+    /// Nothing at all.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Texts(texts) => texts.is_empty(),
+            Self::Tokens(tokens) => tokens.is_empty(),
+            Self::TokenLists(lists) => lists.is_empty(),
+        }
+    }
+}

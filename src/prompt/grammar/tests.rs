@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
-use super::super::tool_call::{HermesFormat, ToolCallFormat, ToolText};
+use super::super::tool_call::ToolText;
 use super::*;
 
 const STOP: u32 = 261;
@@ -15,8 +15,14 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn grammars() -> Grammars {
-    Grammars::new(&tokenizer(), &[STOP]).unwrap()
+    grammars_of(ToolSyntax::Hermes)
 }
+
+fn grammars_of(syntax: ToolSyntax) -> Grammars {
+    Grammars::new(&tokenizer(), &[STOP], syntax).unwrap()
+}
+
+const SYNTAXES: [ToolSyntax; 3] = [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json];
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
 fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
@@ -70,8 +76,8 @@ fn rules(count: CallCount) -> CallRules {
     CallRules { tools: vec![("tell \"x\"".into(), person()), ("pwd".into(), none)], count }
 }
 
-fn calls(text: &str) -> (String, Vec<(String, String)>) {
-    let mut format = HermesFormat::default();
+fn calls(syntax: ToolSyntax, text: &str) -> (String, Vec<(String, String)>) {
+    let mut format = syntax.reader(&["tell \"x\"".into(), "pwd".into()]);
     let mut all = format.push(text);
     all.extend(format.finish());
     let (mut rest, mut calls) = (String::new(), Vec::new());
@@ -89,25 +95,25 @@ proptest! {
 
     #[test]
     fn whatever_ends_is_json_of_its_schema(seed: u64) {
-        let mut constraint = grammars().constraint(&Format::Json(person())).unwrap();
+        let mut constraint = grammars().constraint(&Format::Json(person()), ThoughtStart::Never).unwrap();
         let text = draw(&mut *constraint, seed, 2000).expect("the schema bounds the length");
         prop_assert!(is_person(&serde_json::from_str(&text).unwrap()), "{}", text);
     }
 
     #[test]
     fn whatever_ends_without_a_schema_is_an_object(seed: u64) {
-        let mut constraint = grammars().constraint(&Format::Json(json!({}))).unwrap();
+        let mut constraint = grammars().constraint(&Format::Json(json!({})), ThoughtStart::Never).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 300) {
             prop_assert!(is_object(&text), "{}", text);
         }
     }
 
     #[test]
-    fn whatever_ends_is_calls_of_the_tools(seed: u64, several: bool) {
+    fn whatever_ends_is_calls_of_the_tools(seed: u64, several: bool, syntax in prop::sample::select(&SYNTAXES[..])) {
         let count = if several { CallCount::Several } else { CallCount::One };
-        let mut constraint = grammars().constraint(&Format::Calls(rules(count))).unwrap();
+        let mut constraint = grammars_of(syntax).constraint(&Format::Calls(rules(count)), ThoughtStart::Never).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 1000) {
-            let (rest, calls) = calls(&text);
+            let (rest, calls) = calls(syntax, &text);
             prop_assert!(rest.is_empty() && !calls.is_empty() && (several || calls.len() == 1), "{}", text);
             for (name, arguments) in calls {
                 let fine = match name.as_str() {
@@ -122,7 +128,11 @@ proptest! {
 
 /// Forces `text` through; true when all of it is allowed and the answer may end there.
 fn takes(format: &Format, text: &str) -> bool {
-    let mut constraint = grammars().constraint(format).unwrap();
+    takes_with(&grammars(), ThoughtStart::Never, format, text)
+}
+
+fn takes_with(grammars: &Grammars, thought: ThoughtStart, format: &Format, text: &str) -> bool {
+    let mut constraint = grammars.constraint(format, thought).unwrap();
     let ids = tokenizer().encode_rendered(text).unwrap();
     for (at, id) in ids.iter().enumerate() {
         let allowed = constraint.allowed().unwrap();
@@ -158,6 +168,45 @@ fn calls_are_spaced_as_templates_render_them_and_answers_as_the_model_likes() {
 }
 
 #[test]
+fn calls_have_the_syntax_of_the_model() {
+    let format = Format::Calls(rules(CallCount::Several));
+    let one = |key: &str| format!("{{\"name\": \"pwd\", \"{key}\": {{\"a\": [1, 2]}}}}");
+    let (arguments, parameters) = (one("arguments"), one("parameters"));
+    for (syntax, text, fine) in [
+        (ToolSyntax::Llama3, parameters.clone(), true),
+        (ToolSyntax::Llama3, format!("{parameters}; {parameters}"), true),
+        (ToolSyntax::Llama3, arguments.clone(), false),
+        (ToolSyntax::Json, arguments.clone(), true),
+        (ToolSyntax::Json, format!("{arguments}\n{arguments}"), true),
+        (ToolSyntax::Json, parameters.clone(), false),
+        (ToolSyntax::Hermes, arguments, false),
+    ] {
+        let taken = takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text);
+        assert_eq!(taken, fine, "{syntax:?}: {text}");
+    }
+}
+
+#[test]
+fn a_model_may_think_before_what_it_is_held_to() {
+    use ThoughtStart::{Never, Open, Possible};
+    let format = Format::Json(json!({"enum": [1, 2]}));
+    for (thought, text, fine) in [
+        (Never, "<think>x</think>1", false),
+        (Possible, "1", true),
+        (Possible, "<think>\nIs it 2 < 3?\n</think>\n\n1", true),
+        (Possible, "<think></think>2", true),
+        (Possible, "Is it?</think>1", false),
+        (Possible, "<think>x</think>3", false),
+        (Possible, "<think>never ends", false),
+        (Open, "Is it?\n</think>\n\n1", true),
+        (Open, "</think>1", true),
+        (Open, "1", false),
+    ] {
+        assert_eq!(takes_with(&grammars(), thought, &format, text), fine, "{thought:?}: {text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_enforced_is_refused_with_the_reason() {
     for (schema, reason) in [
         (json!({"type": "strange"}), "strange"),
@@ -165,14 +214,18 @@ fn what_cannot_be_enforced_is_refused_with_the_reason() {
         (json!([1]), "expected an object"),
         (json!({"type": "integer", "minimum": 5, "maximum": 4}), ""),
     ] {
-        let error = grammars().constraint(&Format::Json(schema.clone())).unwrap_err().to_string();
+        let error = grammars()
+            .constraint(&Format::Json(schema.clone()), ThoughtStart::Never)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(reason), "{schema}: {error}");
     }
 }
 
 #[test]
 fn a_clone_goes_its_own_way() {
-    let mut first = grammars().constraint(&Format::Json(json!({"enum": ["a", "b"]}))).unwrap();
+    let mut first =
+        grammars().constraint(&Format::Json(json!({"enum": ["a", "b"]})), ThoughtStart::Never).unwrap();
     first.advance(u32::from(b'"')).unwrap();
     let mut second = first.clone();
     first.advance(u32::from(b'a')).unwrap();

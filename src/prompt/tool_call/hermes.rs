@@ -1,45 +1,12 @@
-//! Tool calls in a model's text, found while it streams.
-//!
-//! 1. Text before a call is let through at once; no part of a call's markup is.
-//! 2. What is not a well-formed call is text, to the byte.
+//! `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen and the embedded model.
 
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
-
-use super::stop::held_suffix;
-
-/// A call the model made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolCall {
-    /// The function's name.
-    pub name: String,
-    /// Its arguments, a JSON object as text.
-    pub arguments: String,
-}
-
-/// What a piece of the model's text turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToolText {
-    /// Text for the reader.
-    Text(String),
-    /// A call.
-    Call(ToolCall),
-}
-
-/// How a family of models writes calls.
-pub trait ToolCallFormat: Send {
-    /// Takes a piece of text; returns what is certain now.
-    fn push(&mut self, text: &str) -> Vec<ToolText>;
-
-    /// The end of the answer.
-    fn finish(&mut self) -> Vec<ToolText>;
-}
+use super::{ToolCall, ToolCallFormat, ToolText, call, text};
+use crate::prompt::stop::held_suffix;
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
-/// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen and the embedded model.
+/// Calls between marks.
 #[derive(Debug, Default)]
 pub struct HermesFormat {
     /// Not yet decided: white space and the start of a marker, or a call whose end is missing.
@@ -48,13 +15,6 @@ pub struct HermesFormat {
     /// White space before the open call; part of the text if it turns out not to be one.
     before: String,
     calls: usize,
-}
-
-#[derive(Deserialize)]
-struct Written {
-    name: String,
-    #[serde(default, alias = "parameters")]
-    arguments: Option<Box<RawValue>>,
 }
 
 impl ToolCallFormat for HermesFormat {
@@ -123,24 +83,8 @@ impl HermesFormat {
     }
 }
 
-fn text(out: &mut Vec<ToolText>, text: String) {
-    if !text.is_empty() {
-        out.push(ToolText::Text(text));
-    }
-}
-
 fn read(json: &str) -> Result<ToolCall, serde_json::Error> {
-    let Written { name, arguments } = serde_json::from_str(json.trim())?;
-    let arguments = match arguments {
-        None => "{}".to_owned(),
-        Some(raw) => match serde_json::from_str(raw.get()) {
-            Ok(Value::String(text)) => text,
-            Ok(other) => other.to_string(),
-            // JSON with a number that no float holds.
-            Err(_) => raw.get().to_owned(),
-        },
-    };
-    Ok(ToolCall { name, arguments })
+    serde_json::from_str(json.trim()).map(call)
 }
 
 #[cfg(test)]

@@ -1,0 +1,298 @@
+//! `POST /v1/responses`.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use prefixd_cache::Tenant;
+use serde_json::{Map, Value, json};
+
+use super::events::{Numbered, Numbering};
+use super::input;
+use super::output::Output;
+use super::reply::{ResponseReply, Status};
+use super::request::{Item, Reasoning, ResponseFields};
+use super::store::{History, ResponseStore};
+use super::tools::{Tools, tool_choice};
+use crate::api::ApiState;
+use crate::api::body::fields;
+use crate::api::error::{ApiError, json_response};
+use crate::api::format::{Asking, FormatFields, ToolChoice, format, json_schema, prepare};
+use crate::api::generation::{Answers, Piece};
+use crate::api::openapi::{Body, Refusals};
+use crate::api::options::Options;
+use crate::api::plan::Plan;
+use crate::api::refuse::{empty, never, off, refuse};
+use crate::api::request_log::random_id;
+use crate::api::sse::{self, Frames, Shape, StreamPlan};
+use crate::api::submit::Incoming;
+use crate::api::usage::UsageCount;
+use crate::prompt::{CallCount, Conversation, Message, Role, in_order};
+
+/// As OpenAI has them.
+const MOST_METADATA: usize = 16;
+const LONGEST_METADATA_KEY: usize = 64;
+const LONGEST_METADATA_VALUE: usize = 512;
+
+type ResponseRequest = Body<(Options, ResponseFields)>;
+
+/// A conversation's next response.
+#[utoipa::path(
+    tag = "openai",
+    request_body = ResponseRequest,
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The response; with `stream`, its events", content(
+            (ResponseReply = "application/json"), (Numbered = "text/event-stream")
+        )),
+        Refusals
+    )
+)]
+#[post("/v1/responses")]
+pub async fn create_response(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<ApiState>,
+) -> Result<HttpResponse, ApiError> {
+    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    // A salt splits what is cached, not whose responses these are.
+    let owner = state.settings.keys.tenant(&request)?;
+    let asked: ResponseFields = fields(&object)?;
+    refuse_unsupported(&object)?;
+    check(&asked)?;
+    let mut plan = plan(options, &asked, &state)?;
+    let mut tools = Tools::new(asked.tools.as_deref().unwrap_or_default())?;
+    let choice = tool_choice(asked.tool_choice.as_ref())?;
+    plan.answer.calls =
+        if asked.parallel_tool_calls == Some(false) { CallCount::One } else { CallCount::Several };
+    let asked_format = asked.text.as_ref().and_then(|text| text.format.as_ref());
+    let schema = json_schema("text.format", asked_format, |asked| {
+        ("text.format.schema".into(), asked["schema"].clone())
+    })?;
+    let format = format(schema, &tools.functions, &choice, plan.answer.calls)?;
+    let mut reply = reply(&asked, &plan, model, &tools);
+    reply.store &= state.settings.responses.budget_bytes > 0;
+    let history = history(&state.responses, owner, asked.previous_response_id.as_deref())?;
+    let variables = variables(&asked);
+    let items = input::items(asked.input)?;
+    let mut messages: Vec<Message> =
+        asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
+    let known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
+    messages.extend(input::messages("previous_response_id", &known)?);
+    messages.extend(input::messages("input", &items)?);
+    let functions = std::mem::take(&mut tools.functions);
+    let conversation = Conversation {
+        messages,
+        // Tools that must not be called are not shown to the model, so that it does not call them.
+        tools: if choice == ToolChoice::None {
+            Vec::new()
+        } else {
+            functions.into_iter().map(in_order).collect()
+        },
+        variables,
+        add_generation_prompt: true,
+    };
+    let fields = FormatFields { schema: "text.format", tools: "tools" };
+    let asked = Asking { tenant, conversation, marks: Vec::new(), format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(|error| match error {
+        ApiError::Template(error) => ApiError::field("input", error.to_string()),
+        other => other,
+    })?;
+    let answers = state.submit(&[prompt], &plan, tenant, "input")?;
+    let keep = reply.store.then(|| Keep { store: state.responses.clone(), owner, history, items });
+    let output = Output::new(reply, tools, plan.top_logprobs.is_some());
+    if plan.stream {
+        let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
+        return Ok(sse::respond(
+            ResponseEvents { output, keep, numbering: Numbering::default() },
+            answers,
+            plan,
+        ));
+    }
+    whole(output, keep, answers, plan.count()).await
+}
+
+fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
+    refuse(
+        object,
+        &[
+            ("background", off),
+            ("context", never),
+            ("conversation", never),
+            ("prompt", never),
+            ("context_management", empty),
+            ("moderation", never),
+            ("truncation", |value| *value == "disabled"),
+            ("stream_options", |value| value["include_obfuscation"] != true),
+            ("n", |value| *value == 1),
+            // The names of other endpoints for `max_output_tokens`.
+            ("max_tokens", never),
+            ("max_completion_tokens", never),
+        ],
+    )
+}
+
+fn check(asked: &ResponseFields) -> Result<(), ApiError> {
+    if let Some(most) = asked.max_output_tokens.filter(|most| *most < 1) {
+        let message = format!("max_output_tokens is {most}; expected at least 1");
+        return Err(ApiError::field("max_output_tokens", message));
+    }
+    let metadata = asked.metadata.iter().flatten();
+    for (key, value) in metadata.clone() {
+        if key.chars().count() > LONGEST_METADATA_KEY || value.chars().count() > LONGEST_METADATA_VALUE {
+            let message = format!(
+                "metadata.{key} is too long; expected at most {LONGEST_METADATA_KEY} characters of key and \
+                 {LONGEST_METADATA_VALUE} of value"
+            );
+            return Err(ApiError::field("metadata", message));
+        }
+    }
+    let count = metadata.count();
+    if count > MOST_METADATA {
+        return Err(ApiError::field(
+            "metadata",
+            format!("metadata has {count} keys; expected at most {MOST_METADATA}"),
+        ));
+    }
+    Ok(())
+}
+
+fn plan(mut options: Options, asked: &ResponseFields, state: &ApiState) -> Result<Plan, ApiError> {
+    // The field's name here.
+    (options.max_tokens, options.max_completion_tokens) = (asked.max_output_tokens, None);
+    let include = asked.include.iter().flatten();
+    let told = include.into_iter().any(|what| what == "message.output_text.logprobs");
+    let logprobs =
+        (told || asked.top_logprobs.is_some_and(|count| count > 0)).then(|| asked.top_logprobs.unwrap_or(0));
+    Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "top_logprobs")
+}
+
+/// What templates of models that can think, or be brief, look at.
+fn variables(asked: &ResponseFields) -> Map<String, Value> {
+    let mut variables = asked.chat_template_kwargs.clone().unwrap_or_default();
+    if let Some(effort) = asked.reasoning.as_ref().and_then(|reasoning| reasoning.effort.as_deref()) {
+        variables.entry("reasoning_effort").or_insert(effort.into());
+        variables.entry("enable_thinking").or_insert((effort != "none").into());
+    }
+    if let Some(verbosity) = asked.text.as_ref().and_then(|text| text.verbosity.as_deref()) {
+        variables.entry("verbosity").or_insert(verbosity.into());
+    }
+    variables
+}
+
+fn history(store: &ResponseStore, owner: Tenant, previous: Option<&str>) -> Result<History, ApiError> {
+    let Some(id) = previous else { return Ok(Vec::new()) };
+    let unknown = || ApiError::UnknownResponse { id: id.to_owned(), param: Some("previous_response_id") };
+    store.history(owner, id).ok_or_else(unknown)
+}
+
+fn reply(asked: &ResponseFields, plan: &Plan, model: String, tools: &Tools) -> ResponseReply {
+    let mut text = asked.text.clone().unwrap_or_default();
+    text.format.get_or_insert_with(|| json!({"type": "text"}));
+    ResponseReply {
+        id: random_id("resp_"),
+        object: "response",
+        created_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        status: Status::InProgress,
+        error: None,
+        incomplete_details: None,
+        instructions: asked.instructions.clone(),
+        max_output_tokens: asked.max_output_tokens,
+        model,
+        output: Vec::new(),
+        parallel_tool_calls: asked.parallel_tool_calls.unwrap_or(true),
+        previous_response_id: asked.previous_response_id.clone(),
+        reasoning: Reasoning { summary: None, ..asked.reasoning.clone().unwrap_or_default() },
+        store: asked.store.unwrap_or(true),
+        temperature: plan.sampling.temperature,
+        text,
+        tool_choice: asked.tool_choice.clone().unwrap_or_else(|| "auto".into()),
+        tools: tools.told.clone(),
+        top_p: plan.sampling.top_p,
+        truncation: "disabled",
+        usage: None,
+        user: asked.user.clone(),
+        prompt_cache_key: asked.prompt_cache_key.clone(),
+        metadata: asked.metadata.clone().unwrap_or_default(),
+        background: false,
+    }
+}
+
+/// Where a response is kept, and what it goes on from.
+struct Keep {
+    store: Arc<ResponseStore>,
+    owner: Tenant,
+    history: History,
+    items: Vec<Item>,
+}
+
+impl Keep {
+    fn put(self, reply: &ResponseReply) {
+        let Self { store, owner, history, mut items } = self;
+        items.extend(reply.output.iter().map(Item::from));
+        match serde_json::to_vec(reply) {
+            Ok(json) => store.put(owner, &reply.id, Bytes::from(json), history, items),
+            Err(error) => tracing::error!(%error, "a response could not be written"),
+        }
+    }
+}
+
+async fn whole(
+    mut output: Output,
+    keep: Option<Keep>,
+    mut answers: Answers,
+    mut count: UsageCount,
+) -> Result<HttpResponse, ApiError> {
+    while let Some((index, piece)) = answers.next().await {
+        count.note(index, &piece);
+        if let Piece::Failed(failure) = piece {
+            return Err(failure.into());
+        }
+        output.take(piece);
+    }
+    output.end(&count);
+    let mut response = HttpResponse::Ok();
+    count.headers(&mut response);
+    let response = json_response(&mut response, output.reply());
+    if let Some(keep) = keep {
+        keep.put(output.reply());
+    }
+    Ok(response)
+}
+
+/// A response as a stream.
+struct ResponseEvents {
+    output: Output,
+    keep: Option<Keep>,
+    numbering: Numbering,
+}
+
+impl Shape for ResponseEvents {
+    fn opening(&mut self, _: usize, out: &mut Frames) {
+        for event in self.output.opening() {
+            self.numbering.write(event, out);
+        }
+    }
+
+    fn piece(&mut self, _: usize, piece: Piece, out: &mut Frames) {
+        for event in self.output.take(piece) {
+            self.numbering.write(event, out);
+        }
+    }
+
+    fn end(&mut self, count: &UsageCount, out: &mut Frames) {
+        for event in self.output.end(count) {
+            self.numbering.write(event, out);
+        }
+        // Before the client can know that it ended: then it may go on from it.
+        if let Some(keep) = self.keep.take() {
+            keep.put(self.output.reply());
+        }
+    }
+
+    fn failed(&mut self, error: &ApiError, out: &mut Frames) {
+        let event = self.output.failed(error);
+        self.numbering.write(event, out);
+    }
+}

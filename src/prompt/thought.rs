@@ -1,0 +1,240 @@
+//! A model's thoughts, told apart from its answer while both stream.
+//!
+//! 1. Thoughts come first, between `<think>` and `</think>`; the prompt may have opened them already. No part of a mark is
+//!    shown, nor the white space around thoughts and marks.
+//! 2. An answer that does not begin with a thought is let through at once, to the byte.
+//! 3. What is thought and what is said do not depend on the pieces they come in.
+
+use super::stop::held_suffix;
+
+const OPEN: &str = "<think>";
+const CLOSE: &str = "</think>";
+
+/// Whether an answer begins with a thought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThoughtStart {
+    /// The model does not think, or was told not to.
+    #[default]
+    Never,
+    /// It may open one.
+    Possible,
+    /// The prompt opened one.
+    Open,
+}
+
+impl ThoughtStart {
+    /// What a rendered prompt leads to, under the template `source`.
+    pub fn of_prompt(source: &str, prompt: &str) -> Self {
+        let prompt = prompt.trim_end();
+        if prompt.ends_with(OPEN) {
+            Self::Open
+        } else if source.contains(CLOSE) && !prompt.ends_with(CLOSE) {
+            Self::Possible
+        } else {
+            Self::Never
+        }
+    }
+}
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Thought.
+    Thought(String),
+    /// Said.
+    Text(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing but white space and the start of a mark has come.
+    Before,
+    /// In the thought; `true` once it has a character that is not white space.
+    Inside(bool),
+    /// Behind it, in the white space.
+    After,
+    Done,
+}
+
+/// Tells thoughts apart.
+#[derive(Debug)]
+pub struct ThoughtFilter {
+    state: State,
+    held: String,
+}
+
+impl ThoughtFilter {
+    /// For an answer that begins so.
+    pub fn new(start: ThoughtStart) -> Self {
+        let state = match start {
+            ThoughtStart::Never => State::Done,
+            ThoughtStart::Possible => State::Before,
+            ThoughtStart::Open => State::Inside(false),
+        };
+        Self { state, held: String::new() }
+    }
+
+    /// The model is thinking.
+    pub fn inside(&self) -> bool {
+        matches!(self.state, State::Inside(_))
+    }
+
+    /// Takes a piece of text; returns what is certain now.
+    pub fn push(&mut self, text: &str) -> Vec<Told> {
+        self.held.push_str(text);
+        let mut out = Vec::new();
+        while self.step(&mut out) {}
+        out
+    }
+
+    /// The end of the answer.
+    pub fn finish(&mut self) -> Vec<Told> {
+        let held = std::mem::take(&mut self.held);
+        let mut out = Vec::new();
+        match self.state {
+            State::Before | State::Done => say(&mut out, held),
+            State::Inside(_) => think(&mut out, held.trim_end().to_owned()),
+            State::After => {}
+        }
+        self.state = State::Done;
+        out
+    }
+
+    /// One state's worth of progress; false when more text is needed.
+    fn step(&mut self, out: &mut Vec<Told>) -> bool {
+        match self.state {
+            State::Before => {
+                let begun = self.held.trim_start();
+                if let Some(rest) = begun.strip_prefix(OPEN) {
+                    self.held = rest.to_owned();
+                    self.state = State::Inside(false);
+                    return true;
+                }
+                if OPEN.starts_with(begun) {
+                    return false;
+                }
+                self.state = State::Done;
+                true
+            }
+            State::Inside(begun) => {
+                if !begun {
+                    self.held = self.held.trim_start().to_owned();
+                    self.state = State::Inside(!self.held.is_empty());
+                }
+                if let Some(at) = self.held.find(CLOSE) {
+                    think(out, self.held[..at].trim_end().to_owned());
+                    self.held.drain(..at + CLOSE.len());
+                    self.state = State::After;
+                    return true;
+                }
+                // White space before the closing mark belongs to it, so it waits with the mark's first characters.
+                let certain = self.held.len() - held_suffix(&self.held, CLOSE);
+                let certain = self.held[..certain].trim_end().len();
+                let rest = self.held.split_off(certain);
+                think(out, std::mem::replace(&mut self.held, rest));
+                false
+            }
+            State::After => {
+                self.held = self.held.trim_start().to_owned();
+                if self.held.is_empty() {
+                    return false;
+                }
+                self.state = State::Done;
+                true
+            }
+            State::Done => {
+                say(out, std::mem::take(&mut self.held));
+                false
+            }
+        }
+    }
+}
+
+fn say(out: &mut Vec<Told>, text: String) {
+    if !text.is_empty() {
+        out.push(Told::Text(text));
+    }
+}
+
+fn think(out: &mut Vec<Told>, text: String) {
+    if !text.is_empty() {
+        out.push(Told::Thought(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run<'a>(start: ThoughtStart, pieces: impl IntoIterator<Item = &'a str>) -> (String, String) {
+        let mut filter = ThoughtFilter::new(start);
+        let mut all: Vec<Told> = pieces.into_iter().flat_map(|piece| filter.push(piece)).collect();
+        all.extend(filter.finish());
+        let (mut thought, mut said) = (String::new(), String::new());
+        for told in all {
+            match told {
+                Told::Thought(text) => thought.push_str(&text),
+                Told::Text(text) => said.push_str(&text),
+            }
+        }
+        (thought, said)
+    }
+
+    #[test]
+    fn thoughts_are_told_apart_wherever_they_were_opened() {
+        use ThoughtStart::{Never, Open, Possible};
+        for (start, text, thought, said) in [
+            (Possible, "<think>\nHm, 2 < 3.\n\nYes.\n</think>\n\nSure. ", "Hm, 2 < 3.\n\nYes.", "Sure. "),
+            (Open, "\nHm.\n</think>\n\nSure.", "Hm.", "Sure."),
+            (Possible, "<think>\n\n</think>\n\nSure.", "", "Sure."),
+            (Possible, "Sure <think>x</think>", "", "Sure <think>x</think>"),
+            (Never, "<think>x</think>y", "", "<think>x</think>y"),
+            (Possible, "<think>cut off ", "cut off", ""),
+            (Open, "a </thin", "a </thin", ""),
+            (Possible, " <thi", "", " <thi"),
+            (Possible, "<think>a</think>", "a", ""),
+            (Possible, "  spaces stay", "", "  spaces stay"),
+        ] {
+            assert_eq!(run(start, [text]), (thought.to_owned(), said.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_prompt_tells_what_comes() {
+        let source = "{{ '<think>' }}...</think>";
+        for (prompt, start) in [
+            ("<|im_start|>assistant\n", ThoughtStart::Possible),
+            ("<|im_start|>assistant\n<think>\n", ThoughtStart::Open),
+            ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ThoughtStart::Never),
+        ] {
+            assert_eq!(ThoughtStart::of_prompt(source, prompt), start, "{prompt}");
+        }
+        assert_eq!(ThoughtStart::of_prompt("plain", "assistant\n"), ThoughtStart::Never);
+    }
+
+    #[test]
+    fn nothing_is_kept_waiting_without_need() {
+        let mut filter = ThoughtFilter::new(ThoughtStart::Possible);
+        assert_eq!(filter.push("<think>a "), [Told::Thought("a".into())]);
+        assert_eq!(filter.push("b<"), [Told::Thought(" b".into())]);
+        assert_eq!(filter.push("c"), [Told::Thought("<c".into())]);
+        assert_eq!(filter.push("</think>\n\nSure"), [Told::Text("Sure".into())]);
+        assert_eq!(filter.push(" \n"), [Told::Text(" \n".into())]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_result_does_not_depend_on_the_pieces(text in "(<think>)?[ab <\n]{0,8}(</think>)?[ab <\n]{0,8}", cuts in prop::collection::vec(1_usize..6, 0..30), open: bool) {
+            let start = if open { ThoughtStart::Open } else { ThoughtStart::Possible };
+            let (mut pieces, mut rest) = (Vec::new(), text.as_str());
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(run(start, pieces), run(start, [text.as_str()]));
+        }
+    }
+}
