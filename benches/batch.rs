@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use prefixd::engine::{Engine, Sampling};
 use prefixd::mlx::{Gate, GateError, LoadOptions, Mlx, MlxEngine};
-use prefixd::scheduler::{Event, Request, SchedulerOptions, SchedulerThread, StartError, Stream};
+use prefixd::scheduler::{Event, Hold, Request, SchedulerOptions, SchedulerThread, StartError, Stream};
 use prefixd_cache::Tenant;
 
 type Failure = Box<dyn std::error::Error>;
@@ -109,6 +109,7 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
+        hold: Hold::default(),
     }
 }
 

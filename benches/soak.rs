@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use prefixd::engine::Sampling;
 use prefixd::mlx::{LoadOptions, MlxEngine};
-use prefixd::scheduler::{Event, Handle, Request, SchedulerOptions, SchedulerThread, StartError};
+use prefixd::scheduler::{Event, Handle, Hold, Request, SchedulerOptions, SchedulerThread, StartError};
 use prefixd_cache::{CacheOptions, DiskOptions, Fingerprint, Tenant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -63,6 +63,7 @@ fn requests() -> Vec<Request> {
                 sampling: Sampling::default(),
                 top_logprobs: None,
                 tenant: Tenant::PUBLIC,
+                hold: Hold::default(),
                 constraint: None,
             }
         })

@@ -5,12 +5,16 @@
 //! second signal gives up the rest.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prefixd_cache::{CacheOptions, DiskOptions};
+use serde_json::{Map, Value};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::api::{AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server};
+use crate::api::{
+    AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server, warm_up,
+};
 use crate::config::{CacheConfig, Config};
 use crate::engine::EngineInfo;
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
@@ -44,6 +48,14 @@ pub enum AppError {
     /// The model or the cache.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A file of `cache.contexts`.
+    #[error("cache.contexts: {path}: {reason}")]
+    Context {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The HTTP side.
     #[error("the HTTP server failed: {0}")]
     Http(#[from] std::io::Error),
@@ -58,6 +70,7 @@ pub struct App {
     state: ApiState,
     listener: TcpListener,
     drain: Duration,
+    contexts: Vec<(String, Map<String, Value>)>,
 }
 
 impl App {
@@ -70,6 +83,8 @@ impl App {
         let address = format!("{}:{}", config.host, config.port);
         let listener = TcpListener::bind((config.host.as_str(), config.port))
             .map_err(|reason| AppError::Listen { address, reason })?;
+        let contexts = config.cache.iter().flat_map(|cache| &cache.contexts);
+        let contexts = contexts.map(|path| read_context(path)).collect::<Result<_, _>>()?;
         let text = ModelText::open(&source.dir)?;
         text.tokenizer.check()?;
         let load = load_options(config)?;
@@ -89,7 +104,7 @@ impl App {
         let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
         let state =
             ApiState::new(served(config, source, text), scheduler.handle().clone(), api_settings(config));
-        Ok(Self { scheduler, state, listener, drain: config.drain })
+        Ok(Self { scheduler, state, listener, drain: config.drain, contexts })
     }
 
     /// Where it listens.
@@ -114,10 +129,11 @@ impl App {
         let system = actix_web::rt::System::new();
         let mut signals = system.block_on(async { Signals::new() })?;
         announce(&self);
-        let Self { scheduler, state, listener, drain } = self;
+        let Self { scheduler, state, listener, drain, contexts } = self;
         let handle = scheduler.handle().clone();
         system.block_on(async move {
-            let running = server(state, listener)?;
+            let running = server(state.clone(), listener)?;
+            actix_web::rt::spawn(warm_up(state, contexts));
             let http = running.handle();
             let stop = async move {
                 signals.next().await;
@@ -158,6 +174,17 @@ impl Signals {
     }
 }
 
+/// A context's body, under the file's name without its ending.
+fn read_context(path: &Path) -> Result<(String, Map<String, Value>), AppError> {
+    let wrong = |reason: String| AppError::Context { path: path.to_owned(), reason };
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| wrong("the file has no name that could be a context's".into()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let body = serde_json::from_str(&text)
+        .map_err(|error| wrong(format!("{error}; expected a JSON object as PUT /v1/contexts takes it")))?;
+    Ok((name.to_owned(), body))
+}
+
 /// How the model is loaded; `doctor` loads it the same way.
 pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
     let kv: KvSetting =
@@ -178,6 +205,7 @@ pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize
 }
 
 fn scheduler_options(config: &Config) -> SchedulerOptions {
+    let usual = SchedulerOptions::default();
     SchedulerOptions {
         max_batch: config.max_batch,
         queue_limit: config.queue_limit,
@@ -188,7 +216,9 @@ fn scheduler_options(config: &Config) -> SchedulerOptions {
         exact: config.exact,
         idle_ttl: config.cache.as_ref().and_then(|cache| cache.idle_ttl),
         daily_write_bytes: config.cache.as_ref().and_then(|cache| cache.daily_write_bytes),
-        ..SchedulerOptions::default()
+        pin_share: config.cache.as_ref().map_or(usual.pin_share, |cache| cache.pin_share),
+        agent_ttl: config.cache.as_ref().map_or(usual.agent_ttl, |cache| cache.session_ttl),
+        ..usual
     }
 }
 
@@ -204,6 +234,7 @@ fn api_settings(config: &Config) -> ApiSettings {
             concurrent: config.key_concurrent_requests,
         },
         cors_origins: config.cors_origins.clone(),
+        checkpoints: config.cache.is_some() && !config.exact,
         responses: StoreLimits { budget_bytes: config.responses_bytes as usize, ttl: config.responses_ttl },
         shutdown: config.drain,
         ..ApiSettings::default()

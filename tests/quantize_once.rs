@@ -35,7 +35,7 @@ fn cache(engine: &MlxEngine, dir: &Path) -> PrefixCache {
 fn restore(cache: &mut PrefixCache, lookup: &Lookup) -> Restored {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     cache.restore(lookup, 0, Box::new(move |restored| sender.send(restored).unwrap()));
-    receiver.recv_timeout(Duration::from_secs(60)).unwrap()
+    receiver.recv_timeout(Duration::from_mins(1)).unwrap()
 }
 
 fn block_files(dir: &Path) -> Vec<PathBuf> {
@@ -81,7 +81,7 @@ fn a_block_s_bytes_are_the_same_wherever_it_is() {
         let resident = first.insert(&mut lease, &prompt[..BLOCK], live.clone());
         assert!(resident.payload == live, "{kv}: resident");
         first.release(lease);
-        let flushed = first.flush(Instant::now() + Duration::from_secs(60));
+        let flushed = first.flush(Instant::now() + Duration::from_mins(1));
         assert_eq!(flushed, FlushOutcome::Durable);
         drop(first);
         let files = block_files(dir.path());

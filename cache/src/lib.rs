@@ -37,7 +37,7 @@ mod tree;
 mod tuning;
 
 pub use block::Block;
-pub use cache::{Lease, PrefixCache};
+pub use cache::{Freed, Lease, Moved, Pinned, PrefixCache, PrefixSize};
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
 pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};

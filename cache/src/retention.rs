@@ -70,6 +70,11 @@ impl Keep {
         Self { priority: row.priority, pinned_until_us: row.pinned_until_us, ttl_us: row.ttl_us }
     }
 
+    /// The same, pinned until then at least.
+    pub fn pinned_until(self, until_us: u64) -> Self {
+        Self { pinned_until_us: self.pinned_until_us.max(until_us), ..self }
+    }
+
     pub fn is_pinned(&self, now_us: u64) -> bool {
         self.pinned_until_us > now_us
     }

@@ -14,6 +14,10 @@ pub struct CacheStats {
     pub pinned_blocks: u64,
     /// Blocks that a retention pins.
     pub retained_blocks: u64,
+    /// Bytes of those.
+    pub retained_bytes: u64,
+    /// Blocks that were to be pinned beyond the share of the budget that pins may take.
+    pub refused_pins: u64,
     /// Calls of `lookup`.
     pub lookups: u64,
     /// Tokens found in RAM by lookups.

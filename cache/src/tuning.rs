@@ -24,6 +24,9 @@ pub struct Tuning {
     pub read_stall: Duration,
     /// How long a block that could not be read, or a disk whose reads stall, is left alone.
     pub read_retry: Duration,
+    /// Share of the budget that blocks pinned by [`PrefixCache::pin`](crate::PrefixCache::pin) may take: of the disk budget
+    /// while there is a disk tier that works, else of the RAM budget. From 0 to 1.
+    pub pin_share: f64,
     /// The clock; only tests and simulations need another.
     pub clock: WallClock,
 }
@@ -37,6 +40,7 @@ impl Default for Tuning {
             daily_write_bytes: None,
             read_stall: Duration::from_secs(10),
             read_retry: Duration::from_secs(30),
+            pin_share: 0.5,
             clock: Arc::new(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
             }),
@@ -50,6 +54,7 @@ impl fmt::Debug for Tuning {
             .field("window_tokens", &self.window_tokens)
             .field("idle_ttl", &self.idle_ttl)
             .field("daily_write_bytes", &self.daily_write_bytes)
+            .field("pin_share", &self.pin_share)
             .finish_non_exhaustive()
     }
 }

@@ -16,17 +16,25 @@ use super::error::ApiError;
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
     digests: Vec<blake3::Hash>,
+    tenants: Vec<Tenant>,
 }
 
 impl ApiKeys {
     /// Accepts these keys.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { digests: keys.into_iter().map(|key| blake3::hash(key.as_bytes())).collect() }
+        let of = |key: &str| (blake3::hash(key.as_bytes()), Tenant::derive(key.as_bytes()));
+        let (digests, tenants) = keys.into_iter().map(of).unzip();
+        Self { digests, tenants }
     }
 
     /// Nobody needs a key?
     pub fn is_empty(&self) -> bool {
         self.digests.is_empty()
+    }
+
+    /// Everybody who may ask.
+    pub fn tenants(&self) -> Vec<Tenant> {
+        if self.is_empty() { vec![Tenant::PUBLIC] } else { self.tenants.clone() }
     }
 
     /// The tenant of a request that may come in.

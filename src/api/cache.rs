@@ -3,7 +3,7 @@
 //! An ordinary key asks about a prompt or for statistics, and hears of its own tenant alone. What concerns every tenant,
 //! sums and emptying, takes the admin key once there are keys.
 
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use prefixd_cache::{CacheStats, Lookup, Miss, TenantStats, Tier};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ use super::submit::{Incoming, blocking};
 
 /// Adds the routes.
 pub fn configure(config: &mut ServiceConfig) {
-    config.service(cache_stats).service(probe_cache).service(clear_cache);
+    config.service(cache_stats).service(probe_cache).service(clear_cache).service(delete_caches);
 }
 
 type Stats = AnyOf<(CacheStats, TenantStats)>;
@@ -79,7 +79,7 @@ async fn probe_cache(
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
     let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
-    let prompt = openai::only_prompt(&state, &object).await?;
+    let prompt = openai::only_prompt(&state, tenant, &object).await?;
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();
     let param = if object.contains_key("messages") { "messages" } else { "prompt" };
@@ -113,7 +113,7 @@ struct Cleared {
     cleared: bool,
 }
 
-/// Forgets every block of every tenant, in RAM and on disk.
+/// Forgets every block and every agent of every tenant, in RAM and on disk.
 #[utoipa::path(
     tag = "cache",
     security(("x-admin-key" = [])),
@@ -121,7 +121,22 @@ struct Cleared {
 )]
 #[post("/v1/cache/clear")]
 async fn clear_cache(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    state.settings.admin.admit(&request)?;
+    clear(&request, &state).await
+}
+
+/// The same, under the name that agents' clients know.
+#[utoipa::path(
+    tag = "agents",
+    security(("x-admin-key" = [])),
+    responses((status = 200, description = "All is forgotten", body = Cleared), AdminRefusals)
+)]
+#[delete("/admin/caches")]
+async fn delete_caches(request: HttpRequest, state: web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    clear(&request, &state).await
+}
+
+async fn clear(request: &HttpRequest, state: &web::Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    state.settings.admin.admit(request)?;
     let scheduler = state.scheduler.clone();
     blocking(move || scheduler.clear_cache().map_err(|error| ApiError::Submit { error, param: "" })).await?;
     tracing::info!("the cache was emptied by request");

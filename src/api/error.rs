@@ -52,6 +52,25 @@ pub enum ApiError {
         /// The model's own name.
         known: String,
     },
+    /// No agent of that name is known to this tenant.
+    #[error(
+        "there is no agent {id:?}; an agent begins with a request that names its session, and ends when it is not used for a while"
+    )]
+    UnknownAgent {
+        /// The name.
+        id: String,
+    },
+    /// No context of that name is known to this tenant.
+    #[error(
+        "there is no context {name:?}; put it with PUT /v1/contexts/NAME, or again when its time is over"
+    )]
+    UnknownContext {
+        /// The name.
+        name: String,
+    },
+    /// What is asked for needs blocks on disk.
+    #[error("this server keeps no blocks on disk; evict_only would lose them")]
+    NoDisk,
     /// Vectors were asked for.
     #[error("this model does not embed: {model} answers; /v1/chat/completions is where")]
     NoEmbeddings {
@@ -181,6 +200,13 @@ impl ApiError {
             Self::UnknownModel { .. } => {
                 wire(404, "invalid_request_error", Some("model"), Some("model_not_found"))
             }
+            Self::UnknownAgent { .. } => {
+                wire(404, "invalid_request_error", Some("agent_id"), Some("agent_not_found"))
+            }
+            Self::UnknownContext { .. } => {
+                wire(404, "invalid_request_error", Some("context"), Some("context_not_found"))
+            }
+            Self::NoDisk => wire(409, "invalid_request_error", Some("evict_only"), Some("no_disk_tier")),
             Self::NoEmbeddings { .. } => invalid(Some("model"), Some("model_does_not_embed")),
             Self::UnknownResponse { param: Some(param), .. } => {
                 invalid(Some(param), Some("previous_response_not_found"))

@@ -1,12 +1,14 @@
 //! The format of an answer: what `response_format` and `tool_choice`, in either dialect, ask the grammar to enforce.
 
 use actix_web::web;
+use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
 use super::ApiState;
 use super::error::ApiError;
+use super::marks::Mark;
 use super::plan::Plan;
-use super::submit::{blocking, encode};
+use super::submit::{Prompt, blocking, encode};
 use crate::prompt::{CallCount, CallRules, Conversation, Format};
 
 /// Which tools the answer may call.
@@ -39,20 +41,18 @@ pub fn format(
     choice: &ToolChoice,
     count: CallCount,
 ) -> Result<Option<Format>, ApiError> {
-    let rules = |wanted: &dyn Fn(&str) -> bool, count| {
-        let functions = tools.iter().map(|tool| &tool["function"]);
-        let named =
-            functions.filter_map(|function| Some((function["name"].as_str()?, &function["parameters"])));
-        let tools: Vec<(String, Value)> = named
-            .filter(|(name, _)| wanted(name))
-            .map(|(name, schema)| (name.to_owned(), schema.clone()))
-            .collect();
-        CallRules { tools, count }
+    let rules = |wanted: &dyn Fn(&str) -> bool, count| CallRules {
+        tools: schemas(tools).filter(|(name, _)| wanted(name)).collect(),
+        count,
     };
     let missing = |what: String| ApiError::field("tool_choice", what);
     match choice {
         ToolChoice::Auto if !tools.is_empty() => {
-            Ok(schema.map(|schema| Format::JsonOrCalls(schema, rules(&|_| true, count))))
+            let rules = rules(&|_| true, count);
+            Ok(Some(match schema {
+                Some(schema) => Format::JsonOrCalls(schema, rules),
+                None => Format::TextOrCalls(rules),
+            }))
         }
         ToolChoice::Auto | ToolChoice::None => Ok(schema.map(Format::Json)),
         ToolChoice::Required if tools.is_empty() => {
@@ -67,6 +67,15 @@ pub fn format(
             Ok(Some(Format::Calls(rules)))
         }
     }
+}
+
+/// Names and schemas of functions.
+fn schemas(tools: &[Value]) -> impl Iterator<Item = (String, Value)> {
+    let functions = tools.iter().map(|tool| &tool["function"]);
+    functions.filter_map(|function| {
+        let name = function["name"].as_str()?.to_owned();
+        Some((name, function["parameters"].clone()))
+    })
 }
 
 /// The schema that `{"type": "json_object" | "json_schema", ...}` asks for. `schema` says where a `json_schema` keeps it.
@@ -97,20 +106,35 @@ pub fn json_schema(
     }
 }
 
+/// What a conversation asks for, and for whom.
+pub struct Asking {
+    pub tenant: Tenant,
+    pub conversation: Conversation,
+    /// Beginnings of it to pin.
+    pub marks: Vec<Mark>,
+    /// What of the answer's format is to be enforced.
+    pub format: Option<Format>,
+}
+
 /// A conversation on its way to the scheduler: its tokens, and in the plan how its answer is read and what it is held to.
 pub async fn prepare(
     state: &web::Data<ApiState>,
     plan: &mut Plan,
-    conversation: Conversation,
-    format: Option<Format>,
+    asked: Asking,
     fields: FormatFields,
 ) -> Result<Vec<u32>, ApiError> {
+    let Asking { tenant, conversation, marks, mut format } = asked;
+    if let Some(Format::TextOrCalls(rules)) = &mut format {
+        // A context's tools may be called too.
+        rules.tools = schemas(&conversation.tools).collect();
+    }
     let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
     plan.answer.tools = names.map(str::to_owned).collect();
-    let (prompt, thought) = encode(state, conversation).await?;
+    let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks).await?;
     plan.answer.thought = thought;
+    plan.hold.pins = pins;
     enforce(state, plan, format, fields).await?;
-    Ok(prompt)
+    Ok(tokens)
 }
 
 /// Compiles `format` into the plan, where it holds for every choice.
@@ -121,6 +145,9 @@ async fn enforce(
     fields: FormatFields,
 ) -> Result<(), ApiError> {
     let Some(format) = format else { return Ok(()) };
+    if let Format::TextOrCalls(rules) = format {
+        return steer(state, plan, rules).await;
+    }
     // The grammar decides where an answer may end; what says otherwise would be ignored.
     if plan.min_tokens > 0 {
         return Err(ApiError::field("min_tokens", "min_tokens cannot be combined with an enforced format"));
@@ -136,5 +163,21 @@ async fn enforce(
     })
     .await?;
     plan.constraint = Some(constraint);
+    Ok(())
+}
+
+/// Sees to it that what begins as a call becomes one of a declared tool, with arguments of its schema, or any object where the
+/// schema cannot be enforced. Nobody demanded it, so where it cannot be done the answer is free.
+async fn steer(state: &web::Data<ApiState>, plan: &mut Plan, rules: CallRules) -> Result<(), ApiError> {
+    if plan.min_tokens > 0 || plan.stop_tokens.is_empty() {
+        return Ok(());
+    }
+    let (model, thought) = (state.model.clone(), plan.answer.thought);
+    plan.constraint = blocking(move || {
+        let compile = |rules| model.text.constraint(&Format::TextOrCalls(rules), thought).ok();
+        let loose = rules.loose();
+        Ok(compile(rules).or_else(|| compile(loose)))
+    })
+    .await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use prefixd_cache::Tenant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,8 +21,8 @@ use super::ServedModel;
 use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
-    CallCount, Detokenizer, StopFilter, Stopped, ThoughtFilter, ThoughtStart, Told, ToolCall, ToolCallFormat,
-    ToolText,
+    CallCount, Checkpoints, Detokenizer, StopFilter, Stopped, ThoughtFilter, ThoughtStart, Told, ToolCall,
+    ToolCallFormat, ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
@@ -106,6 +107,14 @@ pub struct AnswerOptions {
     pub continues: bool,
 }
 
+/// Where an answer's own tokens are remembered when it has come to its end.
+pub struct Record {
+    pub checkpoints: Checkpoints,
+    pub tenant: Tenant,
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+}
+
 /// One answer in the making. Dropping it cancels its sequence.
 pub struct Answer {
     index: usize,
@@ -134,6 +143,8 @@ pub struct Answer {
     shown_bytes: usize,
     untold: VecDeque<TokenLogprob>,
     pieces: VecDeque<Piece>,
+    /// The answer's tokens, and where they are remembered.
+    record: Option<(Record, Vec<u32>)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -175,8 +186,14 @@ impl Answer {
             shown_bytes: 0,
             untold: VecDeque::new(),
             pieces: VecDeque::new(),
+            record: None,
             model,
         }
+    }
+
+    /// Remembers the answer's tokens at its end.
+    pub fn remember(&mut self, record: Record) {
+        self.record = Some((record, Vec::new()));
     }
 
     /// The next piece; `None` after the last.
@@ -200,6 +217,9 @@ impl Answer {
                 self.tokens += 1;
                 self.note_time();
                 self.note_logprob(&choice);
+                if let Some((_, tokens)) = &mut self.record {
+                    tokens.push(choice.id);
+                }
                 let text = self.detokenizer.push(choice.id);
                 let thinking = self.thoughts.inside();
                 let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
@@ -211,6 +231,7 @@ impl Answer {
                 }
             }
             Event::Finished(finish) => {
+                self.record_end(finish.reason, finish.stop_token);
                 let rest = self.detokenizer.finish();
                 let stopped = self.decode(&rest);
                 if !stopped {
@@ -226,6 +247,17 @@ impl Answer {
                 self.events = None;
                 self.pieces.push_back(Piece::Failed(failure));
             }
+        }
+    }
+
+    /// Remembers an answer that came to its end, or to its length: then the next prompt ends it with a token of its own.
+    fn record_end(&mut self, reason: FinishReason, stop_token: Option<u32>) {
+        let Some((record, tokens)) = self.record.take() else { return };
+        let text = &self.model.text;
+        let possible: &[u32] = if reason == FinishReason::Length { &text.stop_tokens } else { &[] };
+        for stop in stop_token.iter().chain(possible) {
+            let answer = [&tokens[..], &[*stop]].concat();
+            record.checkpoints.note(&text.tokenizer, &record.tenant, &record.prompt, &answer);
         }
     }
 

@@ -213,7 +213,15 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         "",
         &[("", cache.evicted_blocks)],
     )?;
-    out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])
+    out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])?;
+    out.gauge("cache_retained_blocks", "Blocks that pins keep", "", &[("", cache.retained_blocks)])?;
+    out.gauge("cache_retained_bytes", "Bytes of blocks that pins keep", "", &[("", cache.retained_bytes)])?;
+    out.counter(
+        "cache_refused_pins",
+        "Blocks that were to be pinned beyond the pins' share of the budget",
+        "",
+        &[("", cache.refused_pins)],
+    )
 }
 
 fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {

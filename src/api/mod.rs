@@ -22,18 +22,22 @@ use self::limits::Limits;
 use self::metrics::Durations;
 use self::openai::ResponseStore;
 use self::openapi::Document;
-use crate::prompt::{ModelText, SamplingDefaults};
+use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
+mod agents;
 mod anthropic;
 mod auth;
 mod body;
 mod cache;
+mod contexts;
 mod error;
 mod format;
 mod generation;
 mod health;
 mod limits;
+mod marks;
+mod memory;
 mod metrics;
 mod openai;
 mod openapi;
@@ -41,11 +45,13 @@ mod options;
 mod plan;
 mod refuse;
 mod request_log;
+mod session;
 mod sse;
 mod submit;
 mod usage;
 
 pub use auth::{AdminKey, ApiKeys};
+pub use contexts::warm_up;
 pub use error::ApiError;
 pub use limits::KeyLimits;
 pub use openai::StoreLimits;
@@ -98,6 +104,9 @@ pub struct ApiSettings {
     pub keys: ApiKeys,
     /// Who may do what concerns every tenant.
     pub admin: AdminKey,
+    /// A prompt that begins with an answered one begins with the answer's own tokens. Not where every answer must be
+    /// that of a server that has just started.
+    pub checkpoints: bool,
     /// What is kept of `/v1/responses`.
     pub responses: StoreLimits,
     /// What one key may ask.
@@ -119,6 +128,7 @@ impl Default for ApiSettings {
             max_tokens: 2048,
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
+            checkpoints: true,
             responses: StoreLimits::default(),
             limits: KeyLimits::default(),
             cors_origins: Vec::new(),
@@ -138,6 +148,8 @@ pub struct ApiState {
     /// The settings.
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
+    /// `None`: prompts have the tokens that the tokenizer gives them, whatever was answered before.
+    checkpoints: Option<Checkpoints>,
     responses: Arc<ResponseStore>,
     limits: Arc<Limits>,
 }
@@ -145,10 +157,11 @@ pub struct ApiState {
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
+        let checkpoints = settings.checkpoints.then(Checkpoints::default);
         let responses = Arc::new(ResponseStore::new(settings.responses));
         let limits = Arc::new(Limits::new(settings.limits));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
-        Self { model, scheduler, settings, durations: Arc::default(), responses, limits }
+        Self { model, scheduler, settings, durations: Arc::default(), checkpoints, responses, limits }
     }
 }
 
@@ -160,6 +173,9 @@ fn configure(config: &mut ServiceConfig) {
         .configure(health::configure)
         .configure(metrics::configure)
         .configure(cache::configure)
+        .configure(agents::configure)
+        .configure(contexts::configure)
+        .configure(memory::configure)
         .service(openapi::openapi);
 }
 

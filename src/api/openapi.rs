@@ -185,12 +185,14 @@ pub struct AnthropicRefusals;
 pub struct KeyRefusal;
 /// How requests are refused that need the admin key.
 pub struct AdminRefusals;
+/// How requests about an agent are refused that have no body.
+pub struct AgentRefusals;
 
 /// Every status of [`ApiError`] that a request with a body may meet on a path that exists.
 const REFUSALS: [(u16, &str); 8] = [
     (400, "The request is wrong; `param` names the field"),
     (401, "The API key is missing or unknown"),
-    (404, "Another model is served"),
+    (404, "Another model is served, or there is no such agent or context"),
     (408, "The body stopped coming"),
     (413, "The body is too large"),
     (429, "Too much is asked for at once; see `Retry-After`"),
@@ -229,6 +231,20 @@ impl IntoResponses for AdminRefusals {
         refusals::<ErrorBody>(&[
             (401, "The admin key is missing or wrong"),
             (403, "The server has no admin key"),
+            (429, "Too much is asked for at once; see `Retry-After`"),
+            (500, "The server failed"),
+            (503, "The server is stopping"),
+        ])
+    }
+}
+
+impl IntoResponses for AgentRefusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals::<ErrorBody>(&[
+            (400, "The query is wrong; `param` names the field"),
+            (401, "The API key is missing or unknown"),
+            (404, "There is no such agent or context"),
+            (409, "There is no disk tier to move it to"),
             (429, "Too much is asked for at once; see `Retry-After`"),
             (500, "The server failed"),
             (503, "The server is stopping"),

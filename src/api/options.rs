@@ -31,6 +31,12 @@ pub struct Options {
     pub logit_bias: Option<BTreeMap<String, f32>>,
     pub n: Option<u64>,
     pub cache_salt: Option<String>,
+    /// Names the conversation, as the header `X-Session-ID` does.
+    pub session_id: Option<String>,
+    /// The same, where there is no session.
+    pub prompt_cache_key: Option<String>,
+    /// A context put under `/v1/contexts`: its messages and tools come before those of the request.
+    pub context: Option<String>,
     /// Ours: tell in `usage.prefixd` what the cache did.
     pub prefixd_usage: Option<bool>,
 }

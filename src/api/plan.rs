@@ -8,6 +8,7 @@ use super::options::{Options, Stop};
 use super::usage::{Detail, UsageCount};
 use super::{ApiSettings, ServedModel};
 use crate::engine::{Constraint, Sampling};
+use crate::scheduler::Hold;
 
 /// Choices of one request at most, all prompts together.
 const MOST_CHOICES: u64 = 128;
@@ -31,6 +32,8 @@ pub struct Plan {
     pub answer: AnswerOptions,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// What is kept on purpose.
+    pub hold: Hold,
 }
 
 impl Plan {
@@ -69,6 +72,7 @@ impl Plan {
             detail: if options.prefixd_usage == Some(true) { Detail::Full } else { Detail::Brief },
             answer,
             constraint: None,
+            hold: Hold { pins: Vec::new(), agent: options.session_id.map(|name| format!("oai_{name}")) },
         })
     }
 

@@ -8,11 +8,13 @@ use super::ApiState;
 use super::auth::salted;
 use super::body::{fields, read_object};
 use super::error::ApiError;
-use super::generation::{Answer, Answers};
+use super::generation::{Answer, Answers, Record};
+use super::marks::{Mark, Rendered};
 use super::options::Options;
 use super::plan::Plan;
-use crate::prompt::{Conversation, TemplateError, ThoughtStart};
-use crate::scheduler::Request;
+use super::session;
+use crate::prompt::{Conversation, ModelText, TemplateError, ThoughtStart};
+use crate::scheduler::{Hold, PrefixPin, Request};
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
 pub struct Incoming {
@@ -29,7 +31,8 @@ impl ApiState {
     pub async fn open(&self, request: &HttpRequest, payload: web::Payload) -> Result<Incoming, ApiError> {
         let tenant = self.settings.keys.tenant(request)?;
         let object = read_object(request, payload, &self.settings).await?;
-        let options: Options = fields(&object)?;
+        let mut options: Options = fields(&object)?;
+        session::settle(request, &mut options)?;
         let model = self.model_name(options.model.as_deref())?;
         let tenant = salted(tenant, options.cache_salt.as_deref());
         Ok(Incoming { object, options, model, tenant })
@@ -44,6 +47,16 @@ impl ApiState {
                 Err(ApiError::UnknownModel { asked: name.to_owned(), known: self.model.name().to_owned() })
             }
         }
+    }
+
+    /// The tokens of a rendered conversation's text.
+    pub fn tokens_of(&self, tenant: &Tenant, text: &str) -> Result<Vec<u32>, ApiError> {
+        let ModelText { tokenizer, stop_tokens, .. } = &self.model.text;
+        let tokens = match &self.checkpoints {
+            Some(checkpoints) => checkpoints.encode(tokenizer, tenant, stop_tokens, text),
+            None => tokenizer.encode_rendered(text),
+        };
+        tokens.map_err(|error| ApiError::field("messages", error.to_string()))
     }
 
     /// Hands in `plan.n` sequences for every prompt. When one is refused, those handed in are cancelled.
@@ -69,11 +82,21 @@ impl ApiState {
                     constraint: plan.constraint.clone(),
                     top_logprobs: plan.top_logprobs,
                     tenant,
+                    // Of several choices the first is the one that the conversation goes on from.
+                    hold: if at == 0 && nth == 0 { plan.hold.clone() } else { Hold::default() },
                 };
                 let stream =
                     self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
                 let (model, durations) = (self.model.clone(), self.durations.clone());
-                answers.push(Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer));
+                let mut answer = Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer);
+                if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !plan.answer.continues) {
+                    answer.remember(Record {
+                        checkpoints: checkpoints.clone(),
+                        tenant,
+                        prompt: prompt.clone(),
+                    });
+                }
+                answers.push(answer);
             }
         }
         Ok(answers)
@@ -87,18 +110,32 @@ pub async fn blocking<T: Send + 'static>(
     web::block(work).await.map_err(|error| ApiError::Internal(error.to_string()))?
 }
 
-/// The tokens of a rendered conversation, and how its answer begins.
+/// A conversation as the model gets it.
+pub struct Prompt {
+    pub tokens: Vec<u32>,
+    /// How its answer begins.
+    pub thought: ThoughtStart,
+    /// Which of its beginnings are pinned.
+    pub pins: Vec<PrefixPin>,
+}
+
+/// Renders a conversation and takes its tokens.
 pub async fn encode(
     state: &web::Data<ApiState>,
+    tenant: Tenant,
     conversation: Conversation,
-) -> Result<(Vec<u32>, ThoughtStart), ApiError> {
-    let model = state.model.clone();
+    marks: Vec<Mark>,
+) -> Result<Prompt, ApiError> {
+    let state = state.clone();
     blocking(move || {
-        let template = model.text.template.as_ref().ok_or(TemplateError::Missing)?;
+        let ModelText { template, tokenizer, .. } = &state.model.text;
+        let template = template.as_ref().ok_or(TemplateError::Missing)?;
         let text = template.render(&conversation)?;
-        let tokens = model.text.tokenizer.encode_rendered(&text);
-        let tokens = tokens.map_err(|error| ApiError::field("messages", error.to_string()))?;
-        Ok((tokens, template.thought(&text)))
+        let tokens = state.tokens_of(&tenant, &text)?;
+        let rendered =
+            Rendered { template, tokenizer, conversation: &conversation, text: &text, tokens: &tokens };
+        let pins = marks.iter().filter_map(|mark| mark.pin(&rendered)).collect();
+        Ok(Prompt { thought: template.thought(&text), pins, tokens })
     })
     .await
 }

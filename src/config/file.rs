@@ -139,6 +139,9 @@ pub struct Cache {
     pub write_queue: String,
     pub readers: usize,
     pub idle_ttl_h: u64,
+    pub pin_share: f64,
+    pub session_ttl_m: u64,
+    pub contexts: Vec<PathBuf>,
     pub daily_writes: String,
 }
 

@@ -24,6 +24,9 @@ use crate::engine::{Allowed, Constraint, ConstraintError, Ending};
 /// White space between the parts of a JSON answer, bounded so that a model cannot write nothing else.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
 
+/// White space between the parts of a call that the model chose to make.
+const BLANK: &str = r"[\x20\x0A\x09]{1,4}";
+
 /// The rest of a thought, up to its first end.
 const THOUGHT: &str = "thought[lazy]: /(.|\\n)*/ \"</think>\"\nspace: /[ \\n]{1,4}/\n";
 
@@ -51,6 +54,7 @@ pub struct CallRules {
 
 impl CallRules {
     /// The same tools with any object as arguments.
+    #[must_use]
     pub fn loose(&self) -> Self {
         let tools = self.tools.iter().map(|(name, _)| (name.clone(), Value::Null)).collect();
         Self { tools, count: self.count }
@@ -125,9 +129,8 @@ fn wrong(error: impl fmt::Display) -> FormatError {
 fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<String, FormatError> {
     let (json, calls) = match format {
         Format::Json(schema) => (Some(schema), None),
-        Format::Calls(rules) => (None, Some(rules)),
+        Format::Calls(rules) | Format::TextOrCalls(rules) => (None, Some(rules)),
         Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
-        Format::TextOrCalls(rules) => (None, Some(rules)),
     };
     let mut text = match thought {
         ThoughtStart::Never => "start: told\n",
@@ -156,34 +159,73 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
     }
     if let Some(schema) = json {
         let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
-        text.extend(["answer: %json ", &spaced.to_string(), "\n"]);
+        text.extend(["answer: %json ", &Value::Object(spaced).to_string(), "\n"]);
     }
     if let Some(rules) = calls {
-        calls_lark(rules, syntax, &mut text)?;
+        let free = matches!(format, Format::TextOrCalls(_));
+        let spacing = if free { Spacing::Models } else { Spacing::Templates };
+        calls_lark(rules, syntax, spacing, &mut text)?;
     }
     Ok(text)
 }
 
-/// Calls in the model's syntax, spaced as chat templates render them in the next turn.
-fn calls_lark(rules: &CallRules, syntax: ToolSyntax, text: &mut String) -> Result<(), FormatError> {
+/// Calls in the model's syntax: where they are demanded spaced as chat templates render them in the next turn, where the model
+/// chose to call as it likes.
+fn calls_lark(
+    rules: &CallRules,
+    syntax: ToolSyntax,
+    spacing: Spacing,
+    text: &mut String,
+) -> Result<(), FormatError> {
     let Marks { open, arguments, close, between } = syntax.marks();
     let (mark, gap) = open.split_at(open.trim_end().len());
+    let (behind, close) = close.split_at(close.len() - close.trim_start().len());
+    let (fixed, free) = (|text: &str| literal(text), |_: &str| "blank?".to_owned());
+    let blank: &dyn Fn(&str) -> String = match spacing {
+        Spacing::Templates => &fixed,
+        Spacing::Models => &free,
+    };
     let more = match rules.count {
-        CallCount::Several => format!(" ({} call)*", literal(between)),
+        CallCount::Several => format!(" ({} call)*", blank(between)),
         CallCount::One => String::new(),
     };
     // `opened` is what follows the first mark.
     text.extend(["calls: call", &more, "\nopened: called", &more, "\ncall: ", &literal(mark), " called\n"]);
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let close = literal(&format!("}}{close}"));
-    text.extend(["called: (", &names.join(" | "), ") ", &close, "\n"]);
+    let (gap, nothing, space, behind) = (blank(gap), blank(""), blank(" "), blank(behind));
+    let end = format!("{nothing} \"}}\" {behind} {}", literal(close));
+    text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &end, "\n"]);
+    text.push_str("blank: /[ \\n\\t]{1,4}/\n");
+    let options = match spacing {
+        Spacing::Templates => {
+            json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
+        }
+        Spacing::Models => json!({"whitespace_pattern": BLANK}),
+    };
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
-        let opening = literal(&format!("{gap}{{\"name\": {}, \"{arguments}\": ", Value::from(name.as_str())));
-        let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+        let name = literal(&Value::from(name.as_str()).to_string());
+        let key = literal(&literal(arguments));
+        let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
         let schema = with_options(schema, &options)?;
-        text.extend([rule, ": ", &opening, " %json ", &schema.to_string(), "\n"]);
+        let given = format!(
+            "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
+            Value::Object(schema.clone())
+        );
+        let needed = schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+        // Models leave the arguments out where there are none.
+        let given = if spacing == Spacing::Models && !needed { format!("({given})?") } else { given };
+        text.extend([rule, ": ", &opening, " ", &given, "\n"]);
     }
     Ok(())
+}
+
+/// White space around the parts of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spacing {
+    /// As chat templates render calls.
+    Templates,
+    /// As the model likes, within bounds.
+    Models,
 }
 
 fn literal(text: &str) -> String {
@@ -191,7 +233,7 @@ fn literal(text: &str) -> String {
 }
 
 /// The schema with how its JSON is spaced. Arguments and answers without a schema are objects.
-fn with_options(schema: &Value, options: &Value) -> Result<Value, FormatError> {
+fn with_options(schema: &Value, options: &Value) -> Result<Map<String, Value>, FormatError> {
     let mut schema = match schema {
         Value::Null => Map::new(),
         Value::Object(schema) => schema.clone(),
@@ -201,7 +243,7 @@ fn with_options(schema: &Value, options: &Value) -> Result<Value, FormatError> {
         schema.insert("type".into(), "object".into());
     }
     schema.insert("x-guidance".into(), options.clone());
-    Ok(Value::Object(schema))
+    Ok(schema)
 }
 
 struct Grammar {

@@ -157,7 +157,7 @@ impl Message {
         Value::Object(message)
     }
 
-    fn plain_text(&self) -> String {
+    pub(super) fn plain_text(&self) -> String {
         self.content.as_ref().map_or_else(String::new, Content::text)
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! No thread, no I/O besides [`ModelText::open`], no HTTP.
 
+mod canonical;
+mod checkpoint;
 mod detokenizer;
 mod grammar;
 mod json;
@@ -13,11 +15,14 @@ mod message;
 mod model_text;
 mod pieces;
 mod stop;
+mod system;
 mod template;
 mod thought;
 mod tokenizer;
 mod tool_call;
 
+pub use canonical::in_order;
+pub use checkpoint::Checkpoints;
 pub use detokenizer::Detokenizer;
 pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars};
 pub use message::{Content, ContentError, FunctionCall, Message, Part, Role, ToolCallMessage};

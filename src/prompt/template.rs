@@ -2,7 +2,8 @@
 //!
 //! 1. Templates are run as Hugging Face runs them: block trimming on, no escaping, Python's JSON and printing, loop
 //!    controls, `raise_exception`, `strftime_now`.
-//! 2. What a template cannot show is not dropped in silence: tools need a template that reads them.
+//! 2. System messages that a template refuses where they stand become part of what stands beside them.
+//! 3. What a template cannot show is not dropped in silence: tools need a template that reads them.
 
 use std::collections::HashSet;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::json::{JsonLayout, dumps, python_str};
 use super::message::Message;
+use super::system::fold;
 use super::thought::ThoughtStart;
 
 const DEFAULT: &str = "default";
@@ -117,9 +119,17 @@ impl ChatTemplate {
         if !conversation.tools.is_empty() && !self.tools_known {
             return Err(TemplateError::NoTools);
         }
-        let messages =
-            conversation.messages.iter().map(|message| message.for_template(self.wants_parts)).collect();
-        self.run(messages, conversation)
+        let run = |messages: &[Message]| {
+            let messages = messages.iter().map(|message| message.for_template(self.wants_parts)).collect();
+            self.run(messages, conversation)
+        };
+        match run(&conversation.messages) {
+            Err(TemplateError::Refused(reason)) => match fold(&conversation.messages) {
+                Some(folded) => run(&folded),
+                None => Err(TemplateError::Refused(reason)),
+            },
+            rendered => rendered,
+        }
     }
 
     fn run(&self, messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {

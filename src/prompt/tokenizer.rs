@@ -173,6 +173,13 @@ impl Tokenizer {
         self.pieces.of(id)
     }
 
+    /// The bytes that a prompt writes one token with: as [`token_bytes`](Self::token_bytes), and its name where that shows
+    /// nothing.
+    pub fn spelled(&self, id: u32) -> Vec<u8> {
+        let bytes = self.token_bytes(id);
+        if bytes.is_empty() { self.token_name(id).unwrap_or_default().into_bytes() } else { bytes.to_vec() }
+    }
+
     /// A token as the vocabulary names it; for tokens that are not shown as text.
     pub fn token_name(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

@@ -93,6 +93,7 @@ impl<E: Engine> Scheduler<E> {
     pub(super) fn finish(&mut self, mut sequence: Sequence, kv: &E::Kv, row: usize, reason: FinishReason) {
         sequence.finish(reason, (self.options.clock)());
         self.keep_everything(&mut sequence, kv, row);
+        self.hold(&sequence, true);
         self.release(&mut sequence);
         self.shared.status.lock().finished += 1;
     }
@@ -115,6 +116,7 @@ impl<E: Engine> Scheduler<E> {
         for (at, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
             if row.is_abandoned() && !keep.contains(&at) {
                 self.keep_everything(&mut row, &batch, at);
+                self.hold(&row, false);
                 self.release(&mut row);
             } else {
                 self.rows.push(row);

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
-use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats};
+use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats, WallClock};
 use tokio::sync::mpsc;
 
+use super::agents::AgentMessage;
 use super::message::{Event, Request, Stream, SubmitError};
 use crate::engine::EngineInfo;
 use crate::mlx::{Gate, Job};
@@ -21,12 +22,14 @@ pub(super) enum Message {
     Submit(Submission),
     /// Work for the gate.
     Job(Job),
-    /// Forget every cached block.
+    /// Forget every cached block, agent and context.
     Clear(Sender<()>),
     /// Say what the cache knows of a prompt.
     Probe { tenant: Tenant, prompt: Vec<u32>, reply: Sender<Option<Lookup>> },
     /// What a tenant's lookups found.
     TenantStats { tenant: Tenant, reply: Sender<Option<TenantStats>> },
+    /// About agents.
+    Agents(AgentMessage),
     /// Take no more; finish what runs until the deadline; write what is queued; stop.
     Drain(Instant),
 }
@@ -96,6 +99,7 @@ pub struct Handle {
     pub(super) info: Arc<EngineInfo>,
     pub(super) gate: Gate,
     pub(super) queue_limit: usize,
+    pub(super) time_of_day: WallClock,
 }
 
 impl Handle {
@@ -107,6 +111,11 @@ impl Handle {
     /// The way to MLX.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// The time of day, in microseconds since 1970.
+    pub fn now_us(&self) -> u64 {
+        (self.time_of_day)()
     }
 
     /// How the scheduler is and what it did so far.
@@ -137,11 +146,9 @@ impl Handle {
         }
     }
 
-    /// Forgets every cached block, in RAM and on disk. Returns when it is done.
+    /// Forgets every cached block, in RAM and on disk, every agent and every context. Returns when it is done.
     pub fn clear_cache(&self) -> Result<(), SubmitError> {
-        let (done, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::Clear(done)).map_err(|_| SubmitError::Closed)?;
-        wait.recv().map_err(|_| SubmitError::Closed)
+        self.ask(Message::Clear)
     }
 
     /// What the cache knows of `prompt`, but for its last token, which is always computed. `None` without a cache.
@@ -150,15 +157,18 @@ impl Handle {
         if prompt.is_empty() {
             return Err(SubmitError::Empty);
         }
-        let (reply, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::Probe { tenant, prompt, reply }).map_err(|_| SubmitError::Closed)?;
-        wait.recv().map_err(|_| SubmitError::Closed)
+        self.ask(|reply| Message::Probe { tenant, prompt, reply })
     }
 
     /// What the lookups of one tenant found; `None` without a cache. Returns between two steps.
     pub fn tenant_stats(&self, tenant: Tenant) -> Result<Option<TenantStats>, SubmitError> {
+        self.ask(|reply| Message::TenantStats { tenant, reply })
+    }
+
+    /// Sends a question and waits for the answer, which comes between two steps.
+    pub(super) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Result<T, SubmitError> {
         let (reply, wait) = crossbeam_channel::bounded(1);
-        self.inbox.send(Message::TenantStats { tenant, reply }).map_err(|_| SubmitError::Closed)?;
+        self.inbox.send(message(reply)).map_err(|_| SubmitError::Closed)?;
         wait.recv().map_err(|_| SubmitError::Closed)
     }
 

@@ -32,6 +32,26 @@ pub struct Request {
     pub top_logprobs: Option<usize>,
     /// Whose prefixes may be hit and are written.
     pub tenant: Tenant,
+    /// What of it is kept on purpose.
+    pub hold: Hold,
+}
+
+/// What of a sequence is kept on purpose, beside what everybody's blocks are kept for. It changes no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Prefixes of the prompt that are pinned when the sequence ends.
+    pub pins: Vec<PrefixPin>,
+    /// The agent whose turn it is.
+    pub agent: Option<String>,
+}
+
+/// A prefix of a prompt to pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixPin {
+    /// Its length in tokens; the block that it ends in is pinned as a whole.
+    pub tokens: usize,
+    /// For how long.
+    pub time: Duration,
 }
 
 /// What the cache did for a prompt.
@@ -72,6 +92,8 @@ pub struct Finish {
     pub reason: FinishReason,
     /// Tokens generated, a final stop token included.
     pub completion_tokens: usize,
+    /// The stop token that ended it, if one did.
+    pub stop_token: Option<u32>,
     /// From the first token to the last.
     pub decode: Duration,
 }

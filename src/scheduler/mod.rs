@@ -12,6 +12,7 @@
 //! The thread does no file I/O (the eviction service does) and never waits for a client.
 
 mod admission;
+mod agents;
 mod decode;
 mod handle;
 mod message;
@@ -25,8 +26,11 @@ mod step;
 mod tests;
 mod thread;
 
+pub use agents::{AgentState, Context, ContextState, EvictError, Evicted};
 pub use handle::{Condition, Handle, Status};
-pub use message::{Event, Failure, Finish, FinishReason, PromptUsage, Request, Stream, SubmitError};
+pub use message::{
+    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, Stream, SubmitError,
+};
 pub use options::{Clock, SchedulerOptions};
 pub use step::{Scheduler, StepOutcome};
 pub use thread::{SchedulerThread, StartError};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prefixd_cache::{Tuning, WallClock};
+
 /// Reads the time. Tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
@@ -30,8 +32,15 @@ pub struct SchedulerOptions {
     pub daily_write_bytes: Option<u64>,
     /// How long the last writes of blocks may take at shutdown.
     pub flush_limit: Duration,
+    /// Share of the cache's budget that pins of requests may take, and of the RAM budget that living agents' blocks are
+    /// preferred in; 0 to 1.
+    pub pin_share: f64,
+    /// An agent that is not used for so long is forgotten.
+    pub agent_ttl: Duration,
     /// The time.
     pub clock: Clock,
+    /// The time of day, by which pins and lifetimes end.
+    pub time_of_day: WallClock,
 }
 
 impl Default for SchedulerOptions {
@@ -47,7 +56,10 @@ impl Default for SchedulerOptions {
             idle_ttl: None,
             daily_write_bytes: None,
             flush_limit: Duration::from_secs(10),
+            pin_share: 0.5,
+            agent_ttl: Duration::from_hours(1),
             clock: Arc::new(Instant::now),
+            time_of_day: Tuning::default().clock,
         }
     }
 }

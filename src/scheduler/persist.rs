@@ -53,6 +53,19 @@ impl<E: Engine> Scheduler<E> {
         true
     }
 
+    /// Does what the request asks to keep on purpose. `answered`: the answer came to its end.
+    pub(super) fn hold(&mut self, sequence: &Sequence, answered: bool) {
+        let request = &sequence.request;
+        for pin in &request.hold.pins {
+            let Some(cache) = &mut self.cache else { break };
+            let prefix = &request.prompt[..pin.tokens.min(request.prompt.len())];
+            // The block in which the prefix ends may hold more of this sequence than the prefix.
+            let whole = cache.pin(&request.tenant, prefix, pin.time);
+            tracing::debug!(?whole, tokens = pin.tokens, "a prefix was pinned");
+        }
+        self.note_turn(sequence, answered);
+    }
+
     /// Gives the sequence's hold on its blocks back.
     pub(super) fn release(&mut self, sequence: &mut Sequence) {
         if let (Some(cache), Some(lease)) = (&mut self.cache, sequence.lease.take()) {

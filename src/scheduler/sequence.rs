@@ -124,7 +124,10 @@ impl Sequence {
     /// Says that the sequence ended well.
     pub fn finish(&mut self, reason: FinishReason, now: Instant) {
         let decode = now.saturating_duration_since(self.first_token);
-        self.send(Event::Finished(Finish { reason, completion_tokens: self.completion_tokens(), decode }));
+        let last = self.tokens.last().copied().filter(|id| self.request.stop_tokens.contains(id));
+        let stop_token = last.filter(|_| reason == FinishReason::Stop);
+        let completion_tokens = self.completion_tokens();
+        self.send(Event::Finished(Finish { reason, completion_tokens, stop_token, decode }));
     }
 
     /// Says that the sequence ended badly.

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use prefixd_cache::{PrefixCache, Restored};
 
 use super::admission::Restoring;
+use super::agents::{Agents, Contexts, Eviction};
 use super::handle::{Condition, Message, Shared, Submission};
 use super::message::{Event, Failure};
 use super::options::SchedulerOptions;
@@ -56,6 +57,10 @@ pub struct Scheduler<E: Engine> {
     pub(super) rows: Vec<Sequence>,
     pub(super) pace: Pace,
     pub(super) draining: Option<Instant>,
+    pub(super) agents: Agents,
+    pub(super) contexts: Contexts,
+    /// Agents on their way to disk.
+    pub(super) evictions: Vec<Eviction>,
 }
 
 impl<E: Engine> Scheduler<E> {
@@ -70,6 +75,9 @@ impl<E: Engine> Scheduler<E> {
         let batch = engine.empty();
         let pace = Pace::new(options.decode_slowdown);
         let restored = crossbeam_channel::unbounded();
+        let budget_bytes = cache.as_ref().map_or(0, PrefixCache::resident_budget_bytes) as f64;
+        let limit_bytes = (budget_bytes * options.pin_share) as u64;
+        let agents = Agents::new(options.agent_ttl, limit_bytes, engine.info().kv_bytes_per_token);
         Self {
             engine,
             cache,
@@ -86,6 +94,9 @@ impl<E: Engine> Scheduler<E> {
             rows: Vec::new(),
             pace,
             draining: None,
+            agents,
+            contexts: Contexts::default(),
+            evictions: Vec::new(),
         }
     }
 
@@ -99,6 +110,8 @@ impl<E: Engine> Scheduler<E> {
         if let Some(cache) = &mut self.cache {
             cache.poll();
         }
+        self.go_on_evicting();
+        self.agents.sweep(&mut self.cache, (self.options.time_of_day)());
         let outcome = self.outcome(connected);
         self.publish();
         outcome
@@ -142,6 +155,8 @@ impl<E: Engine> Scheduler<E> {
             Message::Submit(submission) => self.waiting.push_back(submission),
             Message::Job(job) => self.owner.execute(job),
             Message::Clear(done) => {
+                self.agents.clear(&mut self.cache);
+                self.contexts.clear();
                 if let Some(cache) = &mut self.cache {
                     cache.clear();
                 }
@@ -157,6 +172,7 @@ impl<E: Engine> Scheduler<E> {
                 let lookup = self.cache.as_mut().map(|cache| cache.lookup(&tenant, &prompt, limit));
                 reply.send(lookup).ok();
             }
+            Message::Agents(message) => self.answer(message),
             Message::Drain(deadline) => {
                 self.draining = Some(self.draining.map_or(deadline, |earlier| earlier.min(deadline)));
                 self.shared.status.lock().condition = Condition::Draining;

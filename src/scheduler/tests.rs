@@ -8,7 +8,7 @@ use prefixd_cache::Tenant;
 use proptest::prelude::*;
 
 use super::handle::{Message, Shared, Submission};
-use super::message::{Event, Request, Stream};
+use super::message::{Event, Hold, Request, Stream};
 use super::options::SchedulerOptions;
 use super::step::{Scheduler, StepOutcome};
 use super::thread::starting;
@@ -75,6 +75,7 @@ proptest! {
                     constraint: None,
                     top_logprobs: None,
                     tenant: Tenant::PUBLIC,
+                    hold: Hold::default(),
                 };
                 shared.waiting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let submission = Submission { request, events, submitted: now };

@@ -56,7 +56,7 @@ impl SchedulerThread {
         let gate = Gate::new(move |job| jobs.send(Message::Job(job)).map_err(|_| GateError::Closed));
         let shared = Arc::new(Shared { status: Mutex::new(starting()), waiting: 0.into() });
         let (ready, started) = crossbeam_channel::bounded::<Ready>(1);
-        let queue_limit = options.queue_limit;
+        let (queue_limit, time_of_day) = (options.queue_limit, options.time_of_day.clone());
         let (thread_gate, thread_shared) = (gate.clone(), shared.clone());
         let body = move || {
             let fail = |error| {
@@ -72,6 +72,8 @@ impl SchedulerThread {
                 window_tokens: info.window_tokens,
                 idle_ttl: options.idle_ttl,
                 daily_write_bytes: options.daily_write_bytes,
+                pin_share: options.pin_share,
+                clock: options.time_of_day.clone(),
                 ..Tuning::default()
             };
             let opened = cache(&info).map(|cache| PrefixCache::open_tuned(cache, tuning));
@@ -87,7 +89,7 @@ impl SchedulerThread {
         };
         let thread = std::thread::Builder::new().name("prefixd-scheduler".into()).spawn(body)?;
         let info = Arc::new(started.recv().unwrap_or(Err(StartError::Died))?);
-        Ok(Self { handle: Handle { inbox: sender, shared, info, gate, queue_limit }, thread })
+        Ok(Self { handle: Handle { inbox: sender, shared, info, gate, queue_limit, time_of_day }, thread })
     }
 
     /// A handle for others.

@@ -163,7 +163,8 @@ fn content_may_be_parts_or_null_and_roles_may_be_new_or_old() {
 const CALLS: &str = "Let me see.\n<tool_call>\n{\"name\": \"ls\", \"arguments\": {\"z\": \"é\", \"a\": 1}}\n</tool_call>\n<tool_call>{\"name\": \"pwd\"}</tool_call>";
 
 fn tools() -> Value {
-    json!([{"type": "function", "function": {"name": "ls", "parameters": {"type": "object"}}}])
+    json!([{"type": "function", "function": {"name": "ls", "parameters": {"type": "object"}}},
+        {"type": "function", "function": {"name": "pwd"}}])
 }
 
 #[test]
@@ -209,7 +210,9 @@ fn tool_calls_are_streamed_as_deltas() {
 fn without_wanted_tools_or_with_broken_json_a_call_is_text() {
     let server = Setup::default().echo();
     let broken = "<tool_call>{\"name\": }</tool_call> hm";
-    assert_eq!(content(&chat(server.address, &says(broken), json!({"tools": tools()}))), broken);
+    // With `min_tokens` no grammar keeps calls whole.
+    let more = json!({"tools": tools(), "min_tokens": 1});
+    assert_eq!(content(&chat(server.address, &says(broken), more)), broken);
     for more in [json!({}), json!({"tools": tools(), "tool_choice": "none"}), json!({"tools": []})] {
         let body = chat(server.address, &says(CALLS), more).json();
         assert_eq!(
@@ -310,8 +313,8 @@ fn variables_for_the_template_reach_it_and_its_refusal_reaches_the_client() {
     let closed = chat(server.address, "x", json!({"max_tokens": 1, "add_generation_prompt": false})).json();
     let tokens = |body: &Value| body["usage"]["prompt_tokens"].as_u64().unwrap();
     assert_eq!(tokens(&open) - tokens(&closed), 11);
-    let messages = json!([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]);
+    let messages = json!([{"role": "user", "content": "unsayable"}]);
     let refused = post(server.address, "/v1/chat/completions", &json!({"messages": messages}));
     assert_eq!(refused.status, 400);
-    assert!(refused.json()["error"]["message"].as_str().unwrap().ends_with("system comes first"));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().ends_with("not this"));
 }

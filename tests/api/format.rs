@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use prefixd::engine::{Allowed, Constraint, ConstraintError, Ending, Sampling};
-use prefixd::scheduler::{Event, Failure, FinishReason, Request, Stream};
+use prefixd::scheduler::{Event, Failure, FinishReason, Hold, Request, Stream};
 use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
@@ -118,6 +118,32 @@ fn a_demanded_call_is_made_whatever_the_model_would_say() {
 }
 
 #[test]
+fn what_begins_as_a_call_becomes_one_of_a_declared_tool_and_other_text_stays_free() {
+    let server = Setup::default().echo();
+    let ask = |text: &str, tools: Value| {
+        let more = json!({"tools": tools, "max_tokens": 400});
+        chat(server.address, &says(text), more).json()["choices"][0].clone()
+    };
+    for text in ["I will not.", "{\"name\": \"ls\"}", "a <tool_ b"] {
+        assert_eq!(ask(text, tools())["message"]["content"], text);
+    }
+    let wrong = "Well.\n<tool_call>\n{\"name\": \"list\", \"arguments\": {\"dir\": 1}}\n</tool_call>";
+    let choice = ask(wrong, tools());
+    assert_eq!(
+        (&choice["message"]["content"], &choice["finish_reason"]),
+        (&json!("Well."), &json!("tool_calls"))
+    );
+    let function = &choice["message"]["tool_calls"][0]["function"];
+    let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+    assert!(function["name"] == "ls" && arguments["path"].is_string(), "{function}");
+    // A schema that cannot be enforced is refused where a call is demanded; here the name alone is held to.
+    let mut odd = tools();
+    odd[0]["function"]["parameters"] = json!({"type": "object", "unevaluatedProperties": false});
+    let text = ask(wrong, json!([odd[0]])).to_string();
+    assert!(text.contains("ls") && !text.contains("list"), "{text}");
+}
+
+#[test]
 fn with_a_schema_and_tools_the_answer_is_either() {
     let server = Setup::default().echo();
     let call = "<tool_call>\n{\"name\": \"ls\", \"arguments\": {\"path\": \"/tmp\"}}\n</tool_call>";
@@ -133,15 +159,16 @@ fn with_a_schema_and_tools_the_answer_is_either() {
 #[test]
 fn where_one_call_is_allowed_the_first_ends_the_answer() {
     let server = Setup::default().echo();
-    let two = "Ok.\n<tool_call>{\"name\": \"ls\"}</tool_call>\n<tool_call>{\"name\": \"feed\"}</tool_call>";
+    let two = "Ok.\n<tool_call>{\"name\": \"pwd\"}</tool_call>\n<tool_call>{\"name\": \"pwd\"}</tool_call>";
     let count = |more: Value| {
         let body = chat(server.address, &says(two), more).json();
         assert_eq!(body["choices"][0]["finish_reason"], "tool_calls");
         assert_eq!(body["choices"][0]["message"]["content"], "Ok.");
         body["choices"][0]["message"]["tool_calls"].as_array().unwrap().len()
     };
-    assert_eq!(count(json!({"tools": tools()})), 2);
-    assert_eq!(count(json!({"tools": tools(), "parallel_tool_calls": false})), 1);
+    let tools = json!([{"type": "function", "function": {"name": "pwd"}}]);
+    assert_eq!(count(json!({"tools": tools})), 2);
+    assert_eq!(count(json!({"tools": tools, "parallel_tool_calls": false})), 1);
 }
 
 #[test]
@@ -239,6 +266,7 @@ fn a_grammar_that_breaks_ends_its_own_sequence_alone() {
             constraint: constraint.map(|constraint| Box::new(constraint) as Box<dyn Constraint>),
             top_logprobs: None,
             tenant: Tenant::PUBLIC,
+            hold: Hold::default(),
         };
         server.scheduler.submit(request).unwrap()
     };

@@ -3,10 +3,12 @@
 // Helpers of tests may fail as tests do, and take JSON written in place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value)]
 
+mod agents;
 mod cache;
 mod chat;
 mod client;
 mod completions;
+mod contexts;
 mod echo;
 mod errors;
 mod format;
@@ -15,6 +17,8 @@ mod limits;
 mod messages;
 mod model;
 mod openapi;
+mod pins;
+mod prompts;
 mod responses;
 mod server;
 mod thinking;

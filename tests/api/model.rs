@@ -7,12 +7,15 @@ pub const END: u32 = 257;
 pub const START: u32 = 258;
 pub const SCRIPT: u32 = 261;
 pub const GO: u32 = 262;
-pub const VOCAB: usize = 263;
+/// Two letters that are a token of their own.
+const PAIR: u32 = 263;
+pub const VOCAB: usize = 264;
 
 pub const TEMPLATE: &str = "\
 {{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}
 {%- for m in messages %}
 {%- if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}{% endif %}
+{%- if m.content == 'unsayable' %}{{ raise_exception('not this') }}{% endif %}
 <|start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|end|>
 {%- endfor %}
 {%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
@@ -31,7 +34,7 @@ pub const LLAMA: &str = "\
 {%- for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}
 {%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
 
-/// Every byte is a token (id = byte), then special tokens; bos goes before plain texts.
+/// Every byte is a token (id = byte), then special tokens, then `qq`; bos goes before plain texts.
 fn tokenizer() -> Vec<u8> {
     let plain = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 0x100;
@@ -42,9 +45,12 @@ fn tokenizer() -> Vec<u8> {
         next += 1;
         next - 1
     };
-    let vocab: serde_json::Map<String, Value> =
+    let mut vocab: serde_json::Map<String, Value> =
         (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
     let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
+    // Added tokens that are not in the vocabulary would be numbered anew.
+    vocab.extend((256_u32..).zip(special).map(|(id, content)| (content.into(), id.into())));
+    vocab.insert("qq".into(), PAIR.into());
     let added: Vec<Value> = (256..)
         .zip(special)
         .map(|(id, content)| {
@@ -59,7 +65,7 @@ fn tokenizer() -> Vec<u8> {
             "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}},
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}})
+            "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": [["q", "q"]]}})
     .to_string()
     .into_bytes()
 }

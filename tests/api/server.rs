@@ -1,6 +1,7 @@
 //! A server on a port of its own, stopped when dropped.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use prefixd::engine::Engine;
 use prefixd::engine::sim::SimEngine;
 use prefixd::prompt::SamplingDefaults;
 use prefixd::scheduler::{Handle, SchedulerOptions, SchedulerThread, Status};
-use prefixd_cache::CacheOptions;
+use prefixd_cache::{CacheOptions, DiskOptions};
 
 use super::echo::EchoEngine;
 use super::model;
@@ -21,6 +22,9 @@ pub struct Setup {
     pub settings: ApiSettings,
     pub template: Option<&'static str>,
     pub cache: bool,
+    pub resident_bytes: u64,
+    /// Where blocks are kept, if on disk.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -32,7 +36,8 @@ impl Default for Setup {
             shutdown: Duration::from_secs(1),
             ..ApiSettings::default()
         };
-        Self { options, settings, template: Some(model::TEMPLATE), cache: false }
+        let template = Some(model::TEMPLATE);
+        Self { options, settings, template, cache: false, resident_bytes: 1 << 30, dir: None }
     }
 }
 
@@ -54,7 +59,14 @@ impl Setup {
     }
 
     pub fn start<E: Engine + Send + 'static>(self, engine: E) -> Server {
-        let cache = self.cache;
+        let (cache, resident_bytes) = (self.cache, self.resident_bytes);
+        let disk = self.dir.map(|dir| DiskOptions {
+            dir,
+            budget_bytes: 1 << 30,
+            free_floor_bytes: 0,
+            write_queue_bytes: 1 << 26,
+            readers: 2,
+        });
         let block_tokens = self.options.block_tokens;
         let engine = SchedulerThread::spawn(
             self.options,
@@ -63,8 +75,8 @@ impl Setup {
                 cache.then_some(CacheOptions {
                     fingerprint: info.fingerprint,
                     block_tokens,
-                    resident_bytes: 1 << 30,
-                    disk: None,
+                    resident_bytes,
+                    disk,
                 })
             },
         )

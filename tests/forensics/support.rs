@@ -7,7 +7,7 @@ use prefixd::engine::Sampling;
 use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd::prompt::ModelText;
 use prefixd::scheduler::{
-    Event, FinishReason, Request, SchedulerOptions, SchedulerThread, StartError, Stream,
+    Event, FinishReason, Hold, Request, SchedulerOptions, SchedulerThread, StartError, Stream,
 };
 use prefixd_cache::{CacheOptions, Tenant};
 
@@ -97,6 +97,7 @@ pub fn request(prompt: Vec<u32>, max_tokens: usize, stop_tokens: &Arc<[u32]>) ->
         constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
+        hold: Hold::default(),
     }
 }
 

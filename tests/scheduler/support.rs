@@ -7,7 +7,7 @@ use std::time::Duration;
 use prefixd::engine::sim::SimEngine;
 use prefixd::engine::{Engine, Sampling};
 use prefixd::scheduler::{
-    Event, FinishReason, PromptUsage, Request, SchedulerOptions, SchedulerThread, Stream,
+    Event, FinishReason, Hold, PromptUsage, Request, SchedulerOptions, SchedulerThread, Stream,
 };
 use prefixd_cache::{CacheOptions, DiskOptions, Tenant};
 
@@ -77,6 +77,7 @@ pub fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         constraint: None,
         top_logprobs: None,
         tenant: Tenant::PUBLIC,
+        hold: Hold::default(),
     }
 }
 

@@ -6,8 +6,10 @@ mod bench;
 mod cache_cli;
 mod clients;
 mod concurrency;
+mod contexts;
 #[path = "../forensics/mod.rs"]
 mod forensics;
 mod format;
 mod restart;
 mod support;
+mod traps;

@@ -75,6 +75,7 @@ impl PrefixCache {
             self.extend(lease, key);
         }
         for shorter in self.tree.superseded(parent.as_ref(), &tenant, tokens) {
+            self.inherit_pin(&shorter, &key);
             self.discard(&shorter);
         }
         if added && whole {

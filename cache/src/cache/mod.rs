@@ -17,6 +17,7 @@ mod lookup;
 #[cfg(test)]
 mod model_tests;
 mod persist;
+mod prefix;
 mod restore;
 mod retain;
 mod rows;
@@ -28,6 +29,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use lease::Lease;
+pub use prefix::{Freed, Moved, Pinned, PrefixSize};
 
 use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem};
 use crate::error::CacheError;
@@ -55,6 +57,7 @@ pub struct PrefixCache {
     /// When lifetimes are looked at again.
     expire_at_us: u64,
     read_retry: std::time::Duration,
+    pin_share: f64,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ struct Counters {
     evicted_blocks: u64,
     expired_blocks: u64,
     dropped_windows: u64,
+    refused_pins: u64,
 }
 
 impl PrefixCache {
@@ -123,6 +127,7 @@ impl PrefixCache {
             idle_ttl_us: tuning.idle_ttl.map_or(0, micros),
             expire_at_us: 0,
             read_retry: tuning.read_retry,
+            pin_share: tuning.pin_share.clamp(0.0, 1.0),
         };
         cache.take_rows(rows);
         cache.expire();
@@ -148,6 +153,8 @@ impl PrefixCache {
             disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
             pinned_blocks: self.tree.pinned(),
             retained_blocks: self.tree.retained(),
+            retained_bytes: self.tree.retained_bytes(),
+            refused_pins: self.counters.refused_pins,
             lookups: seen.lookups,
             resident_hit_tokens: seen.resident_hit_tokens,
             disk_hit_tokens: seen.disk_hit_tokens,

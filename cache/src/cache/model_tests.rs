@@ -25,6 +25,8 @@ enum Step {
     /// The oldest living one ends.
     Release,
     Reuse(u8, Vec<u32>),
+    /// A prefix is pinned, named as living, moved to disk and, where things may be gone, freed.
+    Name(u8, Vec<u32>),
     Poll,
     Flush,
     Restart,
@@ -39,6 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => proptest::collection::vec(0_u32..3, 1..6).prop_map(Step::Grow),
         2 => Just(Step::Release),
         4 => (0_u8..2, tokens()).prop_map(|(tenant, prompt)| Step::Reuse(tenant, prompt)),
+        2 => (0_u8..2, tokens()).prop_map(|(tenant, prompt)| Step::Name(tenant, prompt)),
         1 => Just(Step::Poll),
         1 => Just(Step::Flush),
         1 => Just(Step::Restart),
@@ -91,6 +94,7 @@ impl Trial {
             }
             Step::Release => {}
             Step::Reuse(number, prompt) => self.reuse(number, &prompt),
+            Step::Name(number, prompt) => self.name(number, &prompt),
             Step::Poll => self.cache.poll(),
             Step::Flush => {
                 let outcome =
@@ -121,6 +125,20 @@ impl Trial {
             }
         }
         self.computed.push((living.tenant, prompt[..lease.tokens()].to_vec()));
+    }
+
+    fn name(&mut self, number: u8, prompt: &[u32]) {
+        let keys = self.cache.blocks_of(&tenant(number), prompt);
+        self.cache.pin(&tenant(number), prompt, std::time::Duration::from_hours(1));
+        self.cache.prefer(&keys);
+        if self.options.disk.is_some() {
+            self.cache.move_to_disk(&keys);
+        }
+        self.cache.tree.assert_invariants();
+        if !self.roomy {
+            self.cache.unprefer(&keys);
+            self.cache.free(&keys, &std::collections::HashSet::new());
+        }
     }
 
     fn reuse(&mut self, number: u8, prompt: &[u32]) {

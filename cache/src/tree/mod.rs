@@ -44,6 +44,7 @@ pub(crate) struct PrefixTree {
     disk: TierStats,
     pinned: u64,
     retained: u64,
+    retained_bytes: u64,
     policy: Box<dyn EvictionPolicy>,
     /// The widest sliding window, when window parts may leave on their own.
     window_tokens: Option<usize>,
@@ -63,6 +64,7 @@ impl PrefixTree {
             disk: TierStats::default(),
             pinned: 0,
             retained: 0,
+            retained_bytes: 0,
             policy,
             window_tokens,
             block_tokens,
@@ -92,6 +94,11 @@ impl PrefixTree {
     /// Nodes that a retention pins.
     pub fn retained(&self) -> u64 {
         self.retained
+    }
+
+    /// Bytes of the nodes that a retention pins.
+    pub fn retained_bytes(&self) -> u64 {
+        self.retained_bytes
     }
 
     /// What a block that is not in the tree is worth.
@@ -124,9 +131,11 @@ impl PrefixTree {
             self.pin_ends.remove(&(node.keep.pinned_until_us, *key));
         }
         self.retained -= u64::from(node.retained);
+        self.retained_bytes -= node.retained_bytes();
         node.keep = keep;
         node.retained = keep.pinned_until_us > 0;
         self.retained += u64::from(node.retained);
+        self.retained_bytes += node.retained_bytes();
         if node.retained {
             self.pin_ends.insert((keep.pinned_until_us, *key));
         }
@@ -204,6 +213,14 @@ impl PrefixTree {
         self.prune(key);
     }
 
+    /// One more, or one fewer, names the node as part of its living prefix.
+    pub fn prefer(&mut self, key: &BlockKey, more: bool) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        node.preferring =
+            if more { node.preferring.saturating_add(1) } else { node.preferring.saturating_sub(1) };
+        self.refresh(key);
+    }
+
     /// Blocks whose lifetime is over at `now_us`, deepest first. `cache_ttl_us` is for those without one of their own.
     pub fn outlived(&self, now_us: u64, cache_ttl_us: u64) -> Vec<BlockKey> {
         let dead = |node: &Node| {
@@ -258,6 +275,7 @@ impl PrefixTree {
             }
             if node.retained {
                 self.retained -= 1;
+                self.retained_bytes -= node.retained_bytes();
                 self.pin_ends.remove(&(node.keep.pinned_until_us, key));
             }
             if let Some(siblings) = self.siblings_mut(node.parent.as_ref(), node.tenant) {

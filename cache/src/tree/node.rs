@@ -15,6 +15,9 @@ use crate::retention::Keep;
 /// Blocks under one parent, sorted by their tokens.
 pub(super) type Siblings = BTreeMap<Arc<[u32]>, BlockKey>;
 
+/// What being part of a living prefix adds to a block's priority.
+const PREFERRED_STEP: u8 = 10;
+
 /// Place in the order of eviction: least worth first, and of equals the deepest, so that chains shrink from their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
@@ -107,6 +110,8 @@ pub(crate) struct Node {
     pub(super) retained: bool,
     /// Leases on it.
     pub pins: u32,
+    /// Living prefixes that it is named as part of.
+    pub(super) preferring: u32,
     pub(super) children: Siblings,
     pub(super) children_on_disk: usize,
     pub(super) bytes: u64,
@@ -139,6 +144,7 @@ impl Node {
             keep: facts.keep,
             retained: false,
             pins: 0,
+            preferring: 0,
             children: Siblings::new(),
             children_on_disk: 0,
             bytes: facts.bytes,
@@ -169,9 +175,24 @@ impl Node {
         self.children.is_empty()
     }
 
+    /// Whether a retention pins it.
+    pub fn is_retained(&self) -> bool {
+        self.retained
+    }
+
+    /// Bytes of the block.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether neither a lease nor a retention pins it.
     pub fn is_free(&self) -> bool {
         self.pins == 0 && !self.retained
+    }
+
+    /// Its bytes if a retention pins it.
+    pub(super) fn retained_bytes(&self) -> u64 {
+        if self.retained { self.bytes } else { 0 }
     }
 
     pub(super) fn is_bare(&self) -> bool {
@@ -187,7 +208,8 @@ impl Node {
     /// The window part on disk may be dropped when nothing pins the node and no restore to the end of a chain, or to
     /// where chains part, needs it.
     pub(super) fn places(&self, key: BlockKey) -> Places {
-        let worth = Worth { priority: self.keep.priority, score: self.score };
+        let step = if self.preferring > 0 { PREFERRED_STEP } else { 0 };
+        let worth = Worth { priority: self.keep.priority.saturating_add(step), score: self.score };
         let rank = Rank { worth, depth: Reverse(self.start), key };
         let unpinned = self.is_free();
         let loose = self.children.is_empty() && unpinned;

@@ -58,6 +58,8 @@ impl PrefixTree {
         assert_eq!((&self.resident_ranks, &self.disk_ranks), (&resident_ranks, &disk_ranks), "invariant 5");
         assert_eq!((&self.window_ranks, &self.pin_ends), (&window_ranks, &pin_ends), "invariant 5");
         assert_eq!(self.retained, self.pin_ends.len() as u64);
+        let retained_bytes: u64 = self.nodes.values().map(Node::retained_bytes).sum();
+        assert_eq!(self.retained_bytes, retained_bytes);
         assert!(self.roots.values().all(|root| !root.is_empty()), "a tenant without blocks leaves no trace");
     }
 }

@@ -3,16 +3,26 @@
 //! `tool_use` blocks become calls of their message, `tool_result` blocks messages of the role `tool`, texts side by side
 //! one text with a line break between them.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::request::{self, Block, Content, PromptFields, Tool, Turn};
 use crate::api::error::ApiError;
 use crate::api::format::{self, ToolChoice, json_schema};
-use crate::prompt::{self, CallCount, Conversation, Format, FunctionCall, Message, Role, ToolCallMessage};
+use crate::api::marks::{Mark, Place};
+use crate::prompt::{
+    self, CallCount, Conversation, Format, FunctionCall, Message, Role, ToolCallMessage, in_order,
+};
 
 /// Claude Code puts a line with a number of its own into every request's system prompt, first of all. Were it part of the
 /// prompt, no two requests would share a prefix.
 const BILLING_HEADER: &str = "x-anthropic-billing-header";
+
+/// Blocks with a `cache_control` in one request, as in Anthropic's API.
+const MOST_MARKS: usize = 4;
+const FIVE_MINUTES: Duration = Duration::from_mins(5);
+const ONE_HOUR: Duration = Duration::from_hours(1);
 
 /// What a request's prompt fields ask for.
 #[derive(Debug)]
@@ -21,8 +31,8 @@ pub struct Asked {
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
     pub calls: CallCount,
-    /// A prefix is marked to be cached.
-    pub marked: bool,
+    /// Prefixes that are to be pinned.
+    pub marks: Vec<Mark>,
 }
 
 /// Checks and converts.
@@ -36,14 +46,23 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
             what: "an assistant message as the last, to be continued,".into(),
         });
     }
-    let mut converter = Converter { messages: Vec::new(), marked: false };
-    converter.mark("cache_control", fields.cache_control.as_ref())?;
+    let mut converter = Converter { messages: Vec::new(), marks: Vec::new() };
     let tools = converter.tools(fields.tools.unwrap_or_default())?;
     if let Some(system) = fields.system {
         converter.system(system)?;
     }
     for (at, turn) in fields.messages.into_iter().enumerate() {
         converter.turn(&format!("messages[{at}]"), turn)?;
+    }
+    // On the request as a whole: up to the end of its last block.
+    let last = Place::Message { at: converter.messages.len().saturating_sub(1), bytes: usize::MAX };
+    converter.mark("cache_control", fields.cache_control.as_ref(), last)?;
+    if converter.marks.len() > MOST_MARKS {
+        let found = converter.marks.len();
+        return Err(ApiError::field(
+            "cache_control",
+            format!("{found} blocks have a cache_control; expected at most {MOST_MARKS}"),
+        ));
     }
     let mut variables = fields.chat_template_kwargs.unwrap_or_default();
     if let Some(thinking) = fields.thinking {
@@ -72,30 +91,33 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
         variables,
         add_generation_prompt: true,
     };
-    Ok(Asked { conversation, format, calls, marked: converter.marked })
+    Ok(Asked { conversation, format, calls, marks: converter.marks })
 }
 
 struct Converter {
     messages: Vec<Message>,
-    marked: bool,
+    marks: Vec<Mark>,
 }
 
 impl Converter {
-    fn mark(&mut self, path: &str, control: Option<&Value>) -> Result<(), ApiError> {
+    /// Notes that the prompt is to be pinned up to `place`, if `control` says so.
+    fn mark(&mut self, path: &str, control: Option<&Value>, place: Place) -> Result<(), ApiError> {
         let Some(control) = control.filter(|control| !control.is_null()) else { return Ok(()) };
         if control["type"] != "ephemeral" {
             let expected = r#"expected {"type": "ephemeral"}"#;
             return Err(ApiError::field(path, format!("{path} is {control}; {expected}")));
         }
-        let ttl = &control["ttl"];
-        if !(ttl.is_null() || *ttl == "5m" || *ttl == "1h") {
-            let path = format!("{path}.ttl");
-            return Err(ApiError::field(
-                path.as_str(),
-                format!("{path} is {ttl}; expected \"5m\" or \"1h\""),
-            ));
-        }
-        self.marked = true;
+        let time = match &control["ttl"] {
+            Value::Null => FIVE_MINUTES,
+            ttl if ttl == "5m" => FIVE_MINUTES,
+            ttl if ttl == "1h" => ONE_HOUR,
+            ttl => {
+                let path = format!("{path}.ttl");
+                let message = format!("{path} is {ttl}; expected \"5m\" or \"1h\"");
+                return Err(ApiError::field(path, message));
+            }
+        };
+        self.marks.push(Mark { place, time });
         Ok(())
     }
 
@@ -103,7 +125,7 @@ impl Converter {
         let mut converted = Vec::with_capacity(tools.len());
         for (at, tool) in tools.into_iter().enumerate() {
             let path = format!("tools[{at}]");
-            self.mark(&format!("{path}.cache_control"), tool.cache_control.as_ref())?;
+            self.mark(&format!("{path}.cache_control"), tool.cache_control.as_ref(), Place::Tool { at })?;
             if let Some(kind) = tool.kind.as_deref().filter(|kind| *kind != "custom") {
                 let message = format!(
                     "{path} is {kind:?}, a tool that the server would run; only tools with an input_schema, which the client runs, are supported"
@@ -123,15 +145,13 @@ impl Converter {
                 function.insert("description".into(), description.into());
             }
             function.insert("parameters".into(), schema);
-            converted.push(json!({"type": "function", "function": function}));
+            converted.push(in_order(json!({"type": "function", "function": function})));
         }
         Ok(converted)
     }
 
     fn system(&mut self, system: Content) -> Result<(), ApiError> {
-        let texts = self.texts("system", system)?;
-        let texts = texts.iter().map(|text| without_billing_header(text)).filter(|text| !text.is_empty());
-        let text = texts.collect::<Vec<_>>().join("\n");
+        let text = self.text("system", system, without_billing_header)?;
         if !text.is_empty() {
             self.messages.push(Message::text(Role::System, text));
         }
@@ -154,7 +174,7 @@ impl Converter {
             Role::User => self.user(&content, blocks),
             Role::Assistant => self.assistant(&content, blocks),
             Role::System | Role::Tool => {
-                let text = self.texts(&content, Content::Blocks(blocks))?.join("\n");
+                let text = self.text(&content, Content::Blocks(blocks), whole)?;
                 self.messages.push(Message::text(turn.role, text));
                 Ok(())
             }
@@ -165,15 +185,20 @@ impl Converter {
         let mut texts = Vec::new();
         for (at, block) in blocks.into_iter().enumerate() {
             let path = format!("{path}[{at}]");
-            self.mark(&format!("{path}.cache_control"), block.cache_control.as_ref())?;
-            match block.kind.as_str() {
-                "text" => texts.push(need(block.text, &path, "text")?),
+            let control = block.cache_control.clone();
+            let place = match block.kind.as_str() {
+                "text" => {
+                    texts.push(need(block.text, &path, "text")?);
+                    Place::after(&self.messages, &texts)
+                }
                 "tool_result" => {
                     self.say(Role::User, &mut texts);
                     self.tool_result(&path, block)?;
+                    Place::Message { at: self.messages.len() - 1, bytes: usize::MAX }
                 }
                 other => return Err(unreadable(&path, other, "text and tool_result")),
-            }
+            };
+            self.mark(&format!("{path}.cache_control"), control.as_ref(), place)?;
         }
         self.say(Role::User, &mut texts);
         Ok(())
@@ -182,7 +207,7 @@ impl Converter {
     fn tool_result(&mut self, path: &str, block: Block) -> Result<(), ApiError> {
         let id = need(block.tool_use_id, path, "tool_use_id")?;
         let text = match block.content {
-            Some(content) => self.texts(&format!("{path}.content"), content)?.join("\n"),
+            Some(content) => self.text(&format!("{path}.content"), content, whole)?,
             None => String::new(),
         };
         let mut message = Message::text(Role::Tool, text);
@@ -198,7 +223,9 @@ impl Converter {
         let (mut texts, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         for (at, block) in blocks.into_iter().enumerate() {
             let path = format!("{path}[{at}]");
-            self.mark(&format!("{path}.cache_control"), block.cache_control.as_ref())?;
+            let control = block.cache_control.clone();
+            // Templates write calls after everything else: what follows a call is the next message.
+            let called = block.kind == "tool_use";
             match block.kind.as_str() {
                 "text" => texts.push(need(block.text, &path, "text")?),
                 "thinking" => thoughts.push(need(block.thinking, &path, "thinking")?),
@@ -213,6 +240,12 @@ impl Converter {
                 }),
                 other => return Err(unreadable(&path, other, "text, thinking and tool_use")),
             }
+            let place = if called {
+                Place::Message { at: self.messages.len() + 1, bytes: 0 }
+            } else {
+                Place::after(&self.messages, &texts)
+            };
+            self.mark(&format!("{path}.cache_control"), control.as_ref(), place)?;
         }
         let mut message = Message::text(Role::Assistant, texts.join("\n"));
         message.tool_calls = Some(calls).filter(|calls| !calls.is_empty());
@@ -232,23 +265,44 @@ impl Converter {
         }
     }
 
-    /// The texts of a content that may hold nothing else.
-    fn texts(&mut self, path: &str, content: Content) -> Result<Vec<String>, ApiError> {
+    /// The text of a content that may hold nothing else, going to be the next message: what `shown` leaves of its blocks.
+    fn text(
+        &mut self,
+        path: &str,
+        content: Content,
+        shown: fn(&str) -> Option<&str>,
+    ) -> Result<String, ApiError> {
         let blocks = match content {
-            Content::Text(text) => return Ok(vec![text]),
+            Content::Text(text) => return Ok(shown(&text).unwrap_or_default().to_owned()),
             Content::Blocks(blocks) => blocks,
         };
         let mut texts = Vec::with_capacity(blocks.len());
         for (at, block) in blocks.into_iter().enumerate() {
             let path = format!("{path}[{at}]");
-            self.mark(&format!("{path}.cache_control"), block.cache_control.as_ref())?;
             if block.kind != "text" {
                 return Err(unreadable(&path, &block.kind, "text"));
             }
-            texts.push(need(block.text, &path, "text")?);
+            let text = need(block.text, &path, "text")?;
+            texts.extend(shown(&text).map(str::to_owned));
+            let place = Place::after(&self.messages, &texts);
+            self.mark(&format!("{path}.cache_control"), block.cache_control.as_ref(), place)?;
         }
-        Ok(texts)
+        Ok(texts.join("\n"))
     }
+}
+
+impl Place {
+    /// The end of the last of `texts`, which are going to be the next message, with a line break between them.
+    fn after(messages: &[Message], texts: &[String]) -> Self {
+        let breaks = texts.len().saturating_sub(1);
+        Self::Message { at: messages.len(), bytes: texts.iter().map(String::len).sum::<usize>() + breaks }
+    }
+}
+
+/// All of it, as one of the ways to show a text.
+#[allow(clippy::unnecessary_wraps)]
+fn whole(text: &str) -> Option<&str> {
+    Some(text)
 }
 
 fn need<T>(field: Option<T>, path: &str, name: &str) -> Result<T, ApiError> {
@@ -266,8 +320,9 @@ fn unknown(path: &str, found: &str, expected: &str) -> ApiError {
     ApiError::field(path, format!("{path} is {found:?}; expected {expected}"))
 }
 
-fn without_billing_header(text: &str) -> &str {
-    if text.starts_with(BILLING_HEADER) { text.split_once('\n').map_or("", |(_, rest)| rest) } else { text }
+fn without_billing_header(text: &str) -> Option<&str> {
+    let text = if text.starts_with(BILLING_HEADER) { text.split_once('\n')?.1 } else { text };
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn tool_choice(choice: Option<&request::ToolChoice>) -> Result<ToolChoice, ApiError> {

@@ -12,9 +12,11 @@ use super::request::{MessagesFields, PromptFields};
 use super::stream::{MessageEvent, MessageEvents};
 use crate::api::ApiState;
 use crate::api::body::fields;
+use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, prepare};
+use crate::api::format::{Asking, FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
+use crate::api::marks::Mark;
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
@@ -41,18 +43,23 @@ pub async fn messages(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
     let asked = convert(prompt_fields(&object)?)?;
+    let context = options.context.take();
     let mut plan = plan(options, &object, &state)?;
     plan.answer.calls = asked.calls;
+    let (conversation, messages, tools) = behind(&state, tenant, context, asked.conversation).await?;
+    let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
+    let marked = !marks.is_empty();
     let fields = FormatFields { schema: "output_config.format", tools: "tools" };
-    let prompt = prepare(&state, &mut plan, asked.conversation, asked.format, fields).await?;
+    let asked = Asking { tenant, conversation, marks, format: asked.format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
         let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
-        return Ok(sse::respond(MessageEvents::new(model, asked.marked), answers, plan));
+        return Ok(sse::respond(MessageEvents::new(model, marked), answers, plan));
     }
-    Ok(whole(model, answers, plan.count(), asked.marked).await?)
+    Ok(whole(model, answers, plan.count(), marked).await?)
 }
 
 /// How many tokens a conversation is.
@@ -68,8 +75,10 @@ pub async fn count_tokens(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, .. } = state.open(&request, payload).await?;
-    let (prompt, _) = encode(&state, convert(prompt_fields(&object)?)?.conversation).await?;
+    let Incoming { object, options, tenant, .. } = state.open(&request, payload).await?;
+    let conversation = convert(prompt_fields(&object)?)?.conversation;
+    let (conversation, ..) = behind(&state, tenant, options.context, conversation).await?;
+    let prompt = encode(&state, tenant, conversation, Vec::new()).await?.tokens;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 
@@ -106,7 +115,9 @@ fn plan(mut options: Options, object: &Map<String, Value>, state: &ApiState) -> 
     let MessagesFields { stop_sequences } = fields(object)?;
     // The field's name here.
     options.stop = None;
+    let agent = options.session_id.as_ref().map(|name| format!("sess_{name}"));
     let mut plan = Plan::new(options, &state.model, &state.settings)?;
+    plan.hold.agent = agent;
     plan.answer.stops = stops(stop_sequences.map(Stop::Several), "stop_sequences")?;
     Ok(plan)
 }

@@ -9,8 +9,9 @@ use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
+use crate::api::contexts::behind;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, prepare};
+use crate::api::format::{Asking, FormatFields, prepare};
 use crate::api::generation::{Answers, EndReason, Piece};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
@@ -39,15 +40,18 @@ pub async fn chat_completions(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
     let chat: ChatFields = fields(&object)?;
+    let context = options.context.take();
     refuse_unsupported(&object)?;
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
     let asked = asked(chat)?;
+    let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
-    let prompt = prepare(&state, &mut plan, asked.conversation, asked.format, fields).await?;
+    let asked = Asking { tenant, conversation, marks: Vec::new(), format: asked.format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
     if plan.stream {

@@ -1,12 +1,14 @@
 //! `POST /v1/completions`: continues a text as it stands, without a template.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
+use prefixd_cache::Tenant;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::reply::{Head, Reply, TextLogprobs, Usage};
 use super::request::{CompletionFields, Prompt};
-use super::validate::refuse_unsupported;
+use super::validate;
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
@@ -14,7 +16,7 @@ use crate::api::generation::{Answers, EndReason, Piece, TokenLogprob};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
-use crate::api::refuse::refuse;
+use crate::api::refuse::{never, refuse};
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::{Incoming, blocking};
 use crate::api::usage::UsageCount;
@@ -40,10 +42,26 @@ pub async fn completions(
     let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
     let CompletionFields { prompt, logprobs } = fields(&object)?;
     refuse_unsupported(&object)?;
-    refuse(&object, &[("response_format", |value| value["type"] == "text")])?;
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
     let prompts = encode(&state, prompt, &plan).await?;
+    answer(&state, prompts, plan, tenant, model).await
+}
+
+/// Refuses what continuing a text does not act on.
+pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
+    validate::refuse_unsupported(object)?;
+    refuse(object, &[("context", never), ("response_format", |value| value["type"] == "text")])
+}
+
+/// Continues `prompts`, as a stream or whole.
+pub async fn answer(
+    state: &web::Data<ApiState>,
+    prompts: Vec<Vec<u32>>,
+    plan: Plan,
+    tenant: Tenant,
+    model: String,
+) -> Result<HttpResponse, ApiError> {
     let answers = state.submit(&prompts, &plan, tenant, "prompt")?;
     let choices = prompts.len() * plan.n;
     let head = Head::new("cmpl-", "text_completion", model, &state.scheduler.info().fingerprint);
@@ -82,12 +100,15 @@ async fn encode(state: &web::Data<ApiState>, prompt: Prompt, plan: &Plan) -> Res
     .await
 }
 
+/// What [`answer`] answers.
+pub type CompletionReply<'a> = Reply<'a, Choice>;
+
 /// What is read.
 pub type CompletionRequest = Body<(Options, CompletionFields)>;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = CompletionChoice)]
-struct Choice {
+pub struct Choice {
     index: usize,
     text: String,
     logprobs: Option<TextLogprobs>,

@@ -1,17 +1,20 @@
 //! OpenAI's endpoints: chat completions, completions, responses, models.
 
 use actix_web::web;
+use prefixd_cache::Tenant;
 use serde_json::{Map, Value};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::body::fields;
+use super::contexts::behind;
 use super::error::ApiError;
 use super::openapi::AnyOf;
 use super::submit::{blocking, encode};
+use crate::prompt::Conversation;
 
 mod chat;
-mod completions;
+pub mod completions;
 mod embeddings;
 mod models;
 mod reply;
@@ -34,17 +37,24 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(models::get_model);
 }
 
+/// The conversation of a chat request.
+pub fn conversation(object: &Map<String, Value>) -> Result<Conversation, ApiError> {
+    Ok(validate::asked(fields(object)?)?.conversation)
+}
+
 /// What [`only_prompt`] reads.
 pub type PromptRequest = AnyOf<(chat::ChatRequest, completions::CompletionRequest)>;
 
 /// The tokens of the one prompt that `messages` or `prompt` make, as the endpoints would compute them.
 pub async fn only_prompt(
     state: &web::Data<ApiState>,
+    tenant: Tenant,
     object: &Map<String, Value>,
 ) -> Result<Vec<u32>, ApiError> {
     if object.contains_key("messages") {
-        let asked = validate::asked(fields(object)?)?;
-        return Ok(encode(state, asked.conversation).await?.0);
+        let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
+        let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;
+        return Ok(encode(state, tenant, conversation, Vec::new()).await?.tokens);
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,

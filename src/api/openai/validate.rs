@@ -6,7 +6,7 @@ use super::request::ChatFields;
 use crate::api::error::ApiError;
 use crate::api::format::{ToolChoice, format, json_schema};
 use crate::api::refuse::{empty, never, off, refuse};
-use crate::prompt::{CallCount, Conversation, Format};
+use crate::prompt::{CallCount, Conversation, Format, in_order};
 
 /// Refuses what neither endpoint acts on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
@@ -53,7 +53,7 @@ pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
             ApiError::field(format!("messages[{i}].content"), format!("messages[{i}]: {error}"))
         })?;
     }
-    let tools = fields.tools.unwrap_or_default();
+    let tools: Vec<Value> = fields.tools.unwrap_or_default().into_iter().map(in_order).collect();
     for (i, tool) in tools.iter().enumerate() {
         if tool["type"] != "function" || !tool["function"]["name"].is_string() {
             let expected = r#"expected {"type": "function", "function": {"name": ...}}"#;

@@ -165,6 +165,17 @@ fn calls_are_spaced_as_templates_render_them_and_answers_as_the_model_likes() {
         (Format::TextOrCalls(rules.clone()), format!("Let me.\n{}", call.replace("pwd", "rm")), false),
         (Format::TextOrCalls(rules.clone()), "Let me.\n<tool_call>\n".to_owned(), false),
         (Format::TextOrCalls(rules.clone()), format!("{call}\nThere."), false),
+        (Format::TextOrCalls(rules.clone()), "<tool_call>{\"name\":\"pwd\"}</tool_call>".to_owned(), true),
+        (
+            Format::TextOrCalls(rules.clone()),
+            "<tool_call>{\"name\":\"tell \\\"x\\\"\"}</tool_call>".to_owned(),
+            false,
+        ),
+        (
+            Format::TextOrCalls(rules.loose()),
+            "<tool_call>{\"name\":\"tell \\\"x\\\"\"}</tool_call>".to_owned(),
+            true,
+        ),
         (Format::Json(schema.clone()), "{\n  \"a\": [1,2]\n}".to_owned(), true),
         (Format::Json(schema.clone()), "{\"a\":[]}".to_owned(), true),
         (Format::Json(schema.clone()), "{\"a\":1}".to_owned(), false),

@@ -18,7 +18,7 @@ use super::tools::{Tools, tool_choice};
 use crate::api::ApiState;
 use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
-use crate::api::format::{FormatFields, ToolChoice, format, json_schema, prepare};
+use crate::api::format::{Asking, FormatFields, ToolChoice, format, json_schema, prepare};
 use crate::api::generation::{Answers, Piece};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
@@ -28,7 +28,7 @@ use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
-use crate::prompt::{CallCount, Conversation, Message, Role};
+use crate::prompt::{CallCount, Conversation, Message, Role, in_order};
 
 /// As OpenAI has them.
 const MOST_METADATA: usize = 16;
@@ -85,16 +85,20 @@ pub async fn create_response(
     let conversation = Conversation {
         messages,
         // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if choice == ToolChoice::None { Vec::new() } else { functions },
+        tools: if choice == ToolChoice::None {
+            Vec::new()
+        } else {
+            functions.into_iter().map(in_order).collect()
+        },
         variables,
         add_generation_prompt: true,
     };
     let fields = FormatFields { schema: "text.format", tools: "tools" };
-    let prompt =
-        prepare(&state, &mut plan, conversation, format, fields).await.map_err(|error| match error {
-            ApiError::Template(error) => ApiError::field("input", error.to_string()),
-            other => other,
-        })?;
+    let asked = Asking { tenant, conversation, marks: Vec::new(), format };
+    let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(|error| match error {
+        ApiError::Template(error) => ApiError::field("input", error.to_string()),
+        other => other,
+    })?;
     let answers = state.submit(&[prompt], &plan, tenant, "input")?;
     let keep = reply.store.then(|| Keep { store: state.responses.clone(), owner, history, items });
     let output = Output::new(reply, tools, plan.top_logprobs.is_some());
@@ -114,6 +118,7 @@ fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
         object,
         &[
             ("background", off),
+            ("context", never),
             ("conversation", never),
             ("prompt", never),
             ("context_management", empty),
