@@ -340,6 +340,31 @@ fn stored_responses_can_be_asked_for_until_they_are_deleted() {
 }
 
 #[test]
+fn items_of_stored_responses_may_be_named_in_place_of_being_sent() {
+    let server = Setup::default().echo();
+    let question = json!({"role": "user", "content": says(CALLS)});
+    let first = whole(server.address, json!([question]), json!({"tools": tools()}));
+    let output = first["output"].as_array().unwrap();
+    let result =
+        |item: &Value| json!({"type": "function_call_output", "call_id": item["call_id"], "output": "bin"});
+    let results: Vec<Value> =
+        output.iter().filter(|item| item["type"] == "function_call").map(result).collect();
+    let next = |items: Vec<Value>| {
+        let mut input = vec![question.clone()];
+        input.extend(items);
+        input.extend(results.clone());
+        input.push(json!({"role": "user", "content": says("ok")}));
+        whole(server.address, json!(input), json!({"tools": tools()}))
+    };
+    let sent = next(output.clone());
+    let name = |item: &Value| json!({"type": "item_reference", "id": item["id"]});
+    let named = next(output.iter().map(name).collect());
+    assert_eq!((text(&named), text(&sent)), ("ok", "ok"));
+    assert_eq!(named["usage"]["input_tokens"], sent["usage"]["input_tokens"]);
+    assert!(results.len() == 2 && output.len() == 3, "{output:?}");
+}
+
+#[test]
 fn a_key_finds_its_own_responses_alone() {
     let settings = ApiSettings {
         keys: ApiKeys::new(["one", "two"]),
@@ -359,6 +384,10 @@ fn a_key_finds_its_own_responses_alone() {
     }
     let stolen = ask("two", "POST", PATH, &json!({"input": "x", "previous_response_id": made["id"]}));
     assert_eq!(stolen.status, 400);
+    let reference =
+        json!([{"type": "item_reference", "id": made["output"][0]["id"]}, {"role": "user", "content": "x"}]);
+    assert_eq!(ask("two", "POST", PATH, &json!({"input": reference})).status, 400);
+    assert_eq!(ask("one", "POST", PATH, &json!({"input": reference})).status, 200);
     assert_eq!(ask("one", "GET", &path, &Value::Null).json(), made);
 }
 
@@ -410,7 +439,8 @@ fn every_wrong_field_of_responses_is_named() {
             json!([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
             "input[0].content",
         ),
-        ("input", json!([{"type": "item_reference", "id": "x"}]), "input[0].type"),
+        ("input", json!([{"type": "item_reference", "id": "x"}]), "input[0].id"),
+        ("input", json!([{"type": "item_reference"}]), "input[0].id"),
         ("input", json!([{"type": "function_call", "call_id": "c", "arguments": "{}"}]), "input[0].name"),
         ("input", json!([{"type": "function_call", "name": "f", "arguments": "{}"}]), "input[0].call_id"),
         ("input", json!([{"type": "function_call", "call_id": "c", "name": "f"}]), "input[0].arguments"),

@@ -75,7 +75,7 @@ pub async fn create_response(
     reply.store &= state.settings.responses.budget_bytes > 0;
     let history = history(&state.responses, owner, asked.previous_response_id.as_deref())?;
     let variables = variables(&asked);
-    let items = input::items(asked.input)?;
+    let items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
     let mut messages: Vec<Message> =
         asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
     let known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();

@@ -23,6 +23,22 @@ pub fn items(input: Input) -> Result<Vec<Item>, ApiError> {
     Ok(items)
 }
 
+/// The items with those that are only named in their places. `find` knows the items of stored responses.
+pub fn resolved(items: Vec<Item>, find: impl Fn(&str) -> Option<Item>) -> Result<Vec<Item>, ApiError> {
+    let resolve = |(at, item): (usize, Item)| {
+        if item.kind.as_deref() != Some("item_reference") {
+            return Ok(item);
+        }
+        let path = format!("input[{at}]");
+        let id = need(item.id, &path, "id")?;
+        find(&id).ok_or_else(|| {
+            let message = format!("{path}.id is {id:?}; no stored response has an item of that name");
+            ApiError::field(format!("{path}.id"), message)
+        })
+    };
+    items.into_iter().enumerate().map(resolve).collect()
+}
+
 /// The messages that items make. `field` is where they are.
 pub fn messages(field: &str, items: &[Item]) -> Result<Vec<Message>, ApiError> {
     let mut messages = Vec::with_capacity(items.len());
@@ -37,7 +53,7 @@ pub fn messages(field: &str, items: &[Item]) -> Result<Vec<Message>, ApiError> {
             Some("reasoning") => thoughts = item.content.as_ref().map(Content::text),
             Some(other) => {
                 let path = format!("{path}.type");
-                let known = "message, function_call, function_call_output and reasoning";
+                let known = "message, function_call, function_call_output, reasoning and item_reference";
                 return Err(ApiError::field(
                     path.as_str(),
                     format!("{path} is {other:?}; this server reads items of the types {known}"),

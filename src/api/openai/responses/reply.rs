@@ -172,12 +172,13 @@ fn parts(parts: Vec<OutputPart>) -> Content {
 /// As a client would send it back.
 impl From<&OutputItem> for Item {
     fn from(item: &OutputItem) -> Self {
+        let own = Self { id: Some(item.id().to_owned()), ..Self::default() };
         match item.clone() {
             OutputItem::Message { content, .. } => {
-                Self { role: Some(Role::Assistant), content: Some(parts(content)), ..Self::default() }
+                Self { role: Some(Role::Assistant), content: Some(parts(content)), ..own }
             }
             OutputItem::Reasoning { content, .. } => {
-                Self { kind: Some("reasoning".into()), content: Some(parts(content)), ..Self::default() }
+                Self { kind: Some("reasoning".into()), content: Some(parts(content)), ..own }
             }
             OutputItem::FunctionCall { call_id, name, namespace, arguments, .. } => Self {
                 kind: Some("function_call".into()),
@@ -185,7 +186,7 @@ impl From<&OutputItem> for Item {
                 name: Some(name),
                 namespace,
                 arguments: Some(arguments),
-                ..Self::default()
+                ..own
             },
         }
     }

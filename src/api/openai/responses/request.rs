@@ -53,9 +53,11 @@ pub enum Input {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[schema(as = ResponseItem)]
 pub struct Item {
-    /// `message` (also when there is none), `function_call`, `function_call_output` or `reasoning`.
+    /// `message` (also when there is none), `function_call`, `function_call_output`, `reasoning` or `item_reference`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
+    /// Of `item_reference`: the item of a stored response. What other items are called does not matter.
+    pub id: Option<String>,
     /// Of `message`.
     pub role: Option<Role>,
     /// Of `message` and `reasoning`.
@@ -114,7 +116,7 @@ pub struct Reasoning {
 impl Item {
     /// About what it takes in memory.
     pub fn bytes(&self) -> usize {
-        let texts = [&self.kind, &self.call_id, &self.name, &self.namespace, &self.arguments];
+        let texts = [&self.kind, &self.id, &self.call_id, &self.name, &self.namespace, &self.arguments];
         let contents = [&self.content, &self.output];
         let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
         size_of::<Self>()

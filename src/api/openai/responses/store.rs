@@ -111,6 +111,14 @@ impl ResponseStore {
         self.find(tenant, id, |stored| stored.history.clone())
     }
 
+    /// An item that a stored response added.
+    pub fn item(&self, tenant: Tenant, id: &str) -> Option<Item> {
+        let mut shelves = self.shelves.lock();
+        self.forget_old(&mut shelves);
+        let turns = shelves.get(&tenant)?.iter().rev().filter_map(|stored| stored.history.last());
+        turns.flat_map(|turn| &turn.items).find(|item| item.id.as_deref() == Some(id)).cloned()
+    }
+
     /// Forgets a response; false: there is none.
     pub fn delete(&self, tenant: Tenant, id: &str) -> bool {
         let mut shelves = self.shelves.lock();
