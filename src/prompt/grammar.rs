@@ -1,7 +1,8 @@
 //! Formats that an answer must have, as grammars over the model's tokens. The one module that names llguidance.
 //!
 //! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools,
-//!    in the model's own syntax. A model that thinks first may.
+//!    in the model's own syntax. A model that thinks first may. Where calls are only possible, text without the mark of
+//!    one is free.
 //! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
 //! 3. Compiling happens where requests are read; a step costs what one mask costs.
 //!
