@@ -63,7 +63,7 @@ fn the_same_tools_in_another_order_of_keys_are_the_same_prompt_on_both_endpoints
     let text = long("finds");
     let one = json!({"type": "function", "function": {"name": "find", "description": text,
         "parameters": {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer", "minimum": 1}}, "required": ["b"]}}});
-    let other = json!({"function": {"parameters": {"required": ["b"], "properties": {"a": {"minimum": 1, "type": "integer"}, "b": {"type": "string"}}, "type": "object"},
+    let other = json!({"function": {"parameters": {"required": ["b"], "properties": {"b": {"type": "string"}, "a": {"minimum": 1, "type": "integer"}}, "type": "object"},
         "description": text, "name": "find"}, "type": "function"});
     assert_ne!(one.to_string(), other.to_string());
     let messages = json!([{"role": "user", "content": "Find it."}]);
