@@ -1,5 +1,5 @@
 //! Prints the rate of `cblas_sgemm` per shape, weight layout and number of rows, with weights that stay in the caches and
-//! with weights that come from memory: `cargo run --release -p prefixd-blas --example rates`.
+//! with weights that come from memory: `cargo run --release -p prefixd-blas --example product_rates`.
 #![allow(
     clippy::cast_precision_loss,
     clippy::many_single_char_names,
