@@ -3,8 +3,8 @@
 //! mlx-rs wraps Metal's counterpart only, so this is the same over mlx-c's functions. A kernel compiles when its
 //! result is first evaluated; an error in its source comes from there.
 //!
-//! MLX keeps a compiled kernel under its name and the constants it is called with, and under nothing else: whatever
-//! changes the code, the types of inputs included, must be one of the constants.
+//! Some versions of MLX keep a compiled kernel under its name and the constants it is called with, and under nothing
+//! else: whatever changes the code, the types of inputs included, must therefore be one of the constants.
 
 use std::ffi::{CString, c_int};
 
