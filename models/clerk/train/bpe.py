@@ -94,6 +94,8 @@ class Codec:
             if tools:
                 text += ("\n\n" if system else "") + "# Tools" + "".join("\n" + dumps(t["function"]) for t in tools)
             ids += [SYSTEM] + self.encode(text) + [END] + nl
+        for m in messages[1:] if system else messages:
+            ids += [SYSTEM if m["role"] == "system" else USER] + self.encode(m["content"]) + [END] + nl
         for t in conversation["turns"]:
             if "user" in t:
                 ids += [USER] + self.encode(t["user"]) + [END] + nl

@@ -81,9 +81,12 @@ def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None):
 
 
 def place(r, text, turns):
-    """The document as the system message or, more rarely, in front of the first question."""
-    if r.random() < .85 or not turns:
+    """The document as the system message or, more rarely, as a user's message before the first question or in front of it."""
+    k = r.random()
+    if k < .8 or not turns:
         return {"messages": [{"role": "system", "content": text}], "turns": turns}
+    if k < .9:
+        return {"messages": [{"role": "user", "content": pick(r, ("", "", "Here are my notes.\n\n", "Read this first.\n\n")) + text}], "turns": turns}
     first = dict(turns[0], user=pick(r, ("{d}\n\n{q}", "Here are my notes.\n\n{d}\n\n{q}", "{d}\n\nQuestion: {q}")).format(d=text, q=turns[0]["user"]))
     return {"messages": [], "turns": [first] + turns[1:]}
 

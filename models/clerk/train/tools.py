@@ -83,7 +83,8 @@ def style(r):
 class Tool:
     """A tool that can be declared, asked for and called."""
 
-    def __init__(self, r, held, written):
+    def __init__(self, r, held, written, like=None):
+        """`written` spells the name; the tool may share its verb or its noun with another, `like`."""
         self.verb, self.noun = pick(r, split(VERBS, held)), pick(r, split(NOUNS, held))
         if held:
             if r.random() < .2:
@@ -93,12 +94,18 @@ class Tool:
                 self.verb = any_word(r)
             if r.random() < .6:
                 self.noun = "_".join(any_word(r) for _ in range(1 + int(r.random() * 2)))
+        if like and r.random() < .6:
+            self.verb = like.verb
+        elif like:
+            self.noun = like.noun
         self.does = f"{self.verb} the {self.noun}".replace("_", " ")
         self.name = written(f"{self.verb}_{self.noun}")
         self.params = {p: PARAMS[p] for p in r.sample(split(sorted(PARAMS), held), 1 + int(r.random() * 2.6))}
         if not held and r.random() < .5:
             self.params = {"_".join(any_word(r) for _ in range(1 + int(r.random() * 1.6))): None if r.random() < .25 else pick(r, DRAWS)
                            for _ in range(1 + int(r.random() * 2.8))}
+        # Only what is asked for is written into a call; in some tools the last parameter may stay out.
+        self.optional = list(self.params)[-1] if len(self.params) > 1 and r.random() < .3 else None
         self.described = r.random() < .6
         self.text = pick(r, DESCRIBE).format(d=self.does, D=self.does.capitalize(), p=" and ".join(self.params).replace("_", " "))
 
@@ -108,15 +115,19 @@ class Tool:
             props[p] = {"type": "integer" if self.params[p] is None else "string"}
             if self.described:
                 props[p]["description"] = f"The {p.replace('_', ' ')}" + pick(r, (".", " to use.", f" of the {self.noun.replace('_', ' ')}."))
-        return declare(self.name, self.text, props, list(self.params))
+        return declare(self.name, self.text, props, [p for p in self.params if p != self.optional])
 
     def request(self, r, v, held):
-        args = {p: (1 + int(r.random() ** 2 * 999) if self.params[p] is None else self.params[p](r, v)) for p in self.params}
-        link = pick(r, ("{p} {v}", "{p} {v}", "{p} = {v}", "{p}: {v}", "the {p} {v}"))
-        said = " and ".join(link.format(p=p.replace("_", " "), v=a) for p, a in args.items())
+        """A request and its call. Every value ends at a mark or at the next parameter, so that its end is never a guess."""
+        given = [p for p in self.params if p != self.optional or r.random() < .5]
+        args = {p: (1 + int(r.random() ** 2 * 999) if self.params[p] is None else self.params[p](r, v)) for p in given}
+        link = pick(r, ("{p} {v}", "{p} {v}", "{p} = {v}", "{p}: {v}", "the {p} {v}", '{p} "{v}"'))
+        named = r.sample(given, len(given)) if r.random() < .3 else given
+        said = pick(r, (" and ", " and ", " and ", ", ", ", and ")).join(link.format(p=p.replace("_", " "), v=args[p]) for p in named)
         form = pick(r, split(REQUEST, held))
         if not held and r.random() < .35:
-            form = pick(r, ("{d}", "{D}", "{n}", phrase(r, 3) + " {d}", phrase(r, 3) + " {n}")) + pick(r, (" ", ": ", ", ", " " + phrase(r, 2) + " ")) + "{p}" + pick(r, ("", ".", "?", " " + phrase(r, 3)))
+            form = pick(r, ("{d}", "{D}", "{n}", phrase(r, 3) + " {d}", phrase(r, 3) + " {n}")) + pick(r, (" ", ": ", ", ", " " + phrase(r, 2) + " ")) + "{p}" + \
+                pick(r, ("", ".", "?", "!", pick(r, (", ", "; ", ". ", " - ")) + phrase(r, 3)))
         text = form.format(d=self.does, D=self.does.capitalize(), n=self.name, p=said)
         return text, {"name": self.name, "arguments": args}
 
@@ -135,13 +146,15 @@ def answered(r, held):
 def use(r, tool, v, held):
     """Ask, call, result, answer: two turns."""
     text, call = tool.request(r, v, held)
+    closed = text if text[-1] in ".?!" else text + "."
     if r.random() < .25:
         result = RESULTS[pick(r, sorted(RESULTS))](r)
         value = result
     else:
         result, field, value = answered(r, held)
-        text = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=text, f=field)
-    return [{"user": wrap(r, text, held), "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
+        text = closed = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=closed, f=field)
+    framed = wrap(r, closed, held)
+    return [{"user": text if framed == closed else framed, "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
 
 
 def tool_task(r, budget, count, held):
@@ -149,7 +162,8 @@ def tool_task(r, budget, count, held):
     written = style(r)
     tools = {}
     for _ in range(1 + int(r.random() * 5)):
-        t = Tool(r, held, written)
+        # Names must be read to their end: in training, as in the held-out pools, some tools differ in half of it.
+        t = Tool(r, held, written, pick(r, list(tools.values())) if tools and not held and r.random() < .5 else None)
         tools[t.name] = t
     tools = list(tools.values())
     declared = [t.declaration(r) for t in tools]
@@ -240,12 +254,29 @@ def coding_tools(r, held, written):
     return tools, shell["function"]["name"], param, "description" in required
 
 
+def setting(r):
+    """What some agents put before the first request, as messages of their own: the surroundings, or a project's rules."""
+    where = "/".join(made_up(r) for _ in range(1 + int(r.random() * 3)))
+    tag = pick(r, ("environment_context", "environment", "env", "context", "workspace", "session"))
+    facts = [(pick(r, ("cwd", "directory", "working_directory")), f"/{where}"), ("shell", pick(r, ("bash", "zsh", "sh"))), ("platform", pick(r, ("linux", "darwin"))),
+             ("date", date(r, None)), ("branch", made_up(r)), (pick(r, ("approval_policy", "sandbox_mode", "network_access")), pick(r, ("never", "enabled", "restricted", "read-only")))]
+    facts = r.sample(facts, 1 + int(r.random() * len(facts)))
+    k = r.random()
+    if k < .4:
+        text = f"<{tag}>\n" + "\n".join(f"  <{n}>{v}</{n}>" for n, v in facts) + f"\n</{tag}>"
+    elif k < .7:
+        text = "\n".join(f"{n.replace('_', ' ').capitalize()}: {v}" for n, v in facts)
+    else:
+        text = f"# {pick(r, ('Instructions', 'Project rules', 'AGENTS.md', 'Notes'))} for /{where}\n\n{guidance(r, 10 + int(r.random() * 150))}"
+    return {"role": pick(r, ("user", "user", "user", "system")), "content": text}
+
+
 def agent(r, budget, count, held, ten=False):
     """A coding agent's conversation; the system prompt fills what the declarations leave of `budget`."""
     tools, shell, param, described = coding_tools(r, held, style(r))
     while ten and len(tools) < 10:
         tools, shell, param, described = coding_tools(r, held, style(r))
-    room = budget - count(json.dumps(tools)) - 420
+    room = budget - count(json.dumps(tools)) - 700
     text = pick(r, ("You are a coding agent in the user's terminal.", "You are clerk, an interactive tool that helps with software tasks.",
                     "You are an expert programmer who works through tools.")) + "\n\n" + guidance(r, max(10, int(room * (.25 if r.random() < .6 else .85) * .8)))
     w = None
@@ -265,4 +296,5 @@ def agent(r, budget, count, held, ten=False):
         else:
             s, a, v = pick(r, w.facts)
             turns.append(say(ask(r, s, a, held), v + "."))
-    return {"messages": [{"role": "system", "content": text}], "tools": tools, "turns": turns}
+    before = [setting(r) for _ in range(1 + int(r.random() * 2))] if r.random() < .25 else []
+    return {"messages": [{"role": "system", "content": text}] + before, "tools": tools, "turns": turns}

@@ -1,15 +1,15 @@
-"""Train the model on one GPU: `python3 train.py --minutes 20.5 --out DIR [--resume] [--tasks-seed 99]`.
+"""Train the model on one GPU: `python3 train.py --minutes 20.5 --out DIR [--resume] [--weights DIR --begin SHARE]`.
 
 Writes DIR/log.txt, DIR/state.pt (everything, to resume) and DIR/weights-{0,1}.safetensors (bf16, for export.py) at every
-checkpoint. The longest conversation grows with the share of time that has passed; learning rates fall to zero at the end.
+checkpoint. The longest conversation grows with the share of the schedule that has passed; learning rates fall to zero at the
+end. `--weights` goes on from an earlier run's weights, at `--begin` of the schedule, with fresh optimizer states.
 """
 import argparse
 import pathlib
-import random
 import time
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import score
 from bpe import Codec
@@ -51,9 +51,12 @@ def main():
     p.add_argument("--minutes", type=float, default=20.5)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--weights", type=pathlib.Path, help="directory with weights-*.safetensors to go on from")
+    p.add_argument("--begin", type=float, default=0., help="share of the schedule at which the run begins")
     p.add_argument("--row", type=int, default=ROW)
     p.add_argument("--workers", type=int, default=14)
     p.add_argument("--checkpoint-minutes", type=float, default=3)
+    p.add_argument("--seed", type=int, default=SEED)
     p.add_argument("--tasks-seed", type=int, default=99)
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
@@ -64,9 +67,11 @@ def main():
         print(text, file=log, flush=True)
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(SEED)
+    torch.manual_seed(a.seed)
     torch.set_float32_matmul_precision("high")
     model = Model().to(device)
+    if a.weights:
+        model.load_state_dict({k: w for f in sorted(a.weights.glob("weights-*.safetensors")) for k, w in load_file(f).items()})
     muon, adam = optimizers(model)
     step, spent = 0, 0.
     if a.resume:
@@ -78,12 +83,12 @@ def main():
     say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
     loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
     codec, tasks = Codec(), score.generate(a.tasks_seed, 25, 16384) if device == "cuda" else []
-    length = torch.tensor([LENGTHS[0][1]]).share_memory_()
-    rows = iter(torch.utils.data.DataLoader(Rows(SEED + step, length), batch_size=1, num_workers=a.workers,
+    length = torch.tensor([length_at(a.begin)]).share_memory_()
+    rows = iter(torch.utils.data.DataLoader(Rows(a.seed + step, length), batch_size=1, num_workers=a.workers,
                                             prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))
     total, start, saved, shown = a.minutes * 60, None, spent, (spent, step)
     while True:
-        share = spent / total
+        share = a.begin + (1 - a.begin) * spent / total
         if share >= 1:
             break
         length[0] = length_at(share)
@@ -133,5 +138,4 @@ def checkpoint(model, muon, adam, step, spent, out):
 
 
 if __name__ == "__main__":
-    random.seed(SEED)
     main()
