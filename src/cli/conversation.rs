@@ -1,7 +1,7 @@
 //! Scripted conversations with known answers: what `eval` scores and `demo` asks. One JSON object a line; the
 //! generator beside the embedded model writes them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
@@ -36,7 +36,7 @@ pub struct Turn {
 }
 
 /// A right answer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expect {
     /// This text, white space at its ends aside.

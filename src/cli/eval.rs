@@ -5,6 +5,8 @@
 //! neither on the cache nor on the batch, so `changed` counts those that differ from the setting's first phase.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 
 use super::child::{Server, ServerCommand};
 use super::conversation::{Conversation, Played};
@@ -43,6 +46,9 @@ pub struct EvalArgs {
     /// Print JSON lines instead of the table
     #[arg(long)]
     json: bool,
+    /// Also write every answer beside the expected one, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
 }
 
 /// What the cache holds while a phase plays.
@@ -86,13 +92,26 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
     let progress = ProgressBar::new(plays);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")?);
     progress.enable_steady_tick(Duration::from_millis(200));
+    let mut answers = args
+        .answers
+        .as_ref()
+        .map(|path| File::create(path).with_context(|| format!("{} could not be written", path.display())))
+        .transpose()?
+        .map(BufWriter::new);
     let mut scores = BTreeMap::<Class, Score>::new();
     for kv_bits in &args.kv_bits {
         let mut first = None;
         for batch in &args.batch {
             let setting = Setting { kv_bits, batch: usize::from(*batch) };
-            setting.play(args, &conversations, &progress, &mut first, &mut scores)?;
+            let record = |phase, conversation: &Conversation, turns: &[Played]| match &mut answers {
+                Some(file) => write_answers(file, setting, phase, conversation, turns),
+                None => Ok(()),
+            };
+            setting.play(args, &conversations, &progress, &mut first, &mut scores, record)?;
         }
+    }
+    if let Some(file) = &mut answers {
+        file.flush().context("the answers could not be written")?;
     }
     progress.finish_and_clear();
     report(args.json, &scores)?;
@@ -115,6 +134,7 @@ impl Setting<'_> {
         progress: &ProgressBar,
         first: &mut Option<Vec<Vec<Played>>>,
         scores: &mut BTreeMap<Class, Score>,
+        mut record: impl FnMut(Phase, &Conversation, &[Played]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let dir = tempfile::tempdir().context("no directory for the cache")?;
         let command = ServerCommand {
@@ -132,6 +152,7 @@ impl Setting<'_> {
             progress.set_message(format!("{} x{} {phase:?}", self.kv_bits, self.batch));
             let played = play_all(&server, conversations, self.batch, progress)?;
             for (at, (conversation, turns)) in conversations.iter().zip(&played).enumerate() {
+                record(*phase, conversation, turns)?;
                 let task = conversation.task.clone();
                 let class = (self.kv_bits.to_owned(), self.batch, *phase, task, conversation.bucket);
                 let score = scores.entry(class).or_default();
@@ -143,6 +164,25 @@ impl Setting<'_> {
         }
         server.stop()
     }
+}
+
+/// One line a turn: where it was asked, what was expected, and what came.
+fn write_answers(
+    file: &mut impl Write,
+    setting: Setting<'_>,
+    phase: Phase,
+    conversation: &Conversation,
+    turns: &[Played],
+) -> anyhow::Result<()> {
+    for (at, (turn, played)) in conversation.turns.iter().zip(turns).enumerate() {
+        let line = json!({
+            "kv": setting.kv_bits, "batch": setting.batch, "phase": phase, "id": conversation.id, "turn": at,
+            "user": turn.user, "expected": turn.expect, "text": played.answer.text,
+            "tool_calls": played.answer.tool_calls, "right": played.right, "ended": played.ended,
+        });
+        writeln!(file, "{line}").context("the answers could not be written")?;
+    }
+    Ok(())
 }
 
 /// Plays every conversation, `batch` at a time. Results in the conversations' order.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// One streamed answer.
@@ -39,7 +40,7 @@ pub struct Usage {
 }
 
 /// One call of a tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ToolCall {
     /// The call's id.
     pub id: String,
