@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -20,7 +21,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::ApiState;
 use super::error::ApiError;
 use super::openapi::AdminRefusals;
-use crate::scheduler::{PromptUsage, Status};
+use crate::scheduler::{BatchSizes, PromptUsage, RestoreParts, Status};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,18 +37,24 @@ pub struct Durations {
     inter_token: Histogram,
     queue: Histogram,
     restore: Histogram,
+    restore_parts: Family<Label, Histogram, fn() -> Histogram>,
     prefill: Histogram,
 }
+
+type Label = [(&'static str, &'static str); 1];
 
 impl Default for Durations {
     fn default() -> Self {
         // 0.5 ms to about 4 minutes.
         let histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 20));
+        // 10 us to about 40 s.
+        let of_part = || Histogram::new(exponential_buckets(1e-5, 4.0, 12));
         Self {
             first_token: histogram(),
             inter_token: histogram(),
             queue: histogram(),
             restore: histogram(),
+            restore_parts: Family::new_with_constructor(of_part),
             prefill: histogram(),
         }
     }
@@ -60,7 +67,18 @@ impl Durations {
         self.prefill.observe(usage.prefill_ms / 1e3);
         if usage.cached_tokens > 0 {
             self.restore.observe(usage.restore_ms / 1e3);
+            let RestoreParts { lookup_ms, read_ms, verify_ms, import_ms } = usage.restore_parts;
+            self.note_part("lookup", lookup_ms);
+            if usage.disk_tokens > 0 {
+                self.note_part("read", read_ms);
+                self.note_part("verify", verify_ms);
+            }
+            self.note_part("import", import_ms);
         }
+    }
+
+    fn note_part(&self, part: &'static str, ms: f64) {
+        self.restore_parts.get_or_create(&[("part", part)]).observe(ms / 1e3);
     }
 
     /// The first token came, so long after the request was handed in.
@@ -99,11 +117,19 @@ fn text(durations: &Arc<Durations>, status: Status) -> Result<String, fmt::Error
         ("time_to_first_token", "From a request's submission to its first token", &durations.first_token),
         ("inter_token", "Between two tokens of an answer", &durations.inter_token),
         ("queue", "From submission to admission", &durations.queue),
-        ("restore", "Reading, verifying and importing blocks, for prompts that hit", &durations.restore),
+        (
+            "restore",
+            "From the lookup to the row that holds what it found, for prompts that hit; beside its parts, waiting for the end of other rows' steps",
+            &durations.restore,
+        ),
         ("prefill", "Computing what of a prompt was not cached", &durations.prefill),
     ] {
         registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     }
+    let help = "Wall time of a restore's parts. For prompts that hit, lookup: finding the chain in the index; import: bytes into arrays. For \
+        those that hit on disk, read: file bytes into memory; verify: checksums and identities; threads that read and verify at the same \
+        time count once, divided as their time was";
+    registry.register_with_unit("restore_part", help, Unit::Seconds, durations.restore_parts.clone());
     registry.register_collector(Box::new(Snapshot(status)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -139,6 +165,12 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    fn sizes(&mut self, name: &str, help: &str, sizes: &BatchSizes) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let buckets: Vec<(f64, u64)> = sizes.buckets().collect();
+        metric.encode_histogram::<NoLabelSet>(sizes.rows() as f64, sizes.steps(), &buckets, None)
     }
 
     fn gauge<V: EncodeGaugeValue>(
@@ -185,7 +217,8 @@ fn scheduler(status: &Status, out: &mut Writer<'_>) -> fmt::Result {
         &[("", status.cached_tokens)],
     )?;
     out.counter("completion_tokens", "Tokens generated", "", &[("", status.completion_tokens)])?;
-    out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])
+    out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])?;
+    out.sizes("decode_batch_rows", "Rows of a decode step; each gets a token", &status.batch_sizes)
 }
 
 fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
