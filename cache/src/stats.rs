@@ -16,8 +16,10 @@ pub struct CacheStats {
     pub retained_blocks: u64,
     /// Bytes of those.
     pub retained_bytes: u64,
-    /// Blocks that were to be pinned beyond the share of the budget that pins may take.
+    /// Blocks that were to be pinned beyond the share of the budget that pins may take, or a tenant's part of it.
     pub refused_pins: u64,
+    /// Blocks whose pins, beyond their tenant's fair part of that share, ended early to make room for another tenant's.
+    pub yielded_pins: u64,
     /// Calls of `lookup`.
     pub lookups: u64,
     /// Tokens found in RAM by lookups.

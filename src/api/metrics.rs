@@ -251,9 +251,15 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     out.gauge("cache_retained_bytes", "Bytes of blocks that pins keep", "", &[("", cache.retained_bytes)])?;
     out.counter(
         "cache_refused_pins",
-        "Blocks that were to be pinned beyond the pins' share of the budget",
+        "Blocks that were to be pinned beyond the pins' share of the budget, or a key's part of it",
         "",
         &[("", cache.refused_pins)],
+    )?;
+    out.counter(
+        "cache_yielded_pins",
+        "Blocks whose pins, beyond their key's fair part, ended early for another key's",
+        "",
+        &[("", cache.yielded_pins)],
     )
 }
 

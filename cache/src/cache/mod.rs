@@ -66,6 +66,7 @@ struct Counters {
     expired_blocks: u64,
     dropped_windows: u64,
     refused_pins: u64,
+    yielded_pins: u64,
 }
 
 impl PrefixCache {
@@ -152,9 +153,10 @@ impl PrefixCache {
             resident: TierStats { budget_bytes: self.options.resident_bytes, ..self.tree.resident_stats() },
             disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
             pinned_blocks: self.tree.pinned(),
-            retained_blocks: self.tree.retained(),
-            retained_bytes: self.tree.retained_bytes(),
+            retained_blocks: self.tree.pins().blocks(),
+            retained_bytes: self.tree.pins().bytes(),
             refused_pins: self.counters.refused_pins,
+            yielded_pins: self.counters.yielded_pins,
             lookups: seen.lookups,
             resident_hit_tokens: seen.resident_hit_tokens,
             disk_hit_tokens: seen.disk_hit_tokens,
