@@ -50,6 +50,8 @@ pub struct TierStats {
     pub bytes: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Blocks that left it to make room, those that another tier kept included.
+    pub evicted_blocks: u64,
 }
 
 /// The disk tier.

@@ -199,7 +199,7 @@ impl Collector for Snapshot {
         let cache = &self.0.cache;
         lookups(cache, &mut out)?;
         tiers(cache, &mut out)?;
-        cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, &mut out))
+        cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, cache.dropped_windows, &mut out))
     }
 }
 
@@ -231,7 +231,9 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         ("absent", misses.absent),
         ("diverged", misses.diverged),
         ("evicted", misses.evicted),
+        ("expired", misses.expired),
         ("quarantined", misses.quarantined),
+        ("unreadable", misses.unreadable),
         ("other_fingerprint", misses.other_fingerprint),
     ];
     out.counter(
@@ -245,6 +247,12 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         "Blocks that left their last tier to make room",
         "",
         &[("", cache.evicted_blocks)],
+    )?;
+    out.counter(
+        "cache_expired_blocks",
+        "Blocks that were removed because nobody used them for their lifetime",
+        "",
+        &[("", cache.expired_blocks)],
     )?;
     out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])?;
     out.gauge("cache_retained_blocks", "Blocks that pins keep", "", &[("", cache.retained_blocks)])?;
@@ -269,7 +277,18 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     let of = |part: fn(&TierStats) -> u64| -> Vec<(&str, u64)> {
         tiers.iter().map(|(name, tier)| (*name, part(tier))).collect()
     };
-    out.gauge("cache_blocks", "Blocks, by tier", "tier", &of(|tier| tier.blocks))?;
+    out.gauge(
+        "cache_blocks",
+        "Blocks, by tier; on disk a file each, and another where a model has sliding windows",
+        "tier",
+        &of(|tier| tier.blocks),
+    )?;
+    out.counter(
+        "cache_evicted_copies",
+        "Blocks that left a tier to make room, by tier; most that leave RAM are on disk",
+        "tier",
+        &of(|tier| tier.evicted_blocks),
+    )?;
     out.gauge("cache_block_tokens", "Tokens in blocks, by tier", "tier", &of(|tier| tier.tokens))?;
     out.gauge(
         "cache_bytes",
@@ -285,7 +304,7 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     )
 }
 
-fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
+fn disk_tier(disk: &DiskStats, dropped_windows: u64, out: &mut Writer<'_>) -> fmt::Result {
     let writes = &disk.writes;
     out.gauge(
         "disk_write_queue_blocks",
@@ -298,6 +317,7 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
         ("written", writes.written_blocks),
         ("dropped", writes.dropped_blocks),
         ("failed", writes.failed_blocks),
+        ("over_daily", writes.over_daily_blocks),
     ];
     out.counter("disk_writes", "Blocks for the disk, by how their write ended", "end", &ends)?;
     out.counter(
@@ -311,6 +331,12 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
     let reasons = [("gone", failures.gone), ("io", failures.io), ("damaged", failures.damaged)];
     out.counter("disk_read_failures", "Blocks that could not be read, by reason", "reason", &reasons)?;
     out.counter("disk_quarantined_blocks", "Blocks found damaged", "", &[("", disk.quarantined)])?;
+    out.counter(
+        "disk_dropped_windows",
+        "Sliding-window parts that made room without their blocks",
+        "",
+        &[("", dropped_windows)],
+    )?;
     out.gauge("disk_stray_blocks", "Blocks that lookups cannot find", "", &[("", disk.stray_blocks)])?;
     let bytes = [("stray", disk.stray_bytes), ("other", disk.other_bytes)];
     out.gauge(

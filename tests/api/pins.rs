@@ -217,6 +217,9 @@ fn a_key_that_took_the_whole_share_gives_way_to_another_s_fair_part_and_salts_do
 #[test]
 fn keys_that_pin_at_the_same_time_end_with_their_fair_parts() {
     let server = server_of_two();
+    for at in 0..4 {
+        put(&server, "one", "", &format!("full{at}"));
+    }
     std::thread::scope(|scope| {
         for (key, number) in [("one", 0), ("two", 0), ("one", 1), ("two", 1)] {
             let server = &server;
