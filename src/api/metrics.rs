@@ -49,12 +49,18 @@ impl Default for Durations {
         let histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 20));
         // 10 us to about 40 s.
         let of_part = || Histogram::new(exponential_buckets(1e-5, 4.0, 12));
+        let restore_parts: Family<Label, Histogram, _> =
+            Family::new_with_constructor(of_part as fn() -> Histogram);
+        // Each is told from the start on, if only as 0.
+        for part in ["lookup", "read", "verify", "import"] {
+            drop(restore_parts.get_or_create(&[("part", part)]));
+        }
         Self {
             first_token: histogram(),
             inter_token: histogram(),
             queue: histogram(),
             restore: histogram(),
-            restore_parts: Family::new_with_constructor(of_part),
+            restore_parts,
             prefill: histogram(),
         }
     }

@@ -73,12 +73,12 @@ fn metrics_tell_what_the_statistics_tell_and_how_long_answers_took() {
 const PARTS: [&str; 4] = ["lookup", "read", "verify", "import"];
 
 /// Counts of a restore's parts in the order of [`PARTS`], and the seconds of all together.
-fn parts(values: &HashMap<String, f64>) -> ([f64; 4], f64) {
+fn parts(values: &HashMap<String, f64>) -> ([u64; 4], f64) {
     let of = |what: &str, part: &str| {
         let name = format!("prefixd_restore_part_seconds_{what}{{part=\"{part}\"}}");
-        values.get(&name).copied().unwrap_or_default()
+        *values.get(&name).unwrap_or_else(|| panic!("{name} is missing"))
     };
-    (PARTS.map(|part| of("count", part)), PARTS.map(|part| of("sum", part)).iter().sum())
+    (PARTS.map(|part| of("count", part) as u64), PARTS.map(|part| of("sum", part)).iter().sum())
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn a_restore_is_told_by_its_parts_and_they_are_no_more_than_the_whole() {
     let cold = |server: Server| {
         assert_eq!(ask(&server)["resident_tokens"], 0);
         let values = scrape(&get(server.address, "/metrics"));
-        assert_eq!(parts(&values), ([0.0; 4], 0.0), "nothing was restored");
+        assert_eq!(parts(&values), ([0; 4], 0.0), "nothing was restored");
         server
     };
     drop(cold(start(Some(dir.path()))));
     let restarted = start(Some(dir.path()));
     let resident = cold(start(None));
-    let cases = [(restarted, "disk_tokens", [1.0; 4]), (resident, "resident_tokens", [1.0, 0.0, 0.0, 1.0])];
+    let cases = [(restarted, "disk_tokens", [1; 4]), (resident, "resident_tokens", [1, 0, 0, 1])];
     for (server, tier, counts) in cases {
         let told = ask(&server);
         assert!(told[tier].as_u64().unwrap() > 300, "{told}");
@@ -110,7 +110,7 @@ fn a_restore_is_told_by_its_parts_and_they_are_no_more_than_the_whole() {
         let whole = values["prefixd_restore_seconds_sum"];
         assert!((whole - told["restore_ms"].as_f64().unwrap() / 1e3).abs() < 1e-9, "{whole}: {told}");
         assert!(0.0 < seconds && seconds <= whole + 1e-9, "{seconds} of {whole}");
-        for (part, _) in PARTS.iter().zip(counts).filter(|(_, count)| *count > 0.0) {
+        for (part, _) in PARTS.iter().zip(counts).filter(|(_, count)| *count > 0) {
             let sum = values[&format!("prefixd_restore_part_seconds_sum{{part=\"{part}\"}}")];
             assert!(sum > 0.0, "{part}");
         }
@@ -149,12 +149,13 @@ fn every_decode_step_counts_by_its_rows() {
     }
     server.eventually("the end", || {}, |status| status.finished == 2 && status.decoding == 0);
     let values = scrape(&get(server.address, "/metrics"));
-    let up_to = |bound: &str| values[&format!("prefixd_decode_batch_rows_bucket{{le=\"{bound}\"}}")];
-    let [steps, rows] = [steps, rows].map(|number| number.load(Ordering::Relaxed) as f64);
-    assert_eq!((up_to("+Inf"), values["prefixd_decode_batch_rows_count"]), (steps, steps));
+    let number = |name: &str| values[name] as u64;
+    let up_to = |bound: &str| number(&format!("prefixd_decode_batch_rows_bucket{{le=\"{bound}\"}}"));
+    let [steps, rows] = [steps, rows].map(|seen| seen.load(Ordering::Relaxed));
+    assert_eq!((up_to("+Inf"), number("prefixd_decode_batch_rows_count")), (steps, steps));
     let (alone, together) = (up_to("1.0"), up_to("2.0") - up_to("1.0"));
-    assert!(alone >= 1.0 && together >= 1.0, "{alone} steps of one row, {together} of both");
-    assert_eq!((up_to("2.0"), values["prefixd_decode_batch_rows_sum"]), (steps, rows));
+    assert!(alone >= 1 && together >= 1, "{alone} steps of one row, {together} of both");
+    assert_eq!((up_to("2.0"), number("prefixd_decode_batch_rows_sum")), (steps, rows));
     // Each answer's first token comes from its prompt.
-    assert_eq!(values["prefixd_completion_tokens_total"], rows + 2.0);
+    assert_eq!(number("prefixd_completion_tokens_total"), rows + 2);
 }

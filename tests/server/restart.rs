@@ -30,7 +30,7 @@ fn a_prompt_is_still_warm_after_a_restart() {
     for part in ["lookup", "read", "verify", "import"] {
         let of =
             |what: &str| server.metric(&format!("prefixd_restore_part_seconds_{what}{{part=\"{part}\"}}"));
-        assert!(of("count") == 1.0 && of("sum") > 0.0, "{part}");
+        assert!(of("count") as u64 == 1 && of("sum") > 0.0, "{part}");
         parts_seconds += of("sum");
     }
     let whole_seconds = server.metric("prefixd_restore_seconds_sum");

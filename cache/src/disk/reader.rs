@@ -47,12 +47,12 @@ pub(crate) enum Source {
 
 enum Slot {
     Open,
-    Read(Read),
+    Read(Brought),
     Failed(ReadError),
 }
 
 /// A block that came, and what that cost its reader.
-struct Read {
+struct Brought {
     block: Arc<Block>,
     has_window: bool,
     bytes: u64,
@@ -188,7 +188,7 @@ impl Job {
         let slots: Vec<Slot> = items
             .iter()
             .map(|item| match &item.source {
-                Source::Resident(block) => Slot::Read(Read {
+                Source::Resident(block) => Slot::Read(Brought {
                     block: Arc::clone(block),
                     has_window: true,
                     bytes: 0,
@@ -215,7 +215,7 @@ impl Job {
         match reading.load(expected, *with_window) {
             Ok(Loaded { block, whole, read_bytes: bytes, read, verify }) => {
                 let block = Arc::new(block);
-                self.put(index, Slot::Read(Read { block, has_window: whole, bytes, read, verify }));
+                self.put(index, Slot::Read(Brought { block, has_window: whole, bytes, read, verify }));
             }
             Err(LoadFailure { error, file }) => {
                 if error.is_damage() {
@@ -299,7 +299,7 @@ impl Job {
             let busy = (read + verify).as_secs_f64();
             let share = if busy > 0.0 { verify.as_secs_f64() / busy } else { 0.0 };
             restored.verify = restored.elapsed.mul_f64(share).min(restored.elapsed);
-            restored.read = restored.elapsed - restored.verify;
+            restored.read = restored.elapsed.saturating_sub(restored.verify);
         }
         restored
     }
