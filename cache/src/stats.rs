@@ -74,7 +74,7 @@ pub struct DiskStats {
     pub read_failures: ReadFailureStats,
     /// Bytes read by restores.
     pub read_bytes: u64,
-    /// Why blocks are not being persisted at the moment.
+    /// Why blocks are not being written, or not being read, at the moment.
     pub degraded: Option<String>,
 }
 

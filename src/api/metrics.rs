@@ -352,5 +352,10 @@ fn disk_tier(disk: &DiskStats, dropped_windows: u64, out: &mut Writer<'_>) -> fm
         &bytes,
     )?;
     let degraded = u64::from(disk.degraded.is_some());
-    out.gauge("disk_degraded", "1 while blocks are not being persisted", "", &[("", degraded)])
+    out.gauge(
+        "disk_degraded",
+        "1 while blocks are not being written, or not being read",
+        "",
+        &[("", degraded)],
+    )
 }

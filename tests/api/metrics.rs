@@ -70,6 +70,27 @@ fn metrics_tell_what_the_statistics_tell_and_how_long_answers_took() {
     }
 }
 
+#[test]
+fn every_name_that_the_readme_tells_is_in_a_scrape() {
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("\n### Metrics\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    // `name` or `name{label}`; the others are values of labels.
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let names: Vec<&str> = quoted
+        .map(|name| name.split_once('{').map_or(name, |(name, _)| name))
+        .filter(|name| name.contains('_') && *name != "over_daily")
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup { cache: true, dir: Some(dir.path().to_owned()), ..Setup::default() }.sim();
+    let told = get(server.address, "/metrics");
+    for name in names {
+        assert!(told.text().contains(&format!("\nprefixd_{name}")), "{name} is not there");
+    }
+}
+
 const PARTS: [&str; 4] = ["lookup", "read", "verify", "import"];
 
 /// Counts of a restore's parts in the order of [`PARTS`], and the seconds of all together.
