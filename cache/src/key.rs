@@ -56,13 +56,32 @@ digest_newtype! {
     BlockKey
 }
 
+/// What a tenant and all its parts have in common: what tenants share, such as room for pins, is shared out by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Account([u8; 16]);
+
 impl Tenant {
     /// The tenant of requests that carry no key of their own.
     pub const PUBLIC: Self = Self([0; 32]);
 
-    /// Derives a tenant from a secret (an API key, a salt). The secret cannot be read back.
+    /// Derives a tenant from a secret, such as an API key. The secret cannot be read back.
     pub fn derive(secret: &[u8]) -> Self {
         Self(blake3::derive_key("prefixd tenant v1", secret))
+    }
+
+    /// A part of this tenant, named by a salt: a tenant of its own that shares no key with the whole or with other parts.
+    /// Its first 16 bytes are the whole's, the other 16 a digest of the whole and the salt.
+    #[must_use]
+    pub fn part(&self, salt: &[u8]) -> Self {
+        let mut part = blake3::derive_key("prefixd tenant part v1", &[&self.0[..], salt].concat());
+        part[..16].copy_from_slice(&self.0[..16]);
+        Self(part)
+    }
+
+    pub(crate) fn account(&self) -> Account {
+        let mut account = [0; 16];
+        account.copy_from_slice(&self.0[..16]);
+        Account(account)
     }
 }
 
@@ -100,6 +119,18 @@ mod tests {
             assert_ne!(*other, root, "variant {i}");
             assert!(!others[..i].contains(other), "variant {i} repeats an earlier one");
         }
+    }
+
+    #[test]
+    fn parts_of_a_tenant_are_tenants_and_one_account() {
+        let (one, two) = (Tenant::derive(b"one"), Tenant::derive(b"two"));
+        let tenants = [one, one.part(b"a"), one.part(b"b"), one.part(b"a").part(b"b"), two, two.part(b"a")];
+        for (at, tenant) in tenants.iter().enumerate() {
+            assert!(!tenants[..at].contains(tenant), "{at}");
+            assert_eq!(tenant.account() == one.account(), at < 4, "{at}");
+        }
+        assert_eq!(one.part(b"a"), one.part(b"a"));
+        assert_eq!(Tenant::PUBLIC.part(b"a").account(), Tenant::PUBLIC.account());
     }
 
     #[test]

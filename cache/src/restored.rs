@@ -21,6 +21,12 @@ pub struct Restored {
     pub read_bytes: u64,
     /// From the call of `restore` to the call of `done`.
     pub elapsed: Duration,
+    /// Of that, reading files. Blocks are read and verified on several threads at once, so `elapsed` is divided between
+    /// `read` and `verify` in proportion to the time that the threads together gave to each: both are wall time, and
+    /// their sum is `elapsed`. Waiting for a reader is in both alike. Zero when no block was to be read.
+    pub read: Duration,
+    /// The rest: checking lengths, headers, identities and checksums.
+    pub verify: Duration,
     /// Every block that failed, with the copy that was read.
     pub(crate) failures: Vec<FailedCopy>,
 }

@@ -16,8 +16,10 @@ pub struct CacheStats {
     pub retained_blocks: u64,
     /// Bytes of those.
     pub retained_bytes: u64,
-    /// Blocks that were to be pinned beyond the share of the budget that pins may take.
+    /// Blocks that were to be pinned beyond the share of the budget that pins may take, or a tenant's part of it.
     pub refused_pins: u64,
+    /// Blocks whose pins, beyond their tenant's fair part of that share, ended early to make room for another tenant's.
+    pub yielded_pins: u64,
     /// Calls of `lookup`.
     pub lookups: u64,
     /// Tokens found in RAM by lookups.
@@ -48,6 +50,8 @@ pub struct TierStats {
     pub bytes: u64,
     /// Bytes they may take.
     pub budget_bytes: u64,
+    /// Blocks that left it to make room, those that another tier kept included.
+    pub evicted_blocks: u64,
 }
 
 /// The disk tier.
@@ -70,7 +74,7 @@ pub struct DiskStats {
     pub read_failures: ReadFailureStats,
     /// Bytes read by restores.
     pub read_bytes: u64,
-    /// Why blocks are not being persisted at the moment.
+    /// Why blocks are not being written, or not being read, at the moment.
     pub degraded: Option<String>,
 }
 

@@ -25,7 +25,7 @@ pub struct Tuning {
     /// How long a block that could not be read, or a disk whose reads stall, is left alone.
     pub read_retry: Duration,
     /// Share of the budget that blocks pinned by [`PrefixCache::pin`](crate::PrefixCache::pin) may take: of the disk budget
-    /// while there is a disk tier that works, else of the RAM budget. From 0 to 1.
+    /// while there is a disk tier that works, else of the RAM budget. Tenants have fair parts of it. From 0 to 1.
     pub pin_share: f64,
     /// The clock; only tests and simulations need another.
     pub clock: WallClock,

@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -20,7 +21,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::ApiState;
 use super::error::ApiError;
 use super::openapi::AdminRefusals;
-use crate::scheduler::{PromptUsage, Status};
+use crate::scheduler::{BatchSizes, PromptUsage, RestoreParts, Status};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,18 +37,30 @@ pub struct Durations {
     inter_token: Histogram,
     queue: Histogram,
     restore: Histogram,
+    restore_parts: Family<Label, Histogram, fn() -> Histogram>,
     prefill: Histogram,
 }
+
+type Label = [(&'static str, &'static str); 1];
 
 impl Default for Durations {
     fn default() -> Self {
         // 0.5 ms to about 4 minutes.
         let histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 20));
+        // 10 us to about 40 s.
+        let of_part = || Histogram::new(exponential_buckets(1e-5, 4.0, 12));
+        let restore_parts: Family<Label, Histogram, _> =
+            Family::new_with_constructor(of_part as fn() -> Histogram);
+        // Each is told from the start on, if only as 0.
+        for part in ["lookup", "read", "verify", "import"] {
+            drop(restore_parts.get_or_create(&[("part", part)]));
+        }
         Self {
             first_token: histogram(),
             inter_token: histogram(),
             queue: histogram(),
             restore: histogram(),
+            restore_parts,
             prefill: histogram(),
         }
     }
@@ -60,7 +73,18 @@ impl Durations {
         self.prefill.observe(usage.prefill_ms / 1e3);
         if usage.cached_tokens > 0 {
             self.restore.observe(usage.restore_ms / 1e3);
+            let RestoreParts { lookup_ms, read_ms, verify_ms, import_ms } = usage.restore_parts;
+            self.note_part("lookup", lookup_ms);
+            if usage.disk_tokens > 0 {
+                self.note_part("read", read_ms);
+                self.note_part("verify", verify_ms);
+            }
+            self.note_part("import", import_ms);
         }
+    }
+
+    fn note_part(&self, part: &'static str, ms: f64) {
+        self.restore_parts.get_or_create(&[("part", part)]).observe(ms / 1e3);
     }
 
     /// The first token came, so long after the request was handed in.
@@ -99,11 +123,19 @@ fn text(durations: &Arc<Durations>, status: Status) -> Result<String, fmt::Error
         ("time_to_first_token", "From a request's submission to its first token", &durations.first_token),
         ("inter_token", "Between two tokens of an answer", &durations.inter_token),
         ("queue", "From submission to admission", &durations.queue),
-        ("restore", "Reading, verifying and importing blocks, for prompts that hit", &durations.restore),
+        (
+            "restore",
+            "From the lookup to the row that holds what it found, for prompts that hit; beside its parts, waiting for the end of other rows' steps",
+            &durations.restore,
+        ),
         ("prefill", "Computing what of a prompt was not cached", &durations.prefill),
     ] {
         registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     }
+    let help = "Wall time of a restore's parts. For prompts that hit, lookup: finding the chain in the index; import: bytes into arrays. For \
+        those that hit on disk, read: file bytes into memory; verify: checksums and identities; threads that read and verify at the same \
+        time count once, divided as their time was";
+    registry.register_with_unit("restore_part", help, Unit::Seconds, durations.restore_parts.clone());
     registry.register_collector(Box::new(Snapshot(status)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -141,6 +173,12 @@ impl Writer<'_> {
         Ok(())
     }
 
+    fn sizes(&mut self, name: &str, help: &str, sizes: &BatchSizes) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let buckets: Vec<(f64, u64)> = sizes.buckets().collect();
+        metric.encode_histogram::<NoLabelSet>(sizes.rows() as f64, sizes.steps(), &buckets, None)
+    }
+
     fn gauge<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -167,7 +205,7 @@ impl Collector for Snapshot {
         let cache = &self.0.cache;
         lookups(cache, &mut out)?;
         tiers(cache, &mut out)?;
-        cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, &mut out))
+        cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, cache.dropped_windows, &mut out))
     }
 }
 
@@ -185,7 +223,8 @@ fn scheduler(status: &Status, out: &mut Writer<'_>) -> fmt::Result {
         &[("", status.cached_tokens)],
     )?;
     out.counter("completion_tokens", "Tokens generated", "", &[("", status.completion_tokens)])?;
-    out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])
+    out.counter("steps", "Rounds of the scheduler", "", &[("", status.steps)])?;
+    out.sizes("decode_batch_rows", "Rows of a decode step; each gets a token", &status.batch_sizes)
 }
 
 fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
@@ -198,7 +237,9 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         ("absent", misses.absent),
         ("diverged", misses.diverged),
         ("evicted", misses.evicted),
+        ("expired", misses.expired),
         ("quarantined", misses.quarantined),
+        ("unreadable", misses.unreadable),
         ("other_fingerprint", misses.other_fingerprint),
     ];
     out.counter(
@@ -213,14 +254,26 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         "",
         &[("", cache.evicted_blocks)],
     )?;
+    out.counter(
+        "cache_expired_blocks",
+        "Blocks that were removed because nobody used them for their lifetime",
+        "",
+        &[("", cache.expired_blocks)],
+    )?;
     out.gauge("cache_pinned_blocks", "Blocks that running sequences keep", "", &[("", cache.pinned_blocks)])?;
     out.gauge("cache_retained_blocks", "Blocks that pins keep", "", &[("", cache.retained_blocks)])?;
     out.gauge("cache_retained_bytes", "Bytes of blocks that pins keep", "", &[("", cache.retained_bytes)])?;
     out.counter(
         "cache_refused_pins",
-        "Blocks that were to be pinned beyond the pins' share of the budget",
+        "Blocks that were to be pinned beyond the pins' share of the budget, or a key's part of it",
         "",
         &[("", cache.refused_pins)],
+    )?;
+    out.counter(
+        "cache_yielded_pins",
+        "Blocks whose pins, beyond their key's fair part, ended early for another key's",
+        "",
+        &[("", cache.yielded_pins)],
     )
 }
 
@@ -230,7 +283,18 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     let of = |part: fn(&TierStats) -> u64| -> Vec<(&str, u64)> {
         tiers.iter().map(|(name, tier)| (*name, part(tier))).collect()
     };
-    out.gauge("cache_blocks", "Blocks, by tier", "tier", &of(|tier| tier.blocks))?;
+    out.gauge(
+        "cache_blocks",
+        "Blocks, by tier; on disk a file each, and another where a model has sliding windows",
+        "tier",
+        &of(|tier| tier.blocks),
+    )?;
+    out.counter(
+        "cache_evicted_copies",
+        "Blocks that left a tier to make room, by tier; most that leave RAM are on disk",
+        "tier",
+        &of(|tier| tier.evicted_blocks),
+    )?;
     out.gauge("cache_block_tokens", "Tokens in blocks, by tier", "tier", &of(|tier| tier.tokens))?;
     out.gauge(
         "cache_bytes",
@@ -246,7 +310,7 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
     )
 }
 
-fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
+fn disk_tier(disk: &DiskStats, dropped_windows: u64, out: &mut Writer<'_>) -> fmt::Result {
     let writes = &disk.writes;
     out.gauge(
         "disk_write_queue_blocks",
@@ -259,6 +323,7 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
         ("written", writes.written_blocks),
         ("dropped", writes.dropped_blocks),
         ("failed", writes.failed_blocks),
+        ("over_daily", writes.over_daily_blocks),
     ];
     out.counter("disk_writes", "Blocks for the disk, by how their write ended", "end", &ends)?;
     out.counter(
@@ -272,6 +337,12 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
     let reasons = [("gone", failures.gone), ("io", failures.io), ("damaged", failures.damaged)];
     out.counter("disk_read_failures", "Blocks that could not be read, by reason", "reason", &reasons)?;
     out.counter("disk_quarantined_blocks", "Blocks found damaged", "", &[("", disk.quarantined)])?;
+    out.counter(
+        "disk_dropped_windows",
+        "Sliding-window parts that made room without their blocks",
+        "",
+        &[("", dropped_windows)],
+    )?;
     out.gauge("disk_stray_blocks", "Blocks that lookups cannot find", "", &[("", disk.stray_blocks)])?;
     let bytes = [("stray", disk.stray_bytes), ("other", disk.other_bytes)];
     out.gauge(
@@ -281,5 +352,10 @@ fn disk_tier(disk: &DiskStats, out: &mut Writer<'_>) -> fmt::Result {
         &bytes,
     )?;
     let degraded = u64::from(disk.degraded.is_some());
-    out.gauge("disk_degraded", "1 while blocks are not being persisted", "", &[("", degraded)])
+    out.gauge(
+        "disk_degraded",
+        "1 while blocks are not being written, or not being read",
+        "",
+        &[("", degraded)],
+    )
 }

@@ -42,7 +42,7 @@ impl<E: Engine> Scheduler<E> {
             let mut sequence = Sequence::new(submission, now);
             sequence.usage.queue_ms = millis(sequence.submitted, now);
             self.shared.status.lock().prompt_tokens += sequence.prompt_tokens() as u64;
-            self.begin_restore(sequence);
+            self.begin_restore(sequence, now);
         }
     }
 
@@ -84,11 +84,13 @@ impl<E: Engine> Scheduler<E> {
         })
     }
 
-    fn begin_restore(&mut self, mut sequence: Sequence) {
-        let began = (self.options.clock)();
+    /// Looks up and restores. `began`: when the sequence did so first.
+    fn begin_restore(&mut self, mut sequence: Sequence, began: Instant) {
+        let asked = (self.options.clock)();
         let Some(lookup) = self.lookup(&mut sequence) else {
             return self.begin_prefill(sequence, &[], began);
         };
+        sequence.usage.restore_parts.lookup_ms += millis(asked, (self.options.clock)());
         sequence.note_lookup(&lookup);
         if lookup.tokens == 0 {
             return self.begin_prefill(sequence, &[], began);
@@ -137,10 +139,13 @@ impl<E: Engine> Scheduler<E> {
                 continue;
             };
             let Restoring { mut sequence, wanted_tokens, began, .. } = self.restoring.swap_remove(at);
+            let parts = &mut sequence.usage.restore_parts;
+            parts.read_ms += restored.read.as_secs_f64() * 1e3;
+            parts.verify_ms += restored.verify.as_secs_f64() * 1e3;
             if restored.tokens < wanted_tokens {
                 tracing::warn!(wanted_tokens, restored_tokens = restored.tokens, reason = ?restored.failure, "a block was lost; looking up again");
                 self.release(&mut sequence);
-                self.begin_restore(sequence);
+                self.begin_restore(sequence, began);
                 continue;
             }
             self.begin_prefill(sequence, &restored.blocks, began);
@@ -149,6 +154,7 @@ impl<E: Engine> Scheduler<E> {
 
     /// Starts the row from `blocks` (none: an empty row) and queues its prefill. Blocks that do not fit are left out.
     fn begin_prefill(&mut self, mut sequence: Sequence, blocks: &[RestoredBlock], began: Instant) {
+        let asked = (self.options.clock)();
         let (kv, imported) = match self.import(blocks) {
             Ok(kv) => (Ok(kv), blocks),
             Err(error) if !blocks.is_empty() => {
@@ -169,6 +175,7 @@ impl<E: Engine> Scheduler<E> {
                 self.shared.status.lock().cached_tokens += done_tokens as u64;
                 sequence.prefill_began = (self.options.clock)();
                 usage.restore_ms = millis(began, sequence.prefill_began);
+                usage.restore_parts.import_ms = millis(asked, sequence.prefill_began);
                 self.prefilling.push_back(Prefilling { sequence, kv, done_tokens });
             }
             Err(error) => self.fail_one(sequence, Failure::Engine(error.to_string())),

@@ -34,7 +34,7 @@ impl<E: Engine> Scheduler<E> {
 
     /// Chooses each row's next token, and lets rows that ended leave.
     pub(super) fn take_tokens(&mut self, logits: Vec<Vec<f32>>) {
-        self.shared.status.lock().completion_tokens += logits.len() as u64;
+        self.note_decoded(logits.len());
         let mut ended: Vec<Option<Result<FinishReason, Failure>>> = vec![None; self.rows.len()];
         let mut rows = std::mem::take(&mut self.rows);
         for (at, (row, logits)) in rows.iter_mut().zip(logits).enumerate() {
@@ -52,6 +52,12 @@ impl<E: Engine> Scheduler<E> {
         }
         self.rows = rows;
         self.leave(ended);
+    }
+
+    fn note_decoded(&self, rows: usize) {
+        let mut status = self.shared.status.lock();
+        status.completion_tokens += rows as u64;
+        status.batch_sizes.note(rows);
     }
 
     /// Takes the rows with an end out of the batch and says it.

@@ -12,6 +12,7 @@ use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats, WallClock};
 use tokio::sync::mpsc;
 
 use super::agents::AgentMessage;
+use super::batch_sizes::BatchSizes;
 use super::message::{Event, Request, Stream, SubmitError};
 use crate::engine::EngineInfo;
 use crate::mlx::{Gate, Job};
@@ -80,6 +81,8 @@ pub struct Status {
     pub cached_tokens: u64,
     /// Tokens generated.
     pub completion_tokens: u64,
+    /// Decode steps by their number of rows.
+    pub batch_sizes: BatchSizes,
     /// The prefix cache.
     pub cache: CacheStats,
 }

@@ -67,13 +67,30 @@ pub struct PromptUsage {
     pub disk_tokens: usize,
     /// Milliseconds from submission to admission.
     pub queue_ms: f64,
-    /// Milliseconds spent on reading, verifying and importing blocks.
+    /// Milliseconds from the lookup to the row that holds what it found.
     pub restore_ms: f64,
+    /// Where they went.
+    pub restore_parts: RestoreParts,
     /// Milliseconds of this sequence's prefill, other rows' steps in between included.
     pub prefill_ms: f64,
     /// Why the rest of the prompt was not found; `None` when all of it was.
     #[serde(skip)]
     pub miss: Option<Miss>,
+}
+
+/// Where a restore's time went: milliseconds of wall time, one part after the other, so that their sum is at most
+/// `restore_ms`. What they leave of it is waiting for the end of other rows' steps. Restores that were repeated, because a
+/// block was lost, count in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct RestoreParts {
+    /// Finding the chain in the tree, and leasing it.
+    pub lookup_ms: f64,
+    /// File bytes into memory: see [`Restored::read`](prefixd_cache::Restored::read). 0 when all blocks were in RAM.
+    pub read_ms: f64,
+    /// Checksums and identities: see [`Restored::verify`](prefixd_cache::Restored::verify).
+    pub verify_ms: f64,
+    /// Bytes into the row's arrays.
+    pub import_ms: f64,
 }
 
 /// Why a sequence ended.

@@ -13,6 +13,7 @@
 
 mod admission;
 mod agents;
+mod batch_sizes;
 mod decode;
 mod handle;
 mod message;
@@ -27,9 +28,11 @@ mod tests;
 mod thread;
 
 pub use agents::{AgentState, Context, ContextState, EvictError, Evicted};
+pub use batch_sizes::BatchSizes;
 pub use handle::{Condition, Handle, Status};
 pub use message::{
-    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, Stream, SubmitError,
+    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, RestoreParts, Stream,
+    SubmitError,
 };
 pub use options::{Clock, SchedulerOptions};
 pub use step::{Scheduler, StepOutcome};

@@ -32,8 +32,8 @@ pub struct SchedulerOptions {
     pub daily_write_bytes: Option<u64>,
     /// How long the last writes of blocks may take at shutdown.
     pub flush_limit: Duration,
-    /// Share of the cache's budget that pins of requests may take, and of the RAM budget that living agents' blocks are
-    /// preferred in; 0 to 1.
+    /// Share of the cache's budget that pins of requests may take, keys in fair parts, and of the RAM budget that living
+    /// agents' blocks are preferred in; 0 to 1.
     pub pin_share: f64,
     /// An agent that is not used for so long is forgotten.
     pub agent_ttl: Duration,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache, Tuning};
 
+use super::batch_sizes::BatchSizes;
 use super::handle::{Condition, Handle, Message, Shared, Status};
 use super::message::Failure;
 use super::options::SchedulerOptions;
@@ -141,6 +142,7 @@ pub(super) fn starting() -> Status {
         prompt_tokens: 0,
         cached_tokens: 0,
         completion_tokens: 0,
+        batch_sizes: BatchSizes::default(),
         cache: CacheStats::default(),
     }
 }

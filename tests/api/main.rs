@@ -15,6 +15,7 @@ mod format;
 mod life;
 mod limits;
 mod messages;
+mod metrics;
 mod model;
 mod openapi;
 mod pins;

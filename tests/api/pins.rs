@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prefixd::api::{AdminKey, ApiKeys, ApiSettings};
 use serde_json::{Value, json};
 
-use super::client::{get, post};
+use super::client::{get, post, receive, send};
 use super::server::{Server, Setup};
 
 /// Bytes of a block of sixteen tokens on this engine.
@@ -25,9 +26,14 @@ impl Time {
 
 /// A server with room for so many blocks, half of them for pins.
 fn server(blocks: u64) -> (Server, Time) {
+    server_for(blocks, ApiSettings::default())
+}
+
+fn server_for(blocks: u64, settings: ApiSettings) -> (Server, Time) {
     let time = Time(Arc::new(AtomicU64::new(1_700_000_000_000_000)));
     let reads = time.0.clone();
-    let mut setup = Setup { cache: true, resident_bytes: blocks * BLOCK_BYTES, ..Setup::default() };
+    let settings = ApiSettings { keepalive: None, workers: 2, ..settings };
+    let mut setup = Setup { cache: true, resident_bytes: blocks * BLOCK_BYTES, settings, ..Setup::default() };
     setup.options.time_of_day = Arc::new(move || reads.load(Ordering::Relaxed));
     (setup.sim(), time)
 }
@@ -143,6 +149,93 @@ fn nobody_can_pin_the_cache_full_and_what_is_refused_is_counted() {
     // Others still get room.
     ask(&server, system("other", None));
     assert!(ask(&server, system("other", None)) >= LONG as u64);
+}
+
+/// Keys `one` and `two`, and room for eighty blocks: forty for pins, a fair half of them twenty.
+fn server_of_two() -> Server {
+    let keys = ApiKeys::new(["one", "two"]);
+    server_for(80, ApiSettings { keys, admin: AdminKey::new("root"), ..ApiSettings::default() }).0
+}
+
+fn call(server: &Server, key: &str, method: &str, path: &str, body: &Value) -> Value {
+    let body = body.to_string();
+    let response = receive(send(server.address, method, path, &[("x-api-key", key)], body.as_bytes()));
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()
+}
+
+/// Puts a context of ten blocks and some.
+fn put(server: &Server, key: &str, salt: &str, name: &str) -> Value {
+    let body = json!({"system": long(name), "cache_salt": salt});
+    call(server, key, "PUT", &format!("/v1/contexts/{name}"), &body)
+}
+
+/// Pinned blocks of a key's contexts.
+fn pinned(server: &Server, key: &str, salts: &[&str]) -> u64 {
+    let of = |salt: &&str| {
+        let list = call(server, key, "GET", &format!("/v1/contexts?cache_salt={salt}"), &Value::Null);
+        let contexts = list["contexts"].as_array().unwrap().clone();
+        contexts.iter().map(|context| context["pinned_blocks"].as_u64().unwrap()).sum::<u64>()
+    };
+    salts.iter().map(of).sum()
+}
+
+#[test]
+fn a_key_that_took_the_whole_share_gives_way_to_another_s_fair_part_and_salts_do_not_help() {
+    let server = server_of_two();
+    for (at, salt) in ["", "a", "b", "", "a", "b"].into_iter().enumerate() {
+        put(&server, "one", salt, &format!("greedy{at}"));
+    }
+    assert!(pinned(&server, "one", &["", "a", "b"]) >= 39, "alone it may have all of it");
+    let first = put(&server, "two", "", "first");
+    assert_eq!(first["pinned_blocks"], first["blocks"], "there is room for it at once: {first}");
+    for at in 0..3 {
+        put(&server, "two", "", &format!("more{at}"));
+    }
+    let two = pinned(&server, "two", &[""]);
+    assert!((19..=23).contains(&two), "its fair half and no more: {two}");
+    let one = pinned(&server, "one", &["", "a", "b"]);
+    assert!((19..=23).contains(&one), "the other's half stays: {one}");
+    let late = put(&server, "one", "another salt", "late");
+    assert_eq!(late["pinned_blocks"], 0, "one key has one part: {late}");
+    assert_eq!(pinned(&server, "two", &[""]), two);
+    let cache = server.scheduler.status().cache;
+    assert!(cache.retained_bytes <= 40 * BLOCK_BYTES && cache.yielded_pins >= 15, "{cache:?}");
+    let scraped = receive(send(server.address, "GET", "/metrics", &[("x-admin-key", "root")], b""));
+    let line = format!("\nprefixd_cache_yielded_pins_total {}\n", cache.yielded_pins);
+    assert!(scraped.text().contains(&line), "{}", scraped.text());
+    // What was pinned is there under the other key's pressure.
+    for at in 0..20 {
+        let messages = json!([{"role": "user", "content": long(&format!("pressure{at}"))}]);
+        call(&server, "one", "POST", "/v1/chat/completions", &json!({"messages": messages, "max_tokens": 1}));
+    }
+    let chat = json!({"context": "first", "messages": [{"role": "user", "content": "Hm?"}], "max_tokens": 1});
+    let usage = call(&server, "two", "POST", "/v1/chat/completions", &chat)["usage"].clone();
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() >= LONG as u64, "{usage}");
+}
+
+#[test]
+fn keys_that_pin_at_the_same_time_end_with_their_fair_parts() {
+    let server = server_of_two();
+    for at in 0..4 {
+        put(&server, "one", "", &format!("full{at}"));
+    }
+    std::thread::scope(|scope| {
+        for (key, number) in [("one", 0), ("two", 0), ("one", 1), ("two", 1)] {
+            let server = &server;
+            scope.spawn(move || {
+                for at in 0..4 {
+                    put(server, key, "", &format!("of{number}at{at}"));
+                }
+            });
+        }
+    });
+    for key in ["one", "two"] {
+        let blocks = pinned(&server, key, &[""]);
+        assert!((19..=24).contains(&blocks), "{key}: {blocks}");
+    }
+    let cache = server.scheduler.status().cache;
+    assert!(cache.retained_bytes <= 40 * BLOCK_BYTES && cache.refused_pins > 0, "{cache:?}");
 }
 
 #[test]

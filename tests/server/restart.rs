@@ -26,6 +26,15 @@ fn a_prompt_is_still_warm_after_a_restart() {
     server.stop();
     let server = Server::start(dir.path(), &[]);
     let restored = server.chat(&body);
+    let mut parts_seconds = 0.0;
+    for part in ["lookup", "read", "verify", "import"] {
+        let of =
+            |what: &str| server.metric(&format!("prefixd_restore_part_seconds_{what}{{part=\"{part}\"}}"));
+        assert!(of("count") as u64 == 1 && of("sum") > 0.0, "{part}");
+        parts_seconds += of("sum");
+    }
+    let whole_seconds = server.metric("prefixd_restore_seconds_sum");
+    assert!(parts_seconds <= whole_seconds + 1e-9, "{parts_seconds} of {whole_seconds} s");
     server.stop();
     let prompt_tokens = cold["usage"]["prompt_tokens"].as_u64().unwrap();
     assert!(prompt_tokens > 3000, "{}", cold["usage"]);

@@ -44,9 +44,20 @@ impl Server {
 
     /// GET, parsed.
     pub fn get(&self, path: &str) -> Value {
-        let body =
-            ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap();
-        serde_json::from_str(&body).unwrap()
+        serde_json::from_str(&self.get_text(path)).unwrap()
+    }
+
+    /// One value of `/metrics`, by its name and labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get_text("/metrics");
+        let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let (_, value) =
+            lines.find(|(found, _)| *found == name).unwrap_or_else(|| panic!("no {name}: {text}"));
+        value.parse().unwrap()
+    }
+
+    fn get_text(&self, path: &str) -> String {
+        ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap()
     }
 
     /// One chat request without streaming; the whole response.

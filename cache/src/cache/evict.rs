@@ -16,6 +16,7 @@ impl PrefixCache {
         while self.tree.resident_stats().bytes > self.options.resident_bytes {
             let Some(key) = self.tree.coldest_resident() else { return };
             self.tree.set_resident(&key, None);
+            self.counters.evicted_resident += 1;
             self.forget_if_bare(&key);
         }
     }
@@ -69,6 +70,7 @@ impl PrefixCache {
                 self.forget_if_bare(&key);
             }
             removed.push(key);
+            self.counters.evicted_disk += 1;
             let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.tree.disk_stats().bytes));
             freed += before - after;
         };

@@ -63,9 +63,12 @@ pub struct PrefixCache {
 #[derive(Debug, Default)]
 struct Counters {
     evicted_blocks: u64,
+    evicted_resident: u64,
+    evicted_disk: u64,
     expired_blocks: u64,
     dropped_windows: u64,
     refused_pins: u64,
+    yielded_pins: u64,
 }
 
 impl PrefixCache {
@@ -149,12 +152,17 @@ impl PrefixCache {
     pub fn stats(&self) -> CacheStats {
         let seen = self.tenants.sum();
         CacheStats {
-            resident: TierStats { budget_bytes: self.options.resident_bytes, ..self.tree.resident_stats() },
+            resident: TierStats {
+                budget_bytes: self.options.resident_bytes,
+                evicted_blocks: self.counters.evicted_resident,
+                ..self.tree.resident_stats()
+            },
             disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
             pinned_blocks: self.tree.pinned(),
-            retained_blocks: self.tree.retained(),
-            retained_bytes: self.tree.retained_bytes(),
+            retained_blocks: self.tree.pins().blocks(),
+            retained_bytes: self.tree.pins().bytes(),
             refused_pins: self.counters.refused_pins,
+            yielded_pins: self.counters.yielded_pins,
             lookups: seen.lookups,
             resident_hit_tokens: seen.resident_hit_tokens,
             disk_hit_tokens: seen.disk_hit_tokens,
@@ -173,7 +181,11 @@ impl PrefixCache {
 
     fn disk_stats(&self, disk: &DiskTier) -> DiskStats {
         DiskStats {
-            tier: TierStats { budget_bytes: disk.options.budget_bytes, ..self.tree.disk_stats() },
+            tier: TierStats {
+                budget_bytes: disk.options.budget_bytes,
+                evicted_blocks: self.counters.evicted_disk,
+                ..self.tree.disk_stats()
+            },
             stray_blocks: disk.strays.len() as u64,
             stray_bytes: disk.strays.bytes(),
             other_bytes: disk.other_bytes + disk.index_bytes,

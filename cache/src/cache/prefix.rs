@@ -2,6 +2,8 @@
 //!
 //! 1. A prefix is named by its tokens or by the keys of its blocks; neither counts as a use.
 //! 2. What [`pin`](PrefixCache::pin) pins never takes more than a share of the budget: see [`Tuning`](crate::Tuning).
+//!    While the share has room anybody may take it. A tenant and its parts that have less than their fair part, the share
+//!    divided by all who pin, get room all the same: pins of whoever has most end early, down to that one's fair part.
 //! 3. A block that something else stands on, or that a lease holds, is neither freed nor counted as freed.
 
 use std::collections::HashSet;
@@ -10,9 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cache::PrefixCache;
-use crate::key::{BlockKey, Tenant};
+use crate::key::{Account, BlockKey, Tenant};
 use crate::retention::{Keep, Pin, Retention};
-use crate::tree::{DiskCopy, DiskWindow};
+use crate::tree::{DiskCopy, DiskWindow, Pins};
 
 /// What [`PrefixCache::pin`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,7 +83,8 @@ impl PrefixCache {
     }
 
     /// Pins the blocks that hold `prefix` for `time` from now, or leaves them pinned if they are for longer. Blocks beyond
-    /// the share of the budget that pins may take are not pinned, and counted.
+    /// the share of the budget that pins may take, or beyond the tenant's fair part while others fill the rest, are not
+    /// pinned, and counted.
     pub fn pin(&mut self, tenant: &Tenant, prefix: &[u32], time: Duration) -> Pinned {
         let keys = self.blocks_of(tenant, prefix);
         let retention = Retention { pin: Pin::For(time), ..Retention::default() };
@@ -102,9 +105,8 @@ impl PrefixCache {
     pub fn unpin(&mut self, keys: &[BlockKey]) {
         for key in keys {
             let Some(node) = self.tree.get(key) else { continue };
-            let keep = Keep { pinned_until_us: 0, ..node.keep };
             if node.keep.pinned_until_us > 0 && node.keep.pinned_until_us < u64::MAX {
-                self.tree.retain(key, keep);
+                self.tree.end_pin(key);
                 self.note_use(key);
             }
         }
@@ -112,16 +114,40 @@ impl PrefixCache {
 
     /// False when the share has no room.
     fn pin_until(&mut self, key: &BlockKey, until_us: u64) -> bool {
-        let limit_bytes = self.pin_limit_bytes();
         let Some(node) = self.tree.get(key) else { return false };
-        let keep = node.keep.pinned_until(until_us);
+        let (old, account) = (node.keep, node.tenant.account());
+        let keep = old.pinned_until(until_us);
         let more_bytes = if node.is_retained() { 0 } else { node.bytes() };
-        if self.tree.retained_bytes() + more_bytes > limit_bytes {
+        if !self.make_pin_room(&account, more_bytes) {
             return false;
         }
-        if keep != node.keep {
+        if keep != old {
             self.tree.retain(key, keep);
             self.note_use(key);
+        }
+        true
+    }
+
+    /// Makes room in the share for `more_bytes` of an account. False when it has its fair part already; then no pin ends.
+    fn make_pin_room(&mut self, account: &Account, more_bytes: u64) -> bool {
+        let limit_bytes = self.pin_limit_bytes();
+        let is_full = |pins: &Pins| pins.bytes() + more_bytes > limit_bytes;
+        let pins = self.tree.pins();
+        if !is_full(pins) {
+            return true;
+        }
+        // A disk that takes nothing for a while lowers the limit; that is no reason to end what it holds.
+        let degraded = self.disk.as_ref().is_some_and(|disk| disk.degraded.is_some());
+        let fair_bytes = pins.fair_bytes(account, limit_bytes);
+        if degraded || pins.bytes_of(account) + more_bytes > fair_bytes {
+            return false;
+        }
+        // Together all have more than their fair parts, and this account has not: somebody else has.
+        while is_full(self.tree.pins()) {
+            let Some(key) = self.tree.pins().first_beyond(fair_bytes) else { return false };
+            self.tree.end_pin(&key);
+            self.note_use(&key);
+            self.counters.yielded_pins += 1;
         }
         true
     }
@@ -247,6 +273,7 @@ mod tests {
     use crate::tuning::Tuning;
 
     const ALICE: Tenant = Tenant::from_bytes([1; 32]);
+    const BOB: Tenant = Tenant::from_bytes([2; 32]);
     const MINUTE: Duration = Duration::from_mins(1);
 
     /// A cache with room for so many blocks, half of them for pins, and its clock in microseconds.
@@ -297,6 +324,81 @@ mod tests {
         assert_eq!((cache.stats().retained_blocks, cache.stats().refused_pins), (3, 4));
         pressure(&mut cache, 100, 20);
         assert_eq!(known(&mut cache, &prompt), 12);
+    }
+
+    /// Distinct prompts of a block each, computed and pinned for `time`, one after the other.
+    fn pin_blocks(cache: &mut PrefixCache, tenant: &Tenant, from: u32, blocks: u32, time: Duration) {
+        for at in from..from + blocks {
+            serve(cache, tenant, &[at, 0, 0, 0]);
+            cache.pin(tenant, &[at, 0, 0, 0], time);
+        }
+        cache.tree.assert_invariants();
+    }
+
+    fn pinned_blocks(cache: &PrefixCache, tenant: &Tenant, prompts: std::ops::Range<u32>) -> u64 {
+        prompts.map(|at| cache.size_of(&cache.blocks_of(tenant, &[at, 0, 0, 0])).pinned_blocks).sum()
+    }
+
+    #[test]
+    fn pins_beyond_a_fair_part_give_way_to_another_tenant_s_up_to_its_own() {
+        let (mut cache, _) = cache(24);
+        pin_blocks(&mut cache, &ALICE, 0, 20, MINUTE);
+        assert_eq!(pinned_blocks(&cache, &ALICE, 0..20), 12, "alone it may have all of the share");
+        pin_blocks(&mut cache, &BOB, 0, 20, MINUTE);
+        assert_eq!([pinned_blocks(&cache, &ALICE, 0..20), pinned_blocks(&cache, &BOB, 0..20)], [6, 6]);
+        // Nobody takes back what the other has by right.
+        pin_blocks(&mut cache, &ALICE, 0, 20, MINUTE);
+        pin_blocks(&mut cache, &BOB, 0, 20, MINUTE);
+        assert_eq!([pinned_blocks(&cache, &ALICE, 0..20), pinned_blocks(&cache, &BOB, 0..20)], [6, 6]);
+        assert_eq!(cache.stats().yielded_pins, 6);
+        pin_blocks(&mut cache, &Tenant::from_bytes([3; 32]), 0, 20, MINUTE);
+        assert_eq!([pinned_blocks(&cache, &ALICE, 0..20), pinned_blocks(&cache, &BOB, 0..20)], [4, 4]);
+        assert_eq!(cache.stats().retained_blocks, 12);
+    }
+
+    #[test]
+    fn whoever_asks_for_little_takes_no_more_than_that_and_the_first_to_end_give_way() {
+        let (mut cache, clock) = cache(24);
+        pin_blocks(&mut cache, &ALICE, 0, 6, 10 * MINUTE);
+        clock.fetch_add(1, Ordering::Relaxed);
+        pin_blocks(&mut cache, &ALICE, 6, 6, MINUTE);
+        pin_blocks(&mut cache, &BOB, 0, 2, MINUTE);
+        assert_eq!(pinned_blocks(&cache, &BOB, 0..2), 2);
+        assert_eq!([pinned_blocks(&cache, &ALICE, 0..6), pinned_blocks(&cache, &ALICE, 6..12)], [6, 4]);
+        // A chain gives way from its end.
+        let (mut cache, _) = self::cache(24);
+        let prompt: Vec<u32> = (0..48).collect();
+        serve(&mut cache, &ALICE, &prompt);
+        cache.pin(&ALICE, &prompt, MINUTE);
+        pin_blocks(&mut cache, &BOB, 100, 1, MINUTE);
+        let keys = cache.blocks_of(&ALICE, &prompt);
+        assert_eq!(cache.size_of(&keys[..11]).pinned_blocks, 11);
+    }
+
+    #[test]
+    fn the_parts_of_a_tenant_have_one_part_of_the_share() {
+        let (mut cache, _) = cache(24);
+        for salt in 0..4_u8 {
+            pin_blocks(&mut cache, &ALICE.part(&[salt]), 0, 3, MINUTE);
+        }
+        pin_blocks(&mut cache, &BOB, 0, 20, MINUTE);
+        pin_blocks(&mut cache, &ALICE.part(b"one more"), 0, 20, MINUTE);
+        assert_eq!((pinned_blocks(&cache, &BOB, 0..20), cache.stats().retained_blocks), (6, 12));
+    }
+
+    #[test]
+    fn what_the_operator_pins_gives_way_to_nobody_and_is_nobody_s_part() {
+        let (mut cache, _) = cache(24);
+        pin_blocks(&mut cache, &ALICE, 0, 12, MINUTE);
+        let retention = Retention { pin: Pin::Forever, ..Retention::default() };
+        for at in 0..8 {
+            for key in cache.blocks_of(&ALICE, &[at, 0, 0, 0]) {
+                cache.retain_block(&key, &retention);
+            }
+        }
+        pin_blocks(&mut cache, &BOB, 0, 12, MINUTE);
+        assert_eq!([pinned_blocks(&cache, &ALICE, 0..8), pinned_blocks(&cache, &ALICE, 8..12)], [8, 2]);
+        assert_eq!(pinned_blocks(&cache, &BOB, 0..12), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::block::Block;
 use crate::disk::codec::{self, Contents, Header, LENGTH_BYTES};
@@ -38,6 +39,10 @@ pub(crate) struct Loaded {
     /// Whether all tensors are there.
     pub whole: bool,
     pub read_bytes: u64,
+    /// Time in the file system's calls.
+    pub read: Duration,
+    /// All other time: headers, identity, checksums.
+    pub verify: Duration,
 }
 
 /// A block that cannot be used, and the file it was not read from.
@@ -54,24 +59,35 @@ pub(crate) struct Reading<'a> {
     pub files: &'a dyn FileSystem,
 }
 
+/// A file of the store, read from its beginning to its end.
+struct OpenFile {
+    file: File,
+    metadata: fs::Metadata,
+    /// Time that opening and reading it took so far.
+    read: Duration,
+}
+
 /// The tensors of one file, each with its place in the payload.
 struct PartRead {
     header: Header,
     tensors: Vec<(usize, TensorBytes)>,
     read_bytes: u64,
+    read: Duration,
 }
 
 impl Reading<'_> {
     /// Reads and verifies a block, with its window part or without.
     pub fn load(self, expected: &Expected, with_window: bool) -> Result<Loaded, LoadFailure> {
+        let began = Instant::now();
         let full = self.part(expected, Part::Full, with_window)?;
-        let (mut tensors, mut read_bytes) = (full.tensors, full.read_bytes);
+        let (mut tensors, mut read_bytes, mut read) = (full.tensors, full.read_bytes, full.read);
         let mut whole = full.header.contents == Contents::Full { window: false }
             || tensors.len() == full.header.tensors.len() && full.header.contents == Contents::All;
         if full.header.contents == (Contents::Full { window: true }) && with_window {
             let window = self.part(expected, Part::Window, true)?;
             tensors.extend(window.tensors);
             read_bytes += window.read_bytes;
+            read += window.read;
             whole = true;
         }
         tensors.sort_by_key(|(place, _)| *place);
@@ -82,14 +98,14 @@ impl Reading<'_> {
         let payload = Payload { tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() };
         let Header { tenant, parent, start, tokens, .. } = full.header;
         let block = Block { key: expected.key, parent, tenant, start, tokens, payload };
-        Ok(Loaded { block, whole, read_bytes })
+        Ok(Loaded { block, whole, read_bytes, read, verify: began.elapsed().saturating_sub(read) })
     }
 
     /// Reads and verifies the header of a block's file, and that the file is named by it.
     pub fn header(self, key: &BlockKey, part: Part) -> Result<Header, ReadError> {
         let path = self.directory.path(key, part);
-        let (mut file, metadata) = self.open(&path).map_err(|failure| failure.error)?;
-        let header = self.read_header(&mut file, metadata.len())?;
+        let mut file = self.open(&path).map_err(|failure| failure.error)?;
+        let header = self.read_header(&mut file)?;
         if header.key() == *key && (header.contents == Contents::Window) == (part == Part::Window) {
             Ok(header)
         } else {
@@ -98,13 +114,14 @@ impl Reading<'_> {
     }
 
     fn part(self, expected: &Expected, part: Part, with_window: bool) -> Result<PartRead, LoadFailure> {
-        let (mut file, metadata) = self.open(&self.directory.path(&expected.key, part))?;
-        let id = FileId::of(&metadata);
-        self.tensors(&mut file, metadata.len(), expected, part, with_window)
+        let mut file = self.open(&self.directory.path(&expected.key, part))?;
+        let id = FileId::of(&file.metadata);
+        self.tensors(&mut file, expected, part, with_window)
             .map_err(|error| LoadFailure { error, file: Some(id) })
     }
 
-    fn open(self, path: &Path) -> Result<(File, fs::Metadata), LoadFailure> {
+    fn open(self, path: &Path) -> Result<OpenFile, LoadFailure> {
+        let began = Instant::now();
         let failure = |error, file| LoadFailure { error, file };
         // The directory above must be real as well: a link there would lead all its blocks elsewhere.
         if let Some(shard) = path.parent() {
@@ -123,18 +140,17 @@ impl Reading<'_> {
         if !metadata.is_file() {
             return Err(failure(ReadError::NotAFile, Some(FileId::of(&metadata))));
         }
-        Ok((file, metadata))
+        Ok(OpenFile { file, metadata, read: began.elapsed() })
     }
 
     fn tensors(
         self,
-        file: &mut File,
-        file_bytes: u64,
+        file: &mut OpenFile,
         expected: &Expected,
         part: Part,
         with_window: bool,
     ) -> Result<PartRead, ReadError> {
-        let header = self.read_header(file, file_bytes)?;
+        let header = self.read_header(file)?;
         if header.fingerprint != expected.fingerprint {
             return Err(ReadError::Fingerprint);
         }
@@ -153,7 +169,7 @@ impl Reading<'_> {
                 break;
             }
             let mut hasher = blake3::Hasher::new();
-            let data = self.read_exactly(file, entry.bytes, file_bytes, |piece| {
+            let data = self.read_exactly(file, entry.bytes, |piece| {
                 hasher.update(piece);
             })?;
             if hasher.finalize() != entry.checksum {
@@ -164,29 +180,32 @@ impl Reading<'_> {
             tensors
                 .push((entry.order, TensorBytes { name, part: entry.part, dtype: entry.dtype, shape, data }));
         }
-        Ok(PartRead { header, tensors, read_bytes })
+        Ok(PartRead { header, tensors, read_bytes, read: file.read })
     }
 
-    fn read_header(self, file: &mut File, file_bytes: u64) -> Result<Header, ReadError> {
-        let field = self.read_exactly(file, LENGTH_BYTES, file_bytes, |_| {})?;
+    fn read_header(self, file: &mut OpenFile) -> Result<Header, ReadError> {
+        let file_bytes = file.metadata.len();
+        let field = self.read_exactly(file, LENGTH_BYTES, |_| {})?;
         let field = field.try_into().map_err(|_| ReadError::Header("length field".into()))?;
-        let header = self.read_exactly(file, codec::header_bytes(field, file_bytes)?, file_bytes, |_| {})?;
+        let header = self.read_exactly(file, codec::header_bytes(field, file_bytes)?, |_| {})?;
         codec::decode(&header, file_bytes)
     }
 
     /// The next `bytes` of a file; they lie within its length. `seen` gets them piece by piece.
     fn read_exactly(
         self,
-        file: &mut File,
+        file: &mut OpenFile,
         bytes: usize,
-        file_bytes: u64,
         mut seen: impl FnMut(&[u8]),
     ) -> Result<Vec<u8>, ReadError> {
+        let file_bytes = file.metadata.len();
         let mut data = Vec::with_capacity(bytes.min(file_bytes as usize));
         while data.len() < bytes {
             let begin = data.len();
             let wanted = (bytes - begin).min(PIECE_BYTES);
-            self.files.read(file, wanted as u64, &mut data).map_err(|error| system(&error))?;
+            let asked = Instant::now();
+            self.files.read(&mut file.file, wanted as u64, &mut data).map_err(|error| system(&error))?;
+            file.read += asked.elapsed();
             seen(&data[begin..]);
             if data.len() - begin < wanted {
                 return Err(ReadError::Length { found: file_bytes, expected: file_bytes.max(bytes as u64) });

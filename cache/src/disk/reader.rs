@@ -47,8 +47,17 @@ pub(crate) enum Source {
 
 enum Slot {
     Open,
-    Read(Arc<Block>, bool, u64),
+    Read(Brought),
     Failed(ReadError),
+}
+
+/// A block that came, and what that cost its reader.
+struct Brought {
+    block: Arc<Block>,
+    has_window: bool,
+    bytes: u64,
+    read: Duration,
+    verify: Duration,
 }
 
 /// A restore under way.
@@ -179,7 +188,13 @@ impl Job {
         let slots: Vec<Slot> = items
             .iter()
             .map(|item| match &item.source {
-                Source::Resident(block) => Slot::Read(Arc::clone(block), true, 0),
+                Source::Resident(block) => Slot::Read(Brought {
+                    block: Arc::clone(block),
+                    has_window: true,
+                    bytes: 0,
+                    read: Duration::ZERO,
+                    verify: Duration::ZERO,
+                }),
                 Source::Disk { .. } => Slot::Open,
                 Source::Nowhere => Slot::Failed(ReadError::Gone),
             })
@@ -198,8 +213,9 @@ impl Job {
     fn read(&self, index: usize, reading: Reading<'_>, service: &Sender<Command>) {
         let Source::Disk { expected, copy, with_window } = &self.items[index].source else { return };
         match reading.load(expected, *with_window) {
-            Ok(Loaded { block, whole, read_bytes }) => {
-                self.put(index, Slot::Read(Arc::new(block), whole, read_bytes));
+            Ok(Loaded { block, whole, read_bytes: bytes, read, verify }) => {
+                let block = Arc::new(block);
+                self.put(index, Slot::Read(Brought { block, has_window: whole, bytes, read, verify }));
             }
             Err(LoadFailure { error, file }) => {
                 if error.is_damage() {
@@ -248,20 +264,26 @@ impl Job {
             failure: None,
             read_bytes: 0,
             elapsed: self.begun.elapsed(),
+            read: Duration::ZERO,
+            verify: Duration::ZERO,
             failures: Vec::new(),
         };
+        let (mut from_disk, mut read, mut verify) = (false, Duration::ZERO, Duration::ZERO);
         for (item, slot) in self.items.iter().zip(self.slots.lock().iter()) {
             let Hit { key, start, used_tokens, .. } = item.hit;
             let (tier, copy) = match &item.source {
                 Source::Disk { copy, .. } => (Tier::Disk, *copy),
                 Source::Resident(_) | Source::Nowhere => (Tier::Resident, 0),
             };
+            from_disk |= tier == Tier::Disk;
             match slot {
-                Slot::Read(block, has_window, read_bytes) => {
-                    restored.read_bytes += read_bytes;
+                Slot::Read(brought) => {
+                    restored.read_bytes += brought.bytes;
+                    read += brought.read;
+                    verify += brought.verify;
                     if restored.failure.is_none() {
                         restored.tokens = start + used_tokens;
-                        let (block, has_window) = (Arc::clone(block), *has_window);
+                        let (block, has_window) = (Arc::clone(&brought.block), brought.has_window);
                         restored.blocks.push(RestoredBlock { block, start, used_tokens, tier, has_window });
                     }
                 }
@@ -271,6 +293,13 @@ impl Job {
                 }
                 Slot::Open => {}
             }
+        }
+        if from_disk {
+            // The wall time is the readers' in common: it is divided as theirs was.
+            let busy = (read + verify).as_secs_f64();
+            let share = if busy > 0.0 { verify.as_secs_f64() / busy } else { 0.0 };
+            restored.verify = restored.elapsed.mul_f64(share).min(restored.elapsed);
+            restored.read = restored.elapsed.saturating_sub(restored.verify);
         }
         restored
     }

@@ -13,6 +13,7 @@
 
 mod matching;
 mod node;
+mod pins;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub(crate) use matching::Closest;
 pub(crate) use node::{DiskCopy, DiskWindow, Node, NodeFacts};
 use node::{Places, Rank, Siblings};
+pub(crate) use pins::Pins;
 
 use crate::block::Block;
 use crate::key::{BlockKey, Tenant};
@@ -38,13 +40,11 @@ pub(crate) struct PrefixTree {
     disk_ranks: BTreeSet<Rank>,
     /// Window parts on disk that may be dropped, coldest first.
     window_ranks: BTreeSet<Rank>,
-    /// When the pins of retentions end.
-    pin_ends: BTreeSet<(u64, BlockKey)>,
+    /// The pins of retentions.
+    pins: Pins,
     resident: TierStats,
     disk: TierStats,
     pinned: u64,
-    retained: u64,
-    retained_bytes: u64,
     policy: Box<dyn EvictionPolicy>,
     /// The widest sliding window, when window parts may leave on their own.
     window_tokens: Option<usize>,
@@ -59,12 +59,10 @@ impl PrefixTree {
             resident_ranks: BTreeSet::new(),
             disk_ranks: BTreeSet::new(),
             window_ranks: BTreeSet::new(),
-            pin_ends: BTreeSet::new(),
+            pins: Pins::default(),
             resident: TierStats::default(),
             disk: TierStats::default(),
             pinned: 0,
-            retained: 0,
-            retained_bytes: 0,
             policy,
             window_tokens,
             block_tokens,
@@ -91,14 +89,9 @@ impl PrefixTree {
         self.pinned
     }
 
-    /// Nodes that a retention pins.
-    pub fn retained(&self) -> u64 {
-        self.retained
-    }
-
-    /// Bytes of the nodes that a retention pins.
-    pub fn retained_bytes(&self) -> u64 {
-        self.retained_bytes
+    /// The nodes that retentions pin.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// What a block that is not in the tree is worth.
@@ -127,32 +120,32 @@ impl PrefixTree {
     /// Gives a node a retention. A pin that lies in the past ends with the next [`end_pins`](Self::end_pins).
     pub fn retain(&mut self, key: &BlockKey, keep: Keep) {
         let Some(node) = self.nodes.get_mut(key) else { return };
-        if node.retained {
-            self.pin_ends.remove(&(node.keep.pinned_until_us, *key));
+        if let Some(pin) = node.pinned(*key) {
+            self.pins.remove(&pin);
         }
-        self.retained -= u64::from(node.retained);
-        self.retained_bytes -= node.retained_bytes();
         node.keep = keep;
         node.retained = keep.pinned_until_us > 0;
-        self.retained += u64::from(node.retained);
-        self.retained_bytes += node.retained_bytes();
-        if node.retained {
-            self.pin_ends.insert((keep.pinned_until_us, *key));
+        if let Some(pin) = node.pinned(*key) {
+            self.pins.insert(&pin);
         }
         self.refresh(key);
     }
 
     /// Ends the pins whose time has come.
     pub fn end_pins(&mut self, now_us: u64) {
-        while let Some((until_us, key)) = self.pin_ends.first().copied() {
+        while let Some((until_us, key)) = self.pins.first() {
             if until_us > now_us {
                 return;
             }
-            let keep = self.nodes.get(&key).map(|node| Keep { pinned_until_us: 0, ..node.keep });
-            match keep {
-                Some(keep) => self.retain(&key, keep),
-                None => drop(self.pin_ends.pop_first()),
-            }
+            self.end_pin(&key);
+        }
+    }
+
+    /// Ends the pin of a node.
+    pub fn end_pin(&mut self, key: &BlockKey) {
+        if let Some(node) = self.nodes.get(key) {
+            let keep = Keep { pinned_until_us: 0, ..node.keep };
+            self.retain(key, keep);
         }
     }
 
@@ -273,10 +266,8 @@ impl PrefixTree {
                     set.remove(rank);
                 });
             }
-            if node.retained {
-                self.retained -= 1;
-                self.retained_bytes -= node.retained_bytes();
-                self.pin_ends.remove(&(node.keep.pinned_until_us, key));
+            if let Some(pin) = node.pinned(key) {
+                self.pins.remove(&pin);
             }
             if let Some(siblings) = self.siblings_mut(node.parent.as_ref(), node.tenant) {
                 siblings.remove(&*node.tokens);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use prefixd_migrations::Window;
 
+use super::pins::Pinned;
 use crate::block::Block;
 use crate::key::{BlockKey, Tenant};
 use crate::lookup::Tier;
@@ -190,9 +191,15 @@ impl Node {
         self.pins == 0 && !self.retained
     }
 
-    /// Its bytes if a retention pins it.
-    pub(super) fn retained_bytes(&self) -> u64 {
-        if self.retained { self.bytes } else { 0 }
+    /// The retention's pin, if it holds.
+    pub(super) fn pinned(&self, key: BlockKey) -> Option<Pinned> {
+        self.retained.then(|| Pinned {
+            key,
+            account: self.tenant.account(),
+            start: self.start,
+            bytes: self.bytes,
+            until_us: self.keep.pinned_until_us,
+        })
     }
 
     pub(super) fn is_bare(&self) -> bool {

@@ -107,3 +107,17 @@ fn a_cache_over_a_disk_that_never_answers_can_be_closed() {
     }
     drop(cache);
 }
+
+#[test]
+fn the_time_of_a_restore_is_divided_between_reading_and_verifying() {
+    let dir = tempfile::tempdir().unwrap();
+    serve(&mut cold(dir.path()), &ALICE, &prompt(1, 12));
+    let mut cache = cold(dir.path());
+    let lookup = cache.lookup(&ALICE, &prompt(1, 12), 12);
+    let read = restore(&mut cache, &lookup, 0);
+    assert!(read.read > Duration::ZERO && read.verify > Duration::ZERO, "{read:?}");
+    assert_eq!(read.read + read.verify, read.elapsed);
+    let lookup = cache.lookup(&ALICE, &prompt(1, 12), 12);
+    let resident = restore(&mut cache, &lookup, 0);
+    assert_eq!((resident.tokens, resident.read, resident.verify), (12, Duration::ZERO, Duration::ZERO));
+}
