@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::client::{chat, post};
-use super::model::{LLAMA, THINKING};
+use super::model::{GEMMA, LLAMA, THINKING};
 use super::server::{Server, Setup};
 
 const SCRIPT: &str = "<think>\nIs 2 < 3?\n\nYes.\n</think>\n\nIt is.";
@@ -200,4 +200,76 @@ fn calls_without_marks_are_calls_of_the_declared_tools() {
     .json();
     let call = &forced["choices"][0]["message"]["tool_calls"][0]["function"];
     assert!(call["name"] == "ls" && call["arguments"].as_str().unwrap().contains("path"), "{forced}");
+}
+
+#[test]
+fn gemmas_calls_are_read_enforced_and_steered_in_its_own_syntax() {
+    let server = Setup { template: Some(GEMMA), ..Setup::default() }.echo();
+    let parameters = json!({"type": "object", "properties": {"path": {"enum": ["/tmp", "/{a: \"b\"}"]}, "depth": {"type": "integer"}}, "required": ["path"]});
+    let tools = json!([{"type": "function", "function": {"name": "ls", "parameters": parameters}}, {"type": "function", "function": {"name": "pwd"}}]);
+    let ask = |script: &str, more: Value| {
+        let mut body = json!({"tools": tools, "max_tokens": 300});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        chat(server.address, &says(script), body)
+    };
+    let call = |body: &str| format!("<start_function_call>call:{body}<end_function_call>");
+    // The token that begins a tool's answer ends the model's.
+    let script = format!(
+        "Let me look.\n{}{}<start_function_response>x",
+        call("ls{depth:2,path:<escape>/{a: \"b\"}<escape>}"),
+        call("pwd{}")
+    );
+    let functions = [
+        json!({"name": "ls", "arguments": r#"{"depth":2,"path":"/{a: \"b\"}"}"#}),
+        json!({"name": "pwd", "arguments": "{}"}),
+    ];
+    let choice = ask(&script, json!({})).json()["choices"][0].clone();
+    let message = &choice["message"];
+    assert_eq!(
+        (&choice["finish_reason"], &message["content"]),
+        (&json!("tool_calls"), &json!("Let me look."))
+    );
+    let told = |calls: &Value| {
+        calls.as_array().unwrap().iter().map(|call| call["function"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&message["tool_calls"]), functions);
+    // Not for the grammar's sake: `min_tokens` sets it aside.
+    let free = ask(&script, json!({"min_tokens": 1})).json()["choices"][0]["message"].clone();
+    assert_eq!((&free["content"], told(&free["tool_calls"])), (&json!("Let me look."), functions.to_vec()));
+    let (mut said, mut called) = (String::new(), Vec::new());
+    for chunk in ask(&script, json!({"stream": true})).chunks() {
+        let delta = &chunk["choices"][0]["delta"];
+        said.push_str(delta["content"].as_str().unwrap_or_default());
+        called.extend(delta.get("tool_calls").map(told).into_iter().flatten());
+    }
+    assert_eq!((said.as_str(), called), ("Let me look.", functions.to_vec()));
+    // What begins as a call of nothing becomes one of a tool, with the keys and types of its schema.
+    let wrong = ask(&call("list{dir:1}"), json!({})).json()["choices"][0]["message"].clone();
+    assert!(wrong["content"].is_null() && told(&wrong["tool_calls"])[0]["name"] == "ls", "{wrong}");
+    let arguments = told(&wrong["tool_calls"])[0]["arguments"].clone();
+    assert!(
+        serde_json::from_str::<Value>(arguments.as_str().unwrap()).unwrap()["path"].is_string(),
+        "{wrong}"
+    );
+    // Other text stays free; without tools, so does everything.
+    assert_eq!(ask("1 < 2 {a:1}", json!({})).json()["choices"][0]["message"]["content"], "1 < 2 {a:1}");
+    let free = chat(server.address, &says(&call("f{}")), json!({})).json();
+    assert_eq!(free["choices"][0]["message"]["content"], call("f{}"));
+    for choice in [json!("required"), json!({"type": "function", "function": {"name": "ls"}})] {
+        let forced = ask("I will not.", json!({"tool_choice": choice, "parallel_tool_calls": false})).json();
+        let forced = &forced["choices"][0];
+        assert_eq!(forced["finish_reason"], "tool_calls", "{forced}");
+        let named = &told(&forced["message"]["tool_calls"])[0]["name"];
+        assert!(named == "ls" || choice == "required" && named == "pwd", "{forced}");
+    }
+    // A call goes back into the history as the model wrote it.
+    let history = json!({"tools": tools, "messages": [
+        {"role": "assistant", "content": "", "tool_calls": message["tool_calls"]},
+        {"role": "user", "content": says("Yes.")}]});
+    let mut again = history.clone();
+    again["messages"][0] = json!({"role": "assistant", "content": format!("{}{}", call("ls{depth:2,path:<escape>/{a: \"b\"}<escape>}"), call("pwd{}"))});
+    let tokens = |body: &Value| {
+        post(server.address, "/v1/chat/completions", body).json()["usage"]["prompt_tokens"].clone()
+    };
+    assert_eq!(tokens(&history), tokens(&again));
 }

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
 use super::super::tool_call::ToolText;
+use super::super::tool_call::gemma::tests as gemma;
 use super::*;
 
 const STOP: u32 = 261;
@@ -22,7 +23,8 @@ fn grammars_of(syntax: ToolSyntax) -> Grammars {
     Grammars::new(&tokenizer(), &[STOP], syntax).unwrap()
 }
 
-const SYNTAXES: [ToolSyntax; 3] = [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json];
+const SYNTAXES: [ToolSyntax; 5] =
+    [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json, ToolSyntax::FunctionGemma, ToolSyntax::Gemma4];
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
 fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
@@ -105,6 +107,14 @@ proptest! {
         let mut constraint = grammars().constraint(&Format::Json(json!({})), ThoughtStart::Never).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 300) {
             prop_assert!(is_object(&text), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_gemmas_templates_render_is_let_through(arguments in gemma::arguments(), syntax in prop::sample::select(&gemma::SYNTAXES[..])) {
+        let text = gemma::rendered(syntax, &[("pwd".into(), arguments)]);
+        for format in [Format::Calls(rules(CallCount::Several)), Format::TextOrCalls(rules(CallCount::Several))] {
+            prop_assert!(takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text), "{}", text);
         }
     }
 
@@ -202,6 +212,106 @@ fn calls_have_the_syntax_of_the_model() {
     ] {
         let taken = takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text);
         assert_eq!(taken, fine, "{syntax:?}: {text}");
+    }
+}
+
+/// Gemma's call of the tool `f`.
+fn gemma_call(arguments: &str) -> String {
+    format!("<start_function_call>call:f{arguments}<end_function_call>")
+}
+
+#[test]
+fn gemmas_calls_have_the_keys_and_types_of_the_schema() {
+    let schema = json!({"type": "object", "required": ["city", "Days"], "properties": {
+        "unit": {"enum": ["C", "F", 7, null]}, "city": {"type": "string", "minLength": 2, "maxLength": 8},
+        "Days": {"type": "integer", "minimum": 1, "maximum": 14}, "exact": {"type": ["boolean", "null"]},
+        "at": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/place"}]},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
+        "box": {"type": "array", "prefixItems": [{"type": "number"}, {"const": "m"}], "items": false},
+        "a,b": true},
+        "$defs": {"place": {"type": "object", "properties": {"name": {"type": "string"},
+            "within": {"allOf": [{"$ref": "#/$defs/place"}]}}, "required": ["name"], "additionalProperties": {"type": "integer"}}}});
+    let rules = CallRules { tools: vec![("f".into(), schema)], count: CallCount::One };
+    let grammars = grammars_of(ToolSyntax::FunctionGemma);
+    let takes = |format: &Format, text: &str| takes_with(&grammars, ThoughtStart::Never, format, text);
+    for (arguments, fine) in [
+        ("{city:<escape>Rome<escape>,Days:1}", true),
+        ("{city:<escape>R<escape>,Days:1}", false),
+        ("{city:<escape>Rome, Italy<escape>,Days:1}", false),
+        ("{city:Rome,Days:1}", false),
+        ("{city:<escape>Rome<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:15}", false),
+        ("{city:<escape>Rome<escape>,Days:<escape>1<escape>}", false),
+        ("{city:<escape>Rome<escape>,days:1}", false),
+        ("{Days:1,city:<escape>Rome<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:1,zip:5}", false),
+        ("{city:<escape>Rome<escape>,Days:1,unit:<escape>C<escape>}", true),
+        ("{city:<escape>Rome<escape>,Days:1,unit:7}", true),
+        ("{city:<escape>Rome<escape>,Days:1,unit:<escape>K<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:1,exact:null,unit:null}", true),
+        ("{city:<escape>Rome<escape>,Days:1,exact:0}", false),
+        ("{at:-1.5,city:<escape>Rome<escape>,Days:1}", true),
+        ("{at:{name:<escape>x<escape>},city:<escape>Rome<escape>,Days:1}", true),
+        (
+            "{at:{name:<escape>x<escape>,within:{name:<escape>y<escape>,size:2}},city:<escape>Rome<escape>,Days:1}",
+            true,
+        ),
+        ("{at:{name:<escape>x<escape>,within:{size:2}},city:<escape>Rome<escape>,Days:1}", false),
+        ("{at:{name:<escape>x<escape>,name:1},city:<escape>Rome<escape>,Days:1}", false),
+        ("{city:<escape>Rome<escape>,Days:1,tags:[]}", false),
+        ("{city:<escape>Rome<escape>,Days:1,tags:[<escape>a,b<escape>,<escape>]<escape>]}", true),
+        (
+            "{city:<escape>Rome<escape>,Days:1,tags:[<escape>a<escape>,<escape>b<escape>,<escape>c<escape>]}",
+            false,
+        ),
+        ("{box:[1,<escape>m<escape>],city:<escape>Rome<escape>,Days:1}", true),
+        ("{box:[1],city:<escape>Rome<escape>,Days:1}", false),
+        ("{box:[1,<escape>m<escape>,2],city:<escape>Rome<escape>,Days:1}", false),
+        ("{<escape>a,b<escape>:{x:[1]},city:<escape>Rome<escape>,Days:1}", true),
+    ] {
+        let text = gemma_call(arguments);
+        assert_eq!(takes(&Format::Calls(rules.clone()), &text), fine, "{text}");
+        let text = format!("Let me see <start.\n{text}");
+        assert_eq!(takes(&Format::TextOrCalls(rules.clone()), &text), fine, "{text}");
+    }
+    let spaced = gemma_call("{ city: <escape>Rome<escape>,\n Days: 3 }");
+    assert!(takes(&Format::TextOrCalls(rules.clone()), &spaced), "the model spaces as it likes");
+    assert!(
+        !takes(&Format::Calls(rules.clone()), &spaced),
+        "a demanded call is spaced as templates render it"
+    );
+    let several = CallRules { tools: vec![("f".into(), Value::Null)], count: CallCount::Several };
+    let two = gemma_call("{}").repeat(2);
+    assert!(takes(&Format::Calls(several.clone()), &two));
+    for text in [
+        two.replace("call:f", "call:g"),
+        two.replace("call:f", "call:ff"),
+        two.replace("call:f", "f"),
+        "{}".into(),
+    ] {
+        assert!(!takes(&Format::Calls(several.clone()), &text), "{text}");
+    }
+}
+
+#[test]
+fn what_gemmas_calls_cannot_say_is_refused_with_the_reason() {
+    for (name, schema, reason) in [
+        ("f{", json!({}), "f{"),
+        ("f", json!({"type": "strange"}), "strange"),
+        ("f", json!({"$ref": "#/nowhere"}), "nowhere"),
+        ("f", json!({"$ref": "http://x"}), "http://x"),
+        ("f", json!([1]), "expected an object"),
+        ("f", json!({"properties": {"a": {"enum": ["<escape>"]}}}), "none of the values"),
+        ("f", json!({"properties": {"a<escape>": {}}}), "the key"),
+        ("f", json!({"properties": {"a": {"type": "array", "minItems": 2, "maxItems": 1}}}), "maxItems 1"),
+        ("f", json!({"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}), "not itself"),
+    ] {
+        let rules = CallRules { tools: vec![(name.into(), schema.clone())], count: CallCount::One };
+        let error = grammars_of(ToolSyntax::FunctionGemma)
+            .constraint(&Format::Calls(rules), ThoughtStart::Never)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(reason), "{schema}: {error}");
     }
 }
 
