@@ -137,7 +137,7 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
     };
     let mut text = match thought {
         ThoughtStart::Never => "start: told\n",
-        ThoughtStart::Possible => "start: (\"<think>\" thought space?)? told\n",
+        ThoughtStart::Possible => "start: (THINK thought space?)? told\nTHINK: /[ \\n]{0,4}<think>/\n",
         ThoughtStart::Open => "start: thought space? told\n",
     }
     .to_owned();
@@ -155,10 +155,16 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         if mark.is_empty() {
             return Err(FormatError("calls of this model begin as other text may".into()));
         }
-        // Lazy: the text before a call ends where the first mark does.
+        // A thought may speak of the mark, so what begins as one is no text. Lazy: the text before a call ends where the first
+        // mark does.
+        let plain = if thought == ThoughtStart::Possible { " & ~THINKING" } else { "" };
         let mark = literal(mark);
-        text.extend(["CALLING: /(.|\\n)*/ ", &mark, " /(.|\\n)*/\nPLAIN: /(.|\\n)*/ & ~CALLING\n"]);
-        text.extend(["before[lazy]: /(.|\\n)*/ ", &mark, "\n"]);
+        if thought == ThoughtStart::Possible {
+            text.push_str("THINKING: THINK /(.|\\n)*/\n");
+        }
+        text.extend(["CALLING: /(.|\\n)*/ ", &mark, " /(.|\\n)*/\n"]);
+        text.extend(["PLAIN: /(.|\\n)*/ & ~CALLING", plain, "\n"]);
+        text.extend(["BEFORE: (/(.|\\n)*/ ", &mark, ")", plain, "\nbefore[lazy]: BEFORE\n"]);
     }
     if let Some(schema) = json {
         let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;

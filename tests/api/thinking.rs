@@ -47,6 +47,8 @@ fn chat_tells_thoughts_apart_from_the_answer() {
     assert_eq!(chats(server.address, "<think>Hm.\n</think>\n\nYes.", open), (json!("Hm."), json!("Yes.")));
     let closed = json!({"chat_template_kwargs": {"enable_thinking": false}});
     assert_eq!(chats(server.address, "<think></think><think>", closed), (Value::Null, json!("<think>")));
+    let effort = json!({"reasoning_effort": "none"});
+    assert_eq!(chats(server.address, "<think></think><think>", effort), (Value::Null, json!("<think>")));
     let cut = json!({"max_tokens": 12});
     assert_eq!(chats(server.address, SCRIPT, cut), (json!("Is 2"), json!("")));
     let usage = chat(server.address, &says(SCRIPT), json!({})).json()["usage"].clone();
@@ -79,6 +81,36 @@ fn what_is_enforced_holds_after_the_thought() {
     let server = thinking();
     let more = json!({"response_format": schema});
     assert_eq!(chats(server.address, "<think>Hm.</think>\n1", more), (json!("Hm."), json!("1")));
+}
+
+#[test]
+fn calls_come_after_the_thought_and_marks_within_it_are_none() {
+    let server = thinking();
+    let tools = json!([{"type": "function", "function": {"name": "pwd"}}]);
+    let thought = "I could <tool_call> pwd.";
+    let call = "<tool_call>\n{\"name\": \"pwd\"}\n</tool_call>";
+    for (kwargs, begun) in [(json!({}), "<think>\n"), (json!({"open": true}), "<think>")] {
+        for (said, calls) in [("Well.", 0), ("", 1), ("Well.", 1)] {
+            let script = format!("{begun}{thought}\n</think>\n\n{said}{}", call.repeat(calls));
+            let more = json!({"tools": tools, "chat_template_kwargs": kwargs});
+            assert_eq!(
+                chats(server.address, &script, more.clone()),
+                (json!(thought), if said.is_empty() { Value::Null } else { json!(said) })
+            );
+            let choice = chat(server.address, &says(&script), more).json()["choices"][0].clone();
+            assert_eq!(choice["message"]["tool_calls"].as_array().map_or(0, Vec::len), calls, "{choice}");
+            assert_eq!(choice["finish_reason"], if calls > 0 { "tool_calls" } else { "stop" });
+        }
+    }
+    // Cut off within the thought, there is neither text nor call.
+    let cut = json!({"tools": tools, "max_tokens": 20});
+    let choice =
+        chat(server.address, &says(&format!("<think>{thought}</think>")), cut).json()["choices"][0].clone();
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["tool_calls"]),
+        (&json!("length"), &Value::Null)
+    );
+    assert!(thought.starts_with(choice["message"]["reasoning_content"].as_str().unwrap()), "{choice}");
 }
 
 #[test]

@@ -336,6 +336,31 @@ fn a_model_may_think_before_what_it_is_held_to() {
 }
 
 #[test]
+fn a_mark_within_a_thought_begins_no_call() {
+    use ThoughtStart::{Never, Open, Possible};
+    let call = "<tool_call>\n{\"name\": \"pwd\"}\n</tool_call>";
+    let said = Format::TextOrCalls(rules(CallCount::Several));
+    let thought = "I could <tool_call> or not.\n</think>\n\n";
+    for (start, begun, text, fine) in [
+        (Possible, "<think>\n", thought, true),
+        (Possible, "\n<think>", thought, true),
+        (Possible, "<think>", "<tool_call> for ever", false),
+        (Possible, "", "I think <think> and </think>.", true),
+        (Possible, "", "\n\nYes.", true),
+        (Possible, "", "a <think> <tool_call> b", false),
+        (Open, "", thought, true),
+        (Open, "", "<tool_call> for ever", false),
+        (Never, "<think>", "<tool_call> b", false),
+    ] {
+        let grammars = grammars();
+        for (behind, goes_on) in [("", true), ("Fine.", true), (call, true), ("<tool_call> b", false)] {
+            let text = format!("{begun}{text}{behind}");
+            assert_eq!(takes_with(&grammars, start, &said, &text), fine && goes_on, "{start:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_enforced_is_refused_with_the_reason() {
     for (schema, reason) in [
         (json!({"type": "strange"}), "strange"),
