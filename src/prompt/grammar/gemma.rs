@@ -37,11 +37,9 @@ struct CallWriter<'a> {
 }
 
 /// Rules that every tool's use: any string, any value.
-pub fn common(quote: &'static str, spacing: Spacing, text: &mut String) {
-    let (quote, b) = (literal(quote), &spacing.blank(""));
-    text.extend(["MARKED: /(.|\\n)*/ ", &quote, " /(.|\\n)*/\n"]);
-    text.push_str("BODY: /(.|\\n)*/ & ~MARKED\n");
-    text.extend(["QUOTED: ", &quote, " BODY ", &quote, "\n"]);
+pub fn common(mark: &'static str, spacing: Spacing, text: &mut String) {
+    let (quote, b) = (literal(mark), &spacing.blank(""));
+    text.extend(["BODY: /", &without(mark), "/\nQUOTED: ", &quote, " BODY ", &quote, "\n"]);
     text.push_str("KEY: /[^\\x00-\\x20:,{}\\[\\]<\"]{1,64}/\n");
     text.push_str("any: QUOTED | any_object | any_array | any_number | \"true\" | \"false\" | \"null\"\n");
     text.push_str("any_number: %json {\"type\":\"number\"}\n");
@@ -76,6 +74,25 @@ pub fn call(
     };
     text.extend([rule, ": ", &literal(&format!("{CALL}{name}")), " ", &arguments, "\n"]);
     Ok(())
+}
+
+/// A regular expression of all texts without `mark`, whose first character, `<`, is nowhere else in it. Spelled out rather than
+/// as a complement, which leaves it open whether a text may go on behind its mark.
+fn without(mark: &str) -> String {
+    let mut expression = "[^<]*(<(".to_owned();
+    let mut before = String::new();
+    for c in mark.chars().skip(1) {
+        // What begins like the mark and ends there, or goes on otherwise.
+        expression.extend([before.as_str(), "|", &before, "[^<", &escaped(c), "][^<]*|"]);
+        before.push_str(&escaped(c));
+    }
+    expression.truncate(expression.len() - 1);
+    expression + "))*"
+}
+
+/// A character of a mark in a regular expression.
+fn escaped(c: char) -> String {
+    if c == '|' || c == '"' { format!("\\{c}") } else { c.into() }
 }
 
 impl CallWriter<'_> {

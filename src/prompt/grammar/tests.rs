@@ -388,3 +388,38 @@ fn a_clone_goes_its_own_way() {
     assert_eq!(open.tokens[3] >> 1 & 0b111, 0b011, "a and b were allowed, c was not");
     assert_eq!(first.allowed().unwrap(), second.allowed().unwrap());
 }
+
+#[test]
+fn a_vocabulary_of_gemmas_size_stays_within_the_limits() {
+    let mut json: Value = serde_json::from_slice(&byte_level()).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let vocab = json["model"]["vocab"].as_object_mut().unwrap();
+    while vocab.len() < 262_000 {
+        let letters = rng.random_range(2..9);
+        let mut word: String = (0..letters).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect();
+        if rng.random_range(0..20) == 0 {
+            word.push(['{', '"', '<', ':', ',', '}'][rng.random_range(0..6)]);
+        }
+        let id = vocab.len() + 3;
+        vocab.entry(word).or_insert(id.into());
+    }
+    let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes(), &TokenizerConfig::default()).unwrap();
+    let short = json!({"type": "string", "minLength": 5, "maxLength": 20000});
+    let schema =
+        json!({"type": "object", "properties": {"any": {}, "city": {"type": "string"}, "note": short}});
+    let rules = CallRules { tools: vec![("f".into(), schema)], count: CallCount::Several };
+    let text = gemma_call(
+        "{any:{a:<escape>x<y<escape>},city:<escape>some <esc text<escape>,note:<escape>more of it<escape>}",
+    );
+    for format in [Format::Calls(rules.clone()), Format::TextOrCalls(rules)] {
+        let grammars = Grammars::new(&tokenizer, &[STOP], ToolSyntax::FunctionGemma).unwrap();
+        let mut constraint = grammars.constraint(&format, ThoughtStart::Never).unwrap();
+        for byte in text.chars() {
+            let id = tokenizer.encode_rendered(&byte.to_string()).unwrap()[0];
+            let allowed = constraint.allowed().unwrap();
+            assert!(allowed.tokens[id as usize / 32] >> (id % 32) & 1 == 1, "{byte}");
+            constraint.advance(id).unwrap();
+        }
+        assert!(constraint.allowed().unwrap().end);
+    }
+}
