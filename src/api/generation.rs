@@ -222,11 +222,16 @@ impl Answer {
                 }
                 let text = self.detokenizer.push(choice.id);
                 let thinking = self.thoughts.inside();
-                let enough = self.decode(&text) || self.most_calls == CallCount::One && self.calls > 0;
+                let stopped = self.decode(&text);
+                let called = self.called_enough();
                 if thinking || self.thoughts.inside() {
                     self.thought_tokens += 1;
                 }
-                if enough {
+                if called && !stopped {
+                    // The call is all of the answer, though no token has ended it.
+                    self.record_end(FinishReason::Length, None);
+                }
+                if called || stopped {
                     self.end(EndReason::Stop, self.tokens);
                 }
             }
@@ -339,7 +344,7 @@ impl Answer {
                 }
             };
             self.pieces.push_back(piece);
-            if self.most_calls == CallCount::One && self.calls > 0 {
+            if self.called_enough() {
                 return;
             }
         }
@@ -349,7 +354,7 @@ impl Answer {
         self.events = None;
         let rest = self.thoughts.finish();
         self.tell(rest);
-        let enough = self.most_calls == CallCount::One && self.calls > 0;
+        let enough = self.called_enough();
         if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
             let rest = tools.finish();
             self.emit(rest);
@@ -360,6 +365,11 @@ impl Answer {
         let logprobs = self.told();
         let thought_tokens = self.thought_tokens;
         self.pieces.push_back(Piece::End { reason, stop, completion_tokens, thought_tokens, logprobs });
+    }
+
+    /// No further call is wanted.
+    fn called_enough(&self) -> bool {
+        self.most_calls == CallCount::One && self.calls > 0
     }
 
     fn note_logprob(&mut self, choice: &TokenChoice) {

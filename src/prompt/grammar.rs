@@ -9,6 +9,8 @@
 //! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
 //! tokens have no spelling and never match.
 
+mod gemma;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::thought::ThoughtStart;
 use super::tokenizer::Tokenizer;
-use super::tool_call::{Marks, ToolSyntax};
+use super::tool_call::{CallBody, Marks, ToolSyntax};
 use crate::engine::{Allowed, Constraint, ConstraintError, Ending};
 
 /// White space between the parts of a JSON answer, bounded so that a model cannot write nothing else.
@@ -135,7 +137,7 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
     };
     let mut text = match thought {
         ThoughtStart::Never => "start: told\n",
-        ThoughtStart::Possible => "start: (\"<think>\" thought space?)? told\n",
+        ThoughtStart::Possible => "start: (THINK thought space?)? told\nTHINK: /[ \\n]{0,4}<think>/\n",
         ThoughtStart::Open => "start: thought space? told\n",
     }
     .to_owned();
@@ -153,10 +155,16 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         if mark.is_empty() {
             return Err(FormatError("calls of this model begin as other text may".into()));
         }
-        // Lazy: the text before a call ends where the first mark does.
-        let lexemes =
-            format!("PLAIN: /(.|\\n)*/ & ~/(.|\\n)*{mark}(.|\\n)*/\nbefore[lazy]: /(.|\\n)*/ \"{mark}\"\n");
-        text.push_str(&lexemes);
+        // A thought may speak of the mark, so what begins as one is no text. Lazy: the text before a call ends where the first
+        // mark does.
+        let plain = if thought == ThoughtStart::Possible { " & ~THINKING" } else { "" };
+        let mark = literal(mark);
+        if thought == ThoughtStart::Possible {
+            text.push_str("THINKING: THINK /(.|\\n)*/\n");
+        }
+        text.extend(["CALLING: /(.|\\n)*/ ", &mark, " /(.|\\n)*/\n"]);
+        text.extend(["PLAIN: /(.|\\n)*/ & ~CALLING", plain, "\n"]);
+        text.extend(["BEFORE: (/(.|\\n)*/ ", &mark, ")", plain, "\nbefore[lazy]: BEFORE\n"]);
     }
     if let Some(schema) = json {
         let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
@@ -178,14 +186,10 @@ fn calls_lark(
     spacing: Spacing,
     text: &mut String,
 ) -> Result<(), FormatError> {
-    let Marks { open, arguments, close, between } = syntax.marks();
+    let Marks { open, body, close, between } = syntax.marks();
     let (mark, gap) = open.split_at(open.trim_end().len());
     let (behind, close) = close.split_at(close.len() - close.trim_start().len());
-    let (fixed, free) = (|text: &str| literal(text), |_: &str| "blank?".to_owned());
-    let blank: &dyn Fn(&str) -> String = match spacing {
-        Spacing::Templates => &fixed,
-        Spacing::Models => &free,
-    };
+    let blank = |text: &str| spacing.blank(text);
     let more = match rules.count {
         CallCount::Several => format!(" ({} call)*", blank(between)),
         CallCount::One => String::new(),
@@ -193,30 +197,48 @@ fn calls_lark(
     // `opened` is what follows the first mark.
     text.extend(["calls: call", &more, "\nopened: called", &more, "\ncall: ", &literal(mark), " called\n"]);
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let (gap, nothing, space, behind) = (blank(gap), blank(""), blank(" "), blank(behind));
-    let end = format!("{nothing} \"}}\" {behind} {}", literal(close));
-    text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &end, "\n"]);
+    let (gap, behind) = (blank(gap), blank(behind));
+    text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &behind, " ", &literal(close), "\n"]);
     text.push_str("blank: /[ \\n\\t]{1,4}/\n");
+    if let CallBody::Gemma { quote } = body {
+        gemma::common(quote, spacing, text);
+    }
+    for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
+        match body {
+            CallBody::Json { arguments } => json_call(rule, (name, schema), arguments, spacing, text)?,
+            CallBody::Gemma { quote } => gemma::call(rule, (name, schema), quote, spacing, text)?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes the rule `rule`: a call of the tool `name` with arguments of `schema` as a JSON object.
+fn json_call(
+    rule: &str,
+    (name, schema): (&str, &Value),
+    arguments: &str,
+    spacing: Spacing,
+    text: &mut String,
+) -> Result<(), FormatError> {
     let options = match spacing {
         Spacing::Templates => {
             json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
         }
         Spacing::Models => json!({"whitespace_pattern": BLANK}),
     };
-    for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
-        let name = literal(&Value::from(name.as_str()).to_string());
-        let key = literal(&literal(arguments));
-        let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
-        let schema = with_options(schema, &options)?;
-        let given = format!(
-            "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
-            Value::Object(schema.clone())
-        );
-        let needed = schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
-        // Models leave the arguments out where there are none.
-        let given = if spacing == Spacing::Models && !needed { format!("({given})?") } else { given };
-        text.extend([rule, ": ", &opening, " ", &given, "\n"]);
-    }
+    let (nothing, space) = (spacing.blank(""), spacing.blank(" "));
+    let name = literal(&Value::from(name).to_string());
+    let key = literal(&literal(arguments));
+    let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
+    let schema = with_options(schema, &options)?;
+    let given = format!(
+        "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
+        Value::Object(schema.clone())
+    );
+    let needed = schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+    // Models leave the arguments out where there are none.
+    let given = if spacing == Spacing::Models && !needed { format!("({given})?") } else { given };
+    text.extend([rule, ": ", &opening, " ", &given, " ", &nothing, " \"}\"\n"]);
     Ok(())
 }
 
@@ -227,6 +249,16 @@ enum Spacing {
     Templates,
     /// As the model likes, within bounds.
     Models,
+}
+
+impl Spacing {
+    /// White space where templates write `text`.
+    fn blank(self, text: &str) -> String {
+        match self {
+            Self::Templates => literal(text),
+            Self::Models => "blank?".to_owned(),
+        }
+    }
 }
 
 fn literal(text: &str) -> String {

@@ -3,6 +3,9 @@
 //! 1. Templates get text, whatever shape it came in: a string, parts, or null (`""`); parts only where the template
 //!    reads nothing else.
 //! 2. Tool arguments given as JSON text become an object with its keys in order, as templates expect.
+//! 3. A tool's result has the name of the function, which some templates show and most clients leave out.
+
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -122,6 +125,24 @@ pub struct ContentError {
     pub found: String,
 }
 
+/// Messages as a template reads them.
+pub(super) fn for_template(messages: &[Message], parts: bool) -> Vec<Value> {
+    let mut called: HashMap<&str, &str> = HashMap::new();
+    let read = messages.iter().map(|message| {
+        for call in message.tool_calls.iter().flatten() {
+            called.extend(call.id.as_deref().map(|id| (id, call.function.name.as_str())));
+        }
+        let mut value = message.for_template(parts);
+        let answered = message.extra.get("tool_call_id").and_then(Value::as_str);
+        let name = answered.and_then(|id| called.get(id)).filter(|_| message.role == Role::Tool);
+        if let Some(name) = name.filter(|_| value["name"].is_null()) {
+            value["name"] = (*name).into();
+        }
+        value
+    });
+    read.collect()
+}
+
 impl Message {
     /// A message of plain text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
@@ -141,8 +162,7 @@ impl Message {
         }
     }
 
-    /// The message as a template reads it.
-    pub(super) fn for_template(&self, parts: bool) -> Value {
+    fn for_template(&self, parts: bool) -> Value {
         let mut message = Map::new();
         message.insert("role".into(), self.role.as_str().into());
         let text = self.plain_text();
@@ -215,6 +235,24 @@ mod tests {
         assert_eq!(call(json!("")), "{}");
         assert_eq!(call(json!("not json")), "\"not json\"");
         assert_eq!(call(json!({"z": 1})), r#"{"z":1}"#);
+    }
+
+    #[test]
+    fn a_tools_result_has_the_name_of_its_function() {
+        let call = |id: &str, name: &str| json!({"id": id, "function": {"name": name}});
+        let messages = [
+            json!({"role": "tool", "tool_call_id": "c1", "content": ""}),
+            json!({"role": "assistant", "tool_calls": [call("c1", "ls"), call("c2", "pwd")]}),
+            json!({"role": "tool", "tool_call_id": "c2", "content": ""}),
+            json!({"role": "tool", "tool_call_id": "c1", "content": "", "name": null}),
+            json!({"role": "tool", "tool_call_id": "c1", "content": "", "name": "list"}),
+            json!({"role": "tool", "tool_call_id": "c3", "content": ""}),
+            json!({"role": "user", "tool_call_id": "c1", "content": ""}),
+        ];
+        let read = for_template(&messages.map(read), false);
+        let names: Vec<&Value> = read.iter().map(|message| &message["name"]).collect();
+        let none = &Value::Null;
+        assert_eq!(names, [none, none, &json!("pwd"), &json!("ls"), &json!("list"), none, none]);
     }
 
     #[test]

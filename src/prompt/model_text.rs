@@ -65,7 +65,7 @@ pub struct ModelText {
     pub template: Option<ChatTemplate>,
     /// How the model writes calls.
     pub tool_syntax: ToolSyntax,
-    /// Tokens that end an answer, from every file that names one.
+    /// Tokens that end an answer, from every file that names one, and what begins a tool's answer.
     pub stop_tokens: Arc<[u32]>,
     /// The maker's sampling defaults.
     pub sampling: SamplingDefaults,
@@ -115,11 +115,13 @@ impl ModelText {
             Err(TemplateError::Missing) => None,
             Err(error) => return Err(error.into()),
         };
+        let tool_syntax = ToolSyntax::of_template(template.as_ref().map_or("", ChatTemplate::source));
         let mut stops: Vec<u32> =
             [&generation["eos_token_id"], &model["eos_token_id"], &model["text_config"]["eos_token_id"]]
                 .into_iter()
                 .flat_map(ids)
                 .chain(tokenizer.token_id(&eos))
+                .chain(tool_syntax.response().and_then(|token| tokenizer.token_id(token)))
                 .collect();
         stops.sort_unstable();
         stops.dedup();
@@ -130,7 +132,7 @@ impl ModelText {
         }
         Ok(Self {
             tokenizer,
-            tool_syntax: ToolSyntax::of_template(template.as_ref().map_or("", ChatTemplate::source)),
+            tool_syntax,
             template,
             stop_tokens: stops.into(),
             sampling: sampling(generation),

@@ -13,7 +13,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 use serde_json::{Map, Value as Json, json};
 
 use super::json::{JsonLayout, dumps, python_str};
-use super::message::Message;
+use super::message::{self, Message};
 use super::system::fold;
 use super::thought::ThoughtStart;
 
@@ -119,10 +119,8 @@ impl ChatTemplate {
         if !conversation.tools.is_empty() && !self.tools_known {
             return Err(TemplateError::NoTools);
         }
-        let run = |messages: &[Message]| {
-            let messages = messages.iter().map(|message| message.for_template(self.wants_parts)).collect();
-            self.run(messages, conversation)
-        };
+        let run =
+            |messages: &[Message]| self.run(message::for_template(messages, self.wants_parts), conversation);
         match run(&conversation.messages) {
             Err(TemplateError::Refused(reason)) => match fold(&conversation.messages) {
                 Some(folded) => run(&folded),

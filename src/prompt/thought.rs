@@ -1,7 +1,7 @@
 //! A model's thoughts, told apart from its answer while both stream.
 //!
-//! 1. Thoughts come first, between `<think>` and `</think>`; the prompt may have opened them already. No part of a mark is
-//!    shown, nor the white space around thoughts and marks.
+//! 1. Thoughts come first, between `<think>` and `</think>`; the prompt may have opened them already, and the model do so once
+//!    more. No part of a mark is shown, nor the white space around thoughts and marks.
 //! 2. An answer that does not begin with a thought is let through at once, to the byte.
 //! 3. What is thought and what is said do not depend on the pieces they come in.
 
@@ -49,6 +49,8 @@ pub enum Told {
 enum State {
     /// Nothing but white space and the start of a mark has come.
     Before,
+    /// The same, in a thought that the prompt opened.
+    Opened,
     /// In the thought; `true` once it has a character that is not white space.
     Inside(bool),
     /// Behind it, in the white space.
@@ -69,14 +71,14 @@ impl ThoughtFilter {
         let state = match start {
             ThoughtStart::Never => State::Done,
             ThoughtStart::Possible => State::Before,
-            ThoughtStart::Open => State::Inside(false),
+            ThoughtStart::Open => State::Opened,
         };
         Self { state, held: String::new() }
     }
 
     /// The model is thinking.
     pub fn inside(&self) -> bool {
-        matches!(self.state, State::Inside(_))
+        matches!(self.state, State::Opened | State::Inside(_))
     }
 
     /// Takes a piece of text; returns what is certain now.
@@ -93,6 +95,7 @@ impl ThoughtFilter {
         let mut out = Vec::new();
         match self.state {
             State::Before | State::Done => say(&mut out, held),
+            State::Opened => think(&mut out, held.trim().to_owned()),
             State::Inside(_) => think(&mut out, held.trim_end().to_owned()),
             State::After => {}
         }
@@ -114,6 +117,16 @@ impl ThoughtFilter {
                     return false;
                 }
                 self.state = State::Done;
+                true
+            }
+            State::Opened => {
+                let begun = self.held.trim_start();
+                if let Some(rest) = begun.strip_prefix(OPEN) {
+                    self.held = rest.to_owned();
+                } else if OPEN.starts_with(begun) {
+                    return false;
+                }
+                self.state = State::Inside(false);
                 true
             }
             State::Inside(begun) => {
@@ -187,6 +200,10 @@ mod tests {
         for (start, text, thought, said) in [
             (Possible, "<think>\nHm, 2 < 3.\n\nYes.\n</think>\n\nSure. ", "Hm, 2 < 3.\n\nYes.", "Sure. "),
             (Open, "\nHm.\n</think>\n\nSure.", "Hm.", "Sure."),
+            (Open, "<think>\nHm, <think>?\n</think>\n\nSure.", "Hm, <think>?", "Sure."),
+            (Open, "<think></think><think>", "", "<think>"),
+            (Open, "<thi", "<thi", ""),
+            (Open, "<thin</think>Sure.", "<thin", "Sure."),
             (Possible, "<think>\n\n</think>\n\nSure.", "", "Sure."),
             (Possible, "Sure <think>x</think>", "", "Sure <think>x</think>"),
             (Never, "<think>x</think>y", "", "<think>x</think>y"),
@@ -225,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_result_does_not_depend_on_the_pieces(text in "(<think>)?[ab <\n]{0,8}(</think>)?[ab <\n]{0,8}", cuts in prop::collection::vec(1_usize..6, 0..30), open: bool) {
+        fn the_result_does_not_depend_on_the_pieces(text in "(<think>|\n){0,3}[ab <\n]{0,8}(</think>)?[ab <\n]{0,8}", cuts in prop::collection::vec(1_usize..6, 0..30), open: bool) {
             let start = if open { ThoughtStart::Open } else { ThoughtStart::Possible };
             let (mut pieces, mut rest) = (Vec::new(), text.as_str());
             for cut in cuts {

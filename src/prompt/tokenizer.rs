@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::detokenizer::Detokenizer;
 use super::pieces::{Entry, Pieces};
+use super::tool_call;
 
-/// Tokens that tool calls and reasoning are written with: shown, even where the model declares them special.
-const MARKUP: [&str; 6] =
-    ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"];
+/// Tokens that tools' answers and reasoning are written with: shown like those of calls, even where the model declares them
+/// special.
+const MARKUP: [&str; 4] = ["<tool_response>", "</tool_response>", "<think>", "</think>"];
 
 /// Texts that must come back with every space.
 const PROBES: [(&str, &str); 9] = [
@@ -119,8 +120,8 @@ impl Tokenizer {
         let last = inner.get_vocab(true).into_values().max().unwrap_or(0);
         let entries = (0..=last).map(|id| {
             let added = added.get(&id);
-            let hidden =
-                added.is_some_and(|token| token.special && !MARKUP.contains(&token.content.as_str()));
+            let shown = |text: &str| MARKUP.contains(&text) || tool_call::MARKUP.contains(&text);
+            let hidden = added.is_some_and(|token| token.special && !shown(&token.content));
             Entry { token: inner.id_to_token(id), added: added.is_some(), hidden }
         });
         let pieces = Arc::new(Pieces::new(&decoder, entries).map_err(TokenizerError::Decoder)?);

@@ -9,7 +9,10 @@ pub const SCRIPT: u32 = 261;
 pub const GO: u32 = 262;
 /// Two letters that are a token of their own.
 const PAIR: u32 = 263;
-pub const VOCAB: usize = 264;
+/// Tokens of FunctionGemma's calls, special there.
+const GEMMA_TOKENS: [&str; 4] =
+    ["<start_function_call>", "<end_function_call>", "<escape>", "<start_function_response>"];
+pub const VOCAB: usize = 264 + GEMMA_TOKENS.len();
 
 pub const TEMPLATE: &str = "\
 {{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}
@@ -34,7 +37,16 @@ pub const LLAMA: &str = "\
 {%- for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}
 {%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
 
-/// Every byte is a token (id = byte), then special tokens, then `qq`; bos goes before plain texts.
+/// The template of a model that calls as FunctionGemma does, with flat arguments.
+pub const GEMMA: &str = "\
+{{ bos_token }}{% if tools %}{{ tools | tojson }}{% endif %}
+{%- for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}
+{%- for c in m.tool_calls %}<start_function_call>call:{{ c.function.name }}{
+{%- for key, value in c.function.arguments | dictsort %}{{ ',' if not loop.first }}{{ key }}:{% if value is string %}<escape>{{ value }}<escape>{% else %}{{ value }}{% endif %}{% endfor %}
+{{- '}' }}<end_function_call>{% endfor %}<|end|>{% endfor %}
+{%- if add_generation_prompt %}<|start|>assistant\n{% endif %}";
+
+/// Every byte is a token (id = byte), then special tokens, with `qq` among them; bos goes before plain texts.
 fn tokenizer() -> Vec<u8> {
     let plain = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 0x100;
@@ -48,11 +60,12 @@ fn tokenizer() -> Vec<u8> {
     let mut vocab: serde_json::Map<String, Value> =
         (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
     let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
+    let special: Vec<(u32, &str)> = (256..).zip(special).chain((PAIR + 1..).zip(GEMMA_TOKENS)).collect();
     // Added tokens that are not in the vocabulary would be numbered anew.
-    vocab.extend((256_u32..).zip(special).map(|(id, content)| (content.into(), id.into())));
+    vocab.extend(special.iter().map(|(id, content)| ((*content).into(), (*id).into())));
     vocab.insert("qq".into(), PAIR.into());
-    let added: Vec<Value> = (256..)
-        .zip(special)
+    let added: Vec<Value> = special
+        .into_iter()
         .map(|(id, content)| {
             json!({"id": id, "content": content, "special": true,
         "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::client::{chat, post};
-use super::model::{LLAMA, THINKING};
+use super::model::{GEMMA, LLAMA, THINKING};
 use super::server::{Server, Setup};
 
 const SCRIPT: &str = "<think>\nIs 2 < 3?\n\nYes.\n</think>\n\nIt is.";
@@ -47,6 +47,8 @@ fn chat_tells_thoughts_apart_from_the_answer() {
     assert_eq!(chats(server.address, "<think>Hm.\n</think>\n\nYes.", open), (json!("Hm."), json!("Yes.")));
     let closed = json!({"chat_template_kwargs": {"enable_thinking": false}});
     assert_eq!(chats(server.address, "<think></think><think>", closed), (Value::Null, json!("<think>")));
+    let effort = json!({"reasoning_effort": "none"});
+    assert_eq!(chats(server.address, "<think></think><think>", effort), (Value::Null, json!("<think>")));
     let cut = json!({"max_tokens": 12});
     assert_eq!(chats(server.address, SCRIPT, cut), (json!("Is 2"), json!("")));
     let usage = chat(server.address, &says(SCRIPT), json!({})).json()["usage"].clone();
@@ -79,6 +81,36 @@ fn what_is_enforced_holds_after_the_thought() {
     let server = thinking();
     let more = json!({"response_format": schema});
     assert_eq!(chats(server.address, "<think>Hm.</think>\n1", more), (json!("Hm."), json!("1")));
+}
+
+#[test]
+fn calls_come_after_the_thought_and_marks_within_it_are_none() {
+    let server = thinking();
+    let tools = json!([{"type": "function", "function": {"name": "pwd"}}]);
+    let thought = "I could <tool_call> pwd.";
+    let call = "<tool_call>\n{\"name\": \"pwd\"}\n</tool_call>";
+    for (kwargs, begun) in [(json!({}), "<think>\n"), (json!({"open": true}), "<think>")] {
+        for (said, calls) in [("Well.", 0), ("", 1), ("Well.", 1)] {
+            let script = format!("{begun}{thought}\n</think>\n\n{said}{}", call.repeat(calls));
+            let more = json!({"tools": tools, "chat_template_kwargs": kwargs});
+            assert_eq!(
+                chats(server.address, &script, more.clone()),
+                (json!(thought), if said.is_empty() { Value::Null } else { json!(said) })
+            );
+            let choice = chat(server.address, &says(&script), more).json()["choices"][0].clone();
+            assert_eq!(choice["message"]["tool_calls"].as_array().map_or(0, Vec::len), calls, "{choice}");
+            assert_eq!(choice["finish_reason"], if calls > 0 { "tool_calls" } else { "stop" });
+        }
+    }
+    // Cut off within the thought, there is neither text nor call.
+    let cut = json!({"tools": tools, "max_tokens": 20});
+    let choice =
+        chat(server.address, &says(&format!("<think>{thought}</think>")), cut).json()["choices"][0].clone();
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["tool_calls"]),
+        (&json!("length"), &Value::Null)
+    );
+    assert!(thought.starts_with(choice["message"]["reasoning_content"].as_str().unwrap()), "{choice}");
 }
 
 #[test]
@@ -200,4 +232,76 @@ fn calls_without_marks_are_calls_of_the_declared_tools() {
     .json();
     let call = &forced["choices"][0]["message"]["tool_calls"][0]["function"];
     assert!(call["name"] == "ls" && call["arguments"].as_str().unwrap().contains("path"), "{forced}");
+}
+
+#[test]
+fn gemmas_calls_are_read_enforced_and_steered_in_its_own_syntax() {
+    let server = Setup { template: Some(GEMMA), ..Setup::default() }.echo();
+    let parameters = json!({"type": "object", "properties": {"path": {"enum": ["/tmp", "/{a: \"b\"}"]}, "depth": {"type": "integer"}}, "required": ["path"]});
+    let tools = json!([{"type": "function", "function": {"name": "ls", "parameters": parameters}}, {"type": "function", "function": {"name": "pwd"}}]);
+    let ask = |script: &str, more: Value| {
+        let mut body = json!({"tools": tools, "max_tokens": 300});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        chat(server.address, &says(script), body)
+    };
+    let call = |body: &str| format!("<start_function_call>call:{body}<end_function_call>");
+    // The token that begins a tool's answer ends the model's.
+    let script = format!(
+        "Let me look.\n{}{}<start_function_response>x",
+        call("ls{depth:2,path:<escape>/{a: \"b\"}<escape>}"),
+        call("pwd{}")
+    );
+    let functions = [
+        json!({"name": "ls", "arguments": r#"{"depth":2,"path":"/{a: \"b\"}"}"#}),
+        json!({"name": "pwd", "arguments": "{}"}),
+    ];
+    let choice = ask(&script, json!({})).json()["choices"][0].clone();
+    let message = &choice["message"];
+    assert_eq!(
+        (&choice["finish_reason"], &message["content"]),
+        (&json!("tool_calls"), &json!("Let me look."))
+    );
+    let told = |calls: &Value| {
+        calls.as_array().unwrap().iter().map(|call| call["function"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&message["tool_calls"]), functions);
+    // Not for the grammar's sake: `min_tokens` sets it aside.
+    let free = ask(&script, json!({"min_tokens": 1})).json()["choices"][0]["message"].clone();
+    assert_eq!((&free["content"], told(&free["tool_calls"])), (&json!("Let me look."), functions.to_vec()));
+    let (mut said, mut called) = (String::new(), Vec::new());
+    for chunk in ask(&script, json!({"stream": true})).chunks() {
+        let delta = &chunk["choices"][0]["delta"];
+        said.push_str(delta["content"].as_str().unwrap_or_default());
+        called.extend(delta.get("tool_calls").map(told).into_iter().flatten());
+    }
+    assert_eq!((said.as_str(), called), ("Let me look.", functions.to_vec()));
+    // What begins as a call of nothing becomes one of a tool, with the keys and types of its schema.
+    let wrong = ask(&call("list{dir:1}"), json!({})).json()["choices"][0]["message"].clone();
+    assert!(wrong["content"].is_null() && told(&wrong["tool_calls"])[0]["name"] == "ls", "{wrong}");
+    let arguments = told(&wrong["tool_calls"])[0]["arguments"].clone();
+    assert!(
+        serde_json::from_str::<Value>(arguments.as_str().unwrap()).unwrap()["path"].is_string(),
+        "{wrong}"
+    );
+    // Other text stays free; without tools, so does everything.
+    assert_eq!(ask("1 < 2 {a:1}", json!({})).json()["choices"][0]["message"]["content"], "1 < 2 {a:1}");
+    let free = chat(server.address, &says(&call("f{}")), json!({})).json();
+    assert_eq!(free["choices"][0]["message"]["content"], call("f{}"));
+    for choice in [json!("required"), json!({"type": "function", "function": {"name": "ls"}})] {
+        let forced = ask("I will not.", json!({"tool_choice": choice, "parallel_tool_calls": false})).json();
+        let forced = &forced["choices"][0];
+        assert_eq!(forced["finish_reason"], "tool_calls", "{forced}");
+        let named = &told(&forced["message"]["tool_calls"])[0]["name"];
+        assert!(named == "ls" || choice == "required" && named == "pwd", "{forced}");
+    }
+    // A call goes back into the history as the model wrote it.
+    let history = json!({"tools": tools, "messages": [
+        {"role": "assistant", "content": "", "tool_calls": message["tool_calls"]},
+        {"role": "user", "content": says("Yes.")}]});
+    let mut again = history.clone();
+    again["messages"][0] = json!({"role": "assistant", "content": format!("{}{}", call("ls{depth:2,path:<escape>/{a: \"b\"}<escape>}"), call("pwd{}"))});
+    let tokens = |body: &Value| {
+        post(server.address, "/v1/chat/completions", body).json()["usage"]["prompt_tokens"].clone()
+    };
+    assert_eq!(tokens(&history), tokens(&again));
 }

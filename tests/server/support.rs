@@ -92,3 +92,17 @@ pub fn cached_tokens(response: &Value) -> u64 {
     let details = &response["usage"]["prompt_tokens_details"];
     details["cached_tokens"].as_u64().unwrap_or_else(|| panic!("no cached_tokens in {response}"))
 }
+
+/// A copy of the embedded model.
+pub fn copy_model(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/clerk");
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}

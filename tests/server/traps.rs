@@ -5,24 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, cached_tokens, greedy, text};
+use crate::support::{Server, cached_tokens, copy_model, greedy, text};
 
 fn demo() -> Value {
     serde_json::from_str(include_str!("../../models/clerk/demo.json")).unwrap()
-}
-
-/// A copy of the embedded model.
-fn copy_model(to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/clerk");
-    for name in [
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ] {
-        std::fs::copy(from.join(name), to.join(name)).unwrap();
-    }
 }
 
 /// Flips the lowest bits of some weights, in place: same length, same time of change, same header.

@@ -23,7 +23,19 @@ pub struct ChatFields {
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
     pub chat_template_kwargs: Option<Map<String, Value>>,
+    /// The template's variables `reasoning_effort` and, unless it is `none`, `enable_thinking`.
+    pub reasoning_effort: Option<String>,
     pub add_generation_prompt: Option<bool>,
+}
+
+/// The template's variables as a client sets them, with those that a wish for more or less thinking sets.
+pub fn variables(set: Option<Map<String, Value>>, effort: Option<&str>) -> Map<String, Value> {
+    let mut variables = set.unwrap_or_default();
+    if let Some(effort) = effort {
+        variables.entry("reasoning_effort").or_insert(effort.into());
+        variables.entry("enable_thinking").or_insert((effort != "none").into());
+    }
+    variables
 }
 
 /// `/v1/completions` besides the same.

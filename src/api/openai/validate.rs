@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::request::ChatFields;
+use super::request::{ChatFields, variables};
 use crate::api::error::ApiError;
 use crate::api::format::{ToolChoice, format, json_schema};
 use crate::api::refuse::{empty, never, off, refuse};
@@ -73,7 +73,7 @@ pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
         messages: fields.messages,
         // Tools that must not be called are not shown to the model, so that it does not call them.
         tools: if choice == ToolChoice::None { Vec::new() } else { tools },
-        variables: fields.chat_template_kwargs.unwrap_or_default(),
+        variables: variables(fields.chat_template_kwargs, fields.reasoning_effort.as_deref()),
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
     Ok(Asked { conversation, format, calls })

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
 use super::super::tool_call::ToolText;
+use super::super::tool_call::gemma::tests as gemma;
 use super::*;
 
 const STOP: u32 = 261;
@@ -22,7 +23,8 @@ fn grammars_of(syntax: ToolSyntax) -> Grammars {
     Grammars::new(&tokenizer(), &[STOP], syntax).unwrap()
 }
 
-const SYNTAXES: [ToolSyntax; 3] = [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json];
+const SYNTAXES: [ToolSyntax; 5] =
+    [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json, ToolSyntax::FunctionGemma, ToolSyntax::Gemma4];
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
 fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
@@ -105,6 +107,14 @@ proptest! {
         let mut constraint = grammars().constraint(&Format::Json(json!({})), ThoughtStart::Never).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 300) {
             prop_assert!(is_object(&text), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_gemmas_templates_render_is_let_through(arguments in gemma::arguments(), syntax in prop::sample::select(&gemma::SYNTAXES[..])) {
+        let text = gemma::rendered(syntax, &[("pwd".into(), arguments)]);
+        for format in [Format::Calls(rules(CallCount::Several)), Format::TextOrCalls(rules(CallCount::Several))] {
+            prop_assert!(takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text), "{}", text);
         }
     }
 
@@ -205,6 +215,106 @@ fn calls_have_the_syntax_of_the_model() {
     }
 }
 
+/// Gemma's call of the tool `f`.
+fn gemma_call(arguments: &str) -> String {
+    format!("<start_function_call>call:f{arguments}<end_function_call>")
+}
+
+#[test]
+fn gemmas_calls_have_the_keys_and_types_of_the_schema() {
+    let schema = json!({"type": "object", "required": ["city", "Days"], "properties": {
+        "unit": {"enum": ["C", "F", 7, null]}, "city": {"type": "string", "minLength": 2, "maxLength": 8},
+        "Days": {"type": "integer", "minimum": 1, "maximum": 14}, "exact": {"type": ["boolean", "null"]},
+        "at": {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/place"}]},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
+        "box": {"type": "array", "prefixItems": [{"type": "number"}, {"const": "m"}], "items": false},
+        "a,b": true},
+        "$defs": {"place": {"type": "object", "properties": {"name": {"type": "string"},
+            "within": {"allOf": [{"$ref": "#/$defs/place"}]}}, "required": ["name"], "additionalProperties": {"type": "integer"}}}});
+    let rules = CallRules { tools: vec![("f".into(), schema)], count: CallCount::One };
+    let grammars = grammars_of(ToolSyntax::FunctionGemma);
+    let takes = |format: &Format, text: &str| takes_with(&grammars, ThoughtStart::Never, format, text);
+    for (arguments, fine) in [
+        ("{city:<escape>Rome<escape>,Days:1}", true),
+        ("{city:<escape>R<escape>,Days:1}", false),
+        ("{city:<escape>Rome, Italy<escape>,Days:1}", false),
+        ("{city:Rome,Days:1}", false),
+        ("{city:<escape>Rome<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:15}", false),
+        ("{city:<escape>Rome<escape>,Days:<escape>1<escape>}", false),
+        ("{city:<escape>Rome<escape>,days:1}", false),
+        ("{Days:1,city:<escape>Rome<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:1,zip:5}", false),
+        ("{city:<escape>Rome<escape>,Days:1,unit:<escape>C<escape>}", true),
+        ("{city:<escape>Rome<escape>,Days:1,unit:7}", true),
+        ("{city:<escape>Rome<escape>,Days:1,unit:<escape>K<escape>}", false),
+        ("{city:<escape>Rome<escape>,Days:1,exact:null,unit:null}", true),
+        ("{city:<escape>Rome<escape>,Days:1,exact:0}", false),
+        ("{at:-1.5,city:<escape>Rome<escape>,Days:1}", true),
+        ("{at:{name:<escape>x<escape>},city:<escape>Rome<escape>,Days:1}", true),
+        (
+            "{at:{name:<escape>x<escape>,within:{name:<escape>y<escape>,size:2}},city:<escape>Rome<escape>,Days:1}",
+            true,
+        ),
+        ("{at:{name:<escape>x<escape>,within:{size:2}},city:<escape>Rome<escape>,Days:1}", false),
+        ("{at:{name:<escape>x<escape>,name:1},city:<escape>Rome<escape>,Days:1}", false),
+        ("{city:<escape>Rome<escape>,Days:1,tags:[]}", false),
+        ("{city:<escape>Rome<escape>,Days:1,tags:[<escape>a,b<escape>,<escape>]<escape>]}", true),
+        (
+            "{city:<escape>Rome<escape>,Days:1,tags:[<escape>a<escape>,<escape>b<escape>,<escape>c<escape>]}",
+            false,
+        ),
+        ("{box:[1,<escape>m<escape>],city:<escape>Rome<escape>,Days:1}", true),
+        ("{box:[1],city:<escape>Rome<escape>,Days:1}", false),
+        ("{box:[1,<escape>m<escape>,2],city:<escape>Rome<escape>,Days:1}", false),
+        ("{<escape>a,b<escape>:{x:[1]},city:<escape>Rome<escape>,Days:1}", true),
+    ] {
+        let text = gemma_call(arguments);
+        assert_eq!(takes(&Format::Calls(rules.clone()), &text), fine, "{text}");
+        let text = format!("Let me see <start.\n{text}");
+        assert_eq!(takes(&Format::TextOrCalls(rules.clone()), &text), fine, "{text}");
+    }
+    let spaced = gemma_call("{ city: <escape>Rome<escape>,\n Days: 3 }");
+    assert!(takes(&Format::TextOrCalls(rules.clone()), &spaced), "the model spaces as it likes");
+    assert!(
+        !takes(&Format::Calls(rules.clone()), &spaced),
+        "a demanded call is spaced as templates render it"
+    );
+    let several = CallRules { tools: vec![("f".into(), Value::Null)], count: CallCount::Several };
+    let two = gemma_call("{}").repeat(2);
+    assert!(takes(&Format::Calls(several.clone()), &two));
+    for text in [
+        two.replace("call:f", "call:g"),
+        two.replace("call:f", "call:ff"),
+        two.replace("call:f", "f"),
+        "{}".into(),
+    ] {
+        assert!(!takes(&Format::Calls(several.clone()), &text), "{text}");
+    }
+}
+
+#[test]
+fn what_gemmas_calls_cannot_say_is_refused_with_the_reason() {
+    for (name, schema, reason) in [
+        ("f{", json!({}), "f{"),
+        ("f", json!({"type": "strange"}), "strange"),
+        ("f", json!({"$ref": "#/nowhere"}), "nowhere"),
+        ("f", json!({"$ref": "http://x"}), "http://x"),
+        ("f", json!([1]), "expected an object"),
+        ("f", json!({"properties": {"a": {"enum": ["<escape>"]}}}), "none of the values"),
+        ("f", json!({"properties": {"a<escape>": {}}}), "the key"),
+        ("f", json!({"properties": {"a": {"type": "array", "minItems": 2, "maxItems": 1}}}), "maxItems 1"),
+        ("f", json!({"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}), "not itself"),
+    ] {
+        let rules = CallRules { tools: vec![(name.into(), schema.clone())], count: CallCount::One };
+        let error = grammars_of(ToolSyntax::FunctionGemma)
+            .constraint(&Format::Calls(rules), ThoughtStart::Never)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(reason), "{schema}: {error}");
+    }
+}
+
 #[test]
 fn a_model_may_think_before_what_it_is_held_to() {
     use ThoughtStart::{Never, Open, Possible};
@@ -222,6 +332,31 @@ fn a_model_may_think_before_what_it_is_held_to() {
         (Open, "1", false),
     ] {
         assert_eq!(takes_with(&grammars(), thought, &format, text), fine, "{thought:?}: {text}");
+    }
+}
+
+#[test]
+fn a_mark_within_a_thought_begins_no_call() {
+    use ThoughtStart::{Never, Open, Possible};
+    let call = "<tool_call>\n{\"name\": \"pwd\"}\n</tool_call>";
+    let said = Format::TextOrCalls(rules(CallCount::Several));
+    let thought = "I could <tool_call> or not.\n</think>\n\n";
+    for (start, begun, text, fine) in [
+        (Possible, "<think>\n", thought, true),
+        (Possible, "\n<think>", thought, true),
+        (Possible, "<think>", "<tool_call> for ever", false),
+        (Possible, "", "I think <think> and </think>.", true),
+        (Possible, "", "\n\nYes.", true),
+        (Possible, "", "a <think> <tool_call> b", false),
+        (Open, "", thought, true),
+        (Open, "", "<tool_call> for ever", false),
+        (Never, "<think>", "<tool_call> b", false),
+    ] {
+        let grammars = grammars();
+        for (behind, goes_on) in [("", true), ("Fine.", true), (call, true), ("<tool_call> b", false)] {
+            let text = format!("{begun}{text}{behind}");
+            assert_eq!(takes_with(&grammars, start, &said, &text), fine && goes_on, "{start:?}: {text}");
+        }
     }
 }
 
@@ -252,4 +387,39 @@ fn a_clone_goes_its_own_way() {
     second.advance(u32::from(b'b')).unwrap();
     assert_eq!(open.tokens[3] >> 1 & 0b111, 0b011, "a and b were allowed, c was not");
     assert_eq!(first.allowed().unwrap(), second.allowed().unwrap());
+}
+
+#[test]
+fn a_vocabulary_of_gemmas_size_stays_within_the_limits() {
+    let mut json: Value = serde_json::from_slice(&byte_level()).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let vocab = json["model"]["vocab"].as_object_mut().unwrap();
+    while vocab.len() < 262_000 {
+        let letters = rng.random_range(2..9);
+        let mut word: String = (0..letters).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect();
+        if rng.random_range(0..20) == 0 {
+            word.push(['{', '"', '<', ':', ',', '}'][rng.random_range(0..6)]);
+        }
+        let id = vocab.len() + 3;
+        vocab.entry(word).or_insert(id.into());
+    }
+    let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes(), &TokenizerConfig::default()).unwrap();
+    let short = json!({"type": "string", "minLength": 5, "maxLength": 20000});
+    let schema =
+        json!({"type": "object", "properties": {"any": {}, "city": {"type": "string"}, "note": short}});
+    let rules = CallRules { tools: vec![("f".into(), schema)], count: CallCount::Several };
+    let text = gemma_call(
+        "{any:{a:<escape>x<y<escape>},city:<escape>some <esc text<escape>,note:<escape>more of it<escape>}",
+    );
+    for format in [Format::Calls(rules.clone()), Format::TextOrCalls(rules)] {
+        let grammars = Grammars::new(&tokenizer, &[STOP], ToolSyntax::FunctionGemma).unwrap();
+        let mut constraint = grammars.constraint(&format, ThoughtStart::Never).unwrap();
+        for byte in text.chars() {
+            let id = tokenizer.encode_rendered(&byte.to_string()).unwrap()[0];
+            let allowed = constraint.allowed().unwrap();
+            assert!(allowed.tokens[id as usize / 32] >> (id % 32) & 1 == 1, "{byte}");
+            constraint.advance(id).unwrap();
+        }
+        assert!(constraint.allowed().unwrap().end);
+    }
 }

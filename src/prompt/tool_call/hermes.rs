@@ -1,99 +1,32 @@
-//! `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Hermes, Qwen and the embedded model.
+//! `{"name": ..., "arguments": {...}}` between `<tool_call>` and `</tool_call>`: Hermes, Qwen and the embedded model.
 
-use super::{ToolCall, ToolCallFormat, ToolText, call, text};
-use crate::prompt::stop::held_suffix;
+use super::marked::Unread;
+use super::{ToolCall, call};
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+/// Before a call.
+pub const OPEN: &str = "<tool_call>";
+/// Behind it.
+pub const CLOSE: &str = "</tool_call>";
 
-/// Calls between marks.
-#[derive(Debug, Default)]
-pub struct HermesFormat {
-    /// Not yet decided: white space and the start of a marker, or a call whose end is missing.
-    held: String,
-    in_call: bool,
-    /// White space before the open call; part of the text if it turns out not to be one.
-    before: String,
-    calls: usize,
-}
-
-impl ToolCallFormat for HermesFormat {
-    fn push(&mut self, text: &str) -> Vec<ToolText> {
-        self.held.push_str(text);
-        let mut out = Vec::new();
-        while self.step(&mut out) {}
-        out
-    }
-
-    fn finish(&mut self) -> Vec<ToolText> {
-        let mut out = Vec::new();
-        let held = std::mem::take(&mut self.held);
-        if self.in_call {
-            // A model may end with the call itself, without the closing mark.
-            match read(&held) {
-                Ok(call) => out.push(ToolText::Call(call)),
-                Err(_) => text(&mut out, format!("{}{OPEN}{held}", self.before)),
-            }
-        } else if self.calls == 0 || !held.trim().is_empty() {
-            text(&mut out, held);
-        }
-        self.in_call = false;
-        out
-    }
-}
-
-impl HermesFormat {
-    /// One marker's worth of progress; false when more text is needed.
-    fn step(&mut self, out: &mut Vec<ToolText>) -> bool {
-        if !self.in_call {
-            let Some(at) = self.held.find(OPEN) else {
-                // White space before a call belongs to the markup, so it waits with a marker's first characters.
-                let certain = self.held.len() - held_suffix(&self.held, OPEN);
-                let certain = self.held[..certain].trim_end().len();
-                let rest = self.held.split_off(certain);
-                text(out, std::mem::replace(&mut self.held, rest));
-                return false;
-            };
-            let shown = self.held[..at].trim_end().len();
-            text(out, self.held[..shown].to_owned());
-            self.before = self.held[shown..at].to_owned();
-            self.held.drain(..at + OPEN.len());
-            self.in_call = true;
-        }
-        // A closing mark inside a JSON string does not close; the JSON up to it is then incomplete.
-        let mut from = 0;
-        while let Some(at) = self.held[from..].find(CLOSE).map(|at| from + at) {
-            let after = at + CLOSE.len();
-            match read(&self.held[..at]) {
-                Ok(call) => {
-                    out.push(ToolText::Call(call));
-                    self.calls += 1;
-                }
-                Err(error) if error.is_eof() => {
-                    from = after;
-                    continue;
-                }
-                Err(_) => text(out, format!("{}{OPEN}{}", self.before, &self.held[..after])),
-            }
-            self.held.drain(..after);
-            self.in_call = false;
-            return true;
-        }
-        false
-    }
-}
-
-fn read(json: &str) -> Result<ToolCall, serde_json::Error> {
-    serde_json::from_str(json.trim()).map(call)
+/// Reads what stands between the marks.
+pub fn read(json: &str) -> Result<ToolCall, Unread> {
+    let written = serde_json::from_str(json.trim());
+    written.map(call).map_err(|error| if error.is_eof() { Unread::Open } else { Unread::Wrong })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::marked::MarkedFormat;
+    use super::super::{ToolCallFormat, ToolText};
     use super::*;
     use proptest::prelude::*;
 
+    fn format() -> MarkedFormat {
+        MarkedFormat::new(OPEN, CLOSE, read)
+    }
+
     fn run<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, Vec<(String, String)>) {
-        let mut format = HermesFormat::default();
+        let mut format = format();
         let mut all: Vec<ToolText> = pieces.into_iter().flat_map(|piece| format.push(piece)).collect();
         all.extend(format.finish());
         let (mut shown, mut calls) = (String::new(), Vec::new());
@@ -118,7 +51,7 @@ mod tests {
 
     #[test]
     fn text_is_not_kept_waiting_without_need() {
-        let mut format = HermesFormat::default();
+        let mut format = format();
         assert_eq!(format.push("Hello wor"), [ToolText::Text("Hello wor".into())]);
         assert_eq!(format.push("ld <tool"), [ToolText::Text("ld".into())]);
         assert_eq!(format.push("box>"), [ToolText::Text(" <toolbox>".into())]);

@@ -20,6 +20,7 @@ use crate::api::body::fields;
 use crate::api::error::{ApiError, json_response};
 use crate::api::format::{Asking, FormatFields, ToolChoice, format, json_schema, prepare};
 use crate::api::generation::{Answers, Piece};
+use crate::api::openai::request;
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
@@ -170,11 +171,8 @@ fn plan(mut options: Options, asked: &ResponseFields, state: &ApiState) -> Resul
 
 /// What templates of models that can think, or be brief, look at.
 fn variables(asked: &ResponseFields) -> Map<String, Value> {
-    let mut variables = asked.chat_template_kwargs.clone().unwrap_or_default();
-    if let Some(effort) = asked.reasoning.as_ref().and_then(|reasoning| reasoning.effort.as_deref()) {
-        variables.entry("reasoning_effort").or_insert(effort.into());
-        variables.entry("enable_thinking").or_insert((effort != "none").into());
-    }
+    let effort = asked.reasoning.as_ref().and_then(|reasoning| reasoning.effort.as_deref());
+    let mut variables = request::variables(asked.chat_template_kwargs.clone(), effort);
     if let Some(verbosity) = asked.text.as_ref().and_then(|text| text.verbosity.as_deref()) {
         variables.entry("verbosity").or_insert(verbosity.into());
     }
