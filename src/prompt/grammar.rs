@@ -3,6 +3,7 @@
 //! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools,
 //!    in the model's own syntax. A model that thinks first may. Where calls are only possible, text without the mark of
 //!    one is free.
+//!    Arguments of calls have no other keys than those declared, unless their schema says more about them.
 //! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
 //! 3. Compiling happens where requests are read; a step costs what one mask costs.
 //!
@@ -230,7 +231,8 @@ fn json_call(
     let name = literal(&Value::from(name).to_string());
     let key = literal(&literal(arguments));
     let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
-    let schema = with_options(schema, &options)?;
+    let mut schema = with_options(schema, &options)?;
+    close_keys(&mut schema);
     let given = format!(
         "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
         Value::Object(schema.clone())
@@ -240,6 +242,27 @@ fn json_call(
     let given = if spacing == Spacing::Models && !needed { format!("({given})?") } else { given };
     text.extend([rule, ": ", &opening, " ", &given, " ", &nothing, " \"}\"\n"]);
     Ok(())
+}
+
+/// Arguments have the declared keys and no others, unless their schema speaks of others: JSON Schema allows what a tool
+/// would refuse, and a model that has lost its way would write on in invented keys.
+fn close_keys(schema: &mut Map<String, Value>) {
+    const SPEAKS: [&str; 8] = [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+        "propertyNames",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "$ref",
+    ];
+    let Some(declared) = schema.get("properties").and_then(Value::as_object) else { return };
+    let needed = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let all_declared = needed.into_iter().all(|key| declared.contains_key(key));
+    if all_declared && !declared.is_empty() && !SPEAKS.iter().any(|word| schema.contains_key(*word)) {
+        schema.insert("additionalProperties".into(), false.into());
+    }
 }
 
 /// White space around the parts of a call.

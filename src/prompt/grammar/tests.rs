@@ -197,6 +197,24 @@ fn calls_are_spaced_as_templates_render_them_and_answers_as_the_model_likes() {
 }
 
 #[test]
+fn arguments_have_no_undeclared_keys_unless_the_schema_speaks_of_others() {
+    let takes_keys = |schema: &Value, arguments: &str| {
+        let rules = CallRules { tools: vec![("find".into(), schema.clone())], count: CallCount::One };
+        let call = format!("<tool_call>\n{{\"name\": \"find\", \"arguments\": {arguments}}}\n</tool_call>");
+        [Format::Calls(rules.clone()), Format::TextOrCalls(rules)].map(|format| takes(&format, &call))
+    };
+    let mut schema = json!({"type": "object", "properties": {"id": {"type": "integer"}}});
+    assert_eq!(takes_keys(&schema, r#"{"id": 5}"#), [true; 2]);
+    assert_eq!(takes_keys(&schema, r#"{"id": 5, "id = 5": 1}"#), [false; 2]);
+    schema["additionalProperties"] = true.into();
+    assert_eq!(takes_keys(&schema, r#"{"id": 5, "more": 1}"#), [true; 2]);
+    // One that demands a key it does not declare must be able to get it.
+    let demanding = json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["more"]});
+    assert_eq!(takes_keys(&demanding, r#"{"id": 5, "more": 1}"#), [true; 2]);
+    assert_eq!(takes_keys(&json!({"type": "object", "properties": {}}), r#"{"any": 1}"#), [true; 2]);
+}
+
+#[test]
 fn calls_have_the_syntax_of_the_model() {
     let format = Format::Calls(rules(CallCount::Several));
     let one = |key: &str| format!("{{\"name\": \"pwd\", \"{key}\": {{\"a\": [1, 2]}}}}");
