@@ -258,7 +258,8 @@ fn close_keys(schema: &mut Map<String, Value>) {
         "$ref",
     ];
     let Some(declared) = schema.get("properties").and_then(Value::as_object) else { return };
-    let needed = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let needed =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let all_declared = needed.into_iter().all(|key| declared.contains_key(key));
     if all_declared && !declared.is_empty() && !SPEAKS.iter().any(|word| schema.contains_key(*word)) {
         schema.insert("additionalProperties".into(), false.into());

@@ -209,7 +209,8 @@ fn arguments_have_no_undeclared_keys_unless_the_schema_speaks_of_others() {
     schema["additionalProperties"] = true.into();
     assert_eq!(takes_keys(&schema, r#"{"id": 5, "more": 1}"#), [true; 2]);
     // One that demands a key it does not declare must be able to get it.
-    let demanding = json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["more"]});
+    let demanding =
+        json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["more"]});
     assert_eq!(takes_keys(&demanding, r#"{"id": 5, "more": 1}"#), [true; 2]);
     assert_eq!(takes_keys(&json!({"type": "object", "properties": {}}), r#"{"any": 1}"#), [true; 2]);
 }
