@@ -56,8 +56,8 @@ CLIENTS = {
 }
 # What CI runs: few packages, seconds.
 FAST = ["openai", "anthropic"]
-# Runs by name alone: codex sends its environment and the command as two messages of the user, one after the other, and the
-# embedded model takes the second for something to note. The server's part of it passes.
+# Runs by name alone: codex wraps a command's output in lines of its own, and the embedded model, which runs the command, finds no end
+# of its answer over them. The server's part of it passes.
 BY_NAME = ["codex"]
 
 
