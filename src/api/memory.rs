@@ -61,8 +61,9 @@ struct Sequences {
     decoding: usize,
 }
 
-/// What a tenant hears.
+/// What a tenant hears, and nothing else: a reply is one of the two.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct OwnMemory {
     agents: AgentMemory,
 }
