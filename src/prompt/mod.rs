@@ -17,6 +17,8 @@ mod pieces;
 mod stop;
 mod system;
 mod template;
+#[cfg(test)]
+mod testing;
 mod thought;
 mod tokenizer;
 mod tool_call;

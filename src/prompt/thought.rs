@@ -178,6 +178,7 @@ fn think(out: &mut Vec<Told>, text: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::testing::cut;
     use proptest::prelude::*;
 
     fn run<'a>(start: ThoughtStart, pieces: impl IntoIterator<Item = &'a str>) -> (String, String) {
@@ -244,14 +245,7 @@ mod tests {
         #[test]
         fn the_result_does_not_depend_on_the_pieces(text in "(<think>|\n){0,3}[ab <\n]{0,8}(</think>)?[ab <\n]{0,8}", cuts in prop::collection::vec(1_usize..6, 0..30), open: bool) {
             let start = if open { ThoughtStart::Open } else { ThoughtStart::Possible };
-            let (mut pieces, mut rest) = (Vec::new(), text.as_str());
-            for cut in cuts {
-                let (piece, after) = rest.split_at(cut.min(rest.len()));
-                pieces.push(piece);
-                rest = after;
-            }
-            pieces.push(rest);
-            prop_assert_eq!(run(start, pieces), run(start, [text.as_str()]));
+            prop_assert_eq!(run(start, cut(&text, &cuts)), run(start, [text.as_str()]));
         }
     }
 }

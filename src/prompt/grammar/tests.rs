@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::testing::read_all;
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
-use super::super::tool_call::ToolText;
 use super::super::tool_call::gemma::tests as gemma;
 use super::*;
 
@@ -79,17 +79,7 @@ fn rules(count: CallCount) -> CallRules {
 }
 
 fn calls(syntax: ToolSyntax, text: &str) -> (String, Vec<(String, String)>) {
-    let mut format = syntax.reader(&["tell \"x\"".into(), "pwd".into()]);
-    let mut all = format.push(text);
-    all.extend(format.finish());
-    let (mut rest, mut calls) = (String::new(), Vec::new());
-    for item in all {
-        match item {
-            ToolText::Text(text) => rest.push_str(&text),
-            ToolText::Call(call) => calls.push((call.name, call.arguments)),
-        }
-    }
-    (rest, calls)
+    read_all(&mut *syntax.reader(&["tell \"x\"".into(), "pwd".into()]), [text])
 }
 
 proptest! {

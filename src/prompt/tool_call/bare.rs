@@ -93,20 +93,11 @@ impl ToolCallFormat for BareFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::testing::{cut, read_all};
     use proptest::prelude::*;
 
     fn run<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, Vec<(String, String)>) {
-        let mut format = BareFormat::new(vec!["ls".into(), "pwd".into()]);
-        let mut all: Vec<ToolText> = pieces.into_iter().flat_map(|piece| format.push(piece)).collect();
-        all.extend(format.finish());
-        let (mut shown, mut calls) = (String::new(), Vec::new());
-        for item in all {
-            match item {
-                ToolText::Text(text) => shown.push_str(&text),
-                ToolText::Call(call) => calls.push((call.name, call.arguments)),
-            }
-        }
-        (shown, calls)
+        read_all(&mut BareFormat::new(vec!["ls".into(), "pwd".into()]), pieces)
     }
 
     const LS: &str = r#"{"name": "ls", "parameters": {"path": "/"}}"#;
@@ -163,14 +154,7 @@ mod tests {
         #[test]
         fn the_result_does_not_depend_on_the_pieces(cuts in prop::collection::vec(1_usize..20, 0..30), tail in "[a ;\n`]{0,6}") {
             let whole = format!("{LS}; {PWD}{tail}");
-            let (mut pieces, mut rest) = (Vec::new(), whole.as_str());
-            for cut in cuts {
-                let (piece, after) = rest.split_at(cut.min(rest.len()));
-                pieces.push(piece);
-                rest = after;
-            }
-            pieces.push(rest);
-            prop_assert_eq!(run(pieces), run([whole.as_str()]));
+            prop_assert_eq!(run(cut(&whole, &cuts)), run([whole.as_str()]));
         }
     }
 }

@@ -192,6 +192,7 @@ impl Values<'_> {
 pub mod tests {
     use super::super::{ToolSyntax, ToolText};
     use super::*;
+    use crate::prompt::testing::{cut, read_all};
     use crate::prompt::{ChatTemplate, Conversation, Message, Role, ToolCallMessage};
     use proptest::prelude::*;
     use serde_json::{Map, json};
@@ -261,19 +262,9 @@ pub mod tests {
         syntax: ToolSyntax,
         pieces: impl IntoIterator<Item = &'a str>,
     ) -> (String, Vec<(String, Value)>) {
-        let mut format = syntax.reader(&[]);
-        let mut all: Vec<ToolText> = pieces.into_iter().flat_map(|piece| format.push(piece)).collect();
-        all.extend(format.finish());
-        let (mut shown, mut calls) = (String::new(), Vec::new());
-        for item in all {
-            match item {
-                ToolText::Text(text) => shown.push_str(&text),
-                ToolText::Call(call) => {
-                    calls.push((call.name, serde_json::from_str(&call.arguments).unwrap()));
-                }
-            }
-        }
-        (shown, calls)
+        let (shown, calls) = read_all(&mut *syntax.reader(&[]), pieces);
+        let json = |(name, arguments): (String, String)| (name, serde_json::from_str(&arguments).unwrap());
+        (shown, calls.into_iter().map(json).collect())
     }
 
     fn one(name: &str, arguments: Value) -> Vec<(String, Value)> {
@@ -390,14 +381,7 @@ pub mod tests {
             cuts in prop::collection::vec(1_usize..9, 0..60),
         ) {
             let text = rendered(syntax, &calls);
-            let (mut pieces, mut rest) = (Vec::new(), text.as_str());
-            for cut in cuts {
-                let (piece, after) = rest.split_at(rest.char_indices().nth(cut).map_or(rest.len(), |(at, _)| at));
-                pieces.push(piece);
-                rest = after;
-            }
-            pieces.push(rest);
-            prop_assert_eq!(run(syntax, pieces), (String::new(), calls), "{}", text);
+            prop_assert_eq!(run(syntax, cut(&text, &cuts)), (String::new(), calls), "{}", text);
         }
     }
 }

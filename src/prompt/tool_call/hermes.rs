@@ -19,6 +19,7 @@ mod tests {
     use super::super::marked::MarkedFormat;
     use super::super::{ToolCallFormat, ToolText};
     use super::*;
+    use crate::prompt::testing::{cut, read_all};
     use proptest::prelude::*;
 
     fn format() -> MarkedFormat {
@@ -26,17 +27,7 @@ mod tests {
     }
 
     fn run<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, Vec<(String, String)>) {
-        let mut format = format();
-        let mut all: Vec<ToolText> = pieces.into_iter().flat_map(|piece| format.push(piece)).collect();
-        all.extend(format.finish());
-        let (mut shown, mut calls) = (String::new(), Vec::new());
-        for item in all {
-            match item {
-                ToolText::Text(text) => shown.push_str(&text),
-                ToolText::Call(call) => calls.push((call.name, call.arguments)),
-            }
-        }
-        (shown, calls)
+        read_all(&mut format(), pieces)
     }
 
     const TWO: &str = "Let me look.\n<tool_call>\n{\"name\": \"ls\", \"arguments\": {\"z\": \"/\", \"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"pwd\", \"arguments\": {}}\n</tool_call>";
@@ -90,14 +81,7 @@ mod tests {
         #[test]
         fn the_result_does_not_depend_on_the_pieces(cuts in prop::collection::vec(1_usize..20, 0..40), tail in "[ab\n<tol_c>]{0,12}") {
             let whole = format!("{TWO}{tail}");
-            let (mut pieces, mut rest) = (Vec::new(), whole.as_str());
-            for cut in cuts {
-                let (piece, after) = rest.split_at(rest.char_indices().nth(cut).map_or(rest.len(), |(at, _)| at));
-                pieces.push(piece);
-                rest = after;
-            }
-            pieces.push(rest);
-            prop_assert_eq!(run(pieces), run([whole.as_str()]));
+            prop_assert_eq!(run(cut(&whole, &cuts)), run([whole.as_str()]));
         }
     }
 }
