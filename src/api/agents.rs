@@ -10,7 +10,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::auth::salted;
-use super::body::fields;
+use super::body::{fields, query};
 use super::error::{ApiError, json_response};
 use super::openai::completions;
 use super::openapi::{AgentRefusals, Body, Refusals};
@@ -45,9 +45,7 @@ struct Query {
 /// Whose agents a request without a body is about, and what its query says.
 fn asked(request: &HttpRequest, state: &ApiState) -> Result<(Tenant, Query), ApiError> {
     let tenant = state.settings.keys.tenant(request)?;
-    let query = web::Query::<Query>::from_query(request.query_string())
-        .map_err(|error| ApiError::Invalid { message: format!("the query: {error}"), param: None })?
-        .into_inner();
+    let query: Query = query(request)?;
     Ok((salted(tenant, query.cache_salt.as_deref()), query))
 }
 

@@ -1,8 +1,8 @@
-//! Reads a request's body: bounded, in time, UTF-8, JSON, an object; then its fields, with the path of what is wrong.
+//! Reads a request: its body, bounded, in time, UTF-8, JSON, an object; then its fields, with the path of what is wrong; and its query.
 
 use std::time::{Duration, Instant};
 
-use actix_web::web::Payload;
+use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, http::header};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -65,6 +65,13 @@ async fn read_bytes(
         }
     }
     if received > limit { Err(ApiError::BodyTooLarge { limit }) } else { Ok(bytes) }
+}
+
+/// What a request's query says.
+pub fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, ApiError> {
+    web::Query::from_query(request.query_string())
+        .map(web::Query::into_inner)
+        .map_err(|error| ApiError::Invalid { message: format!("the query: {error}"), param: None })
 }
 
 /// The fields of `object` that `T` names; others are left alone.

@@ -17,7 +17,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::ApiState;
 use super::auth::salted;
-use super::body::fields;
+use super::body::{fields, query};
 use super::error::{ApiError, json_response};
 use super::generation::Piece;
 use super::openai;
@@ -83,8 +83,7 @@ fn submit(error: SubmitError) -> ApiError {
 
 fn asked(request: &HttpRequest, state: &ApiState) -> Result<Tenant, ApiError> {
     let tenant = state.settings.keys.tenant(request)?;
-    let query = web::Query::<Query>::from_query(request.query_string())
-        .map_err(|error| ApiError::Invalid { message: format!("the query: {error}"), param: None })?;
+    let query: Query = query(request)?;
     Ok(salted(tenant, query.cache_salt.as_deref()))
 }
 
