@@ -1,17 +1,20 @@
 //! Wiring and shutdown order: model files, scheduler, HTTP, signals.
 //!
 //! Start: listen, read the text side, load the model on the scheduler thread, check it, open the cache, serve.
-//! Stop, on SIGTERM or Ctrl-C: refuse new requests, finish what runs within the grace, write the queued blocks, end. A
-//! second signal gives up the rest.
+//! Stop, on SIGTERM, SIGHUP or Ctrl-C: refuse new requests, finish what runs within the grace, write the queued blocks, close
+//! the connections, end. A second signal gives up the rest.
+//!
+//! The connections close last, when the scheduler has said how every answer ended: nobody is left without an end.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use actix_web::web;
 use prefixd_cache::{CacheOptions, DiskOptions};
 use serde_json::{Map, Value};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::signals::Signals;
 use crate::api::{
     AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server, warm_up,
 };
@@ -21,6 +24,8 @@ use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
 use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError};
 use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};
 use crate::source::ModelSource;
+
+mod signals;
 
 /// Length of the prompt that proves the model right at start-up; long models' windows are not filled to save time.
 const SELF_CHECK_TOKENS: usize = 640;
@@ -131,46 +136,26 @@ impl App {
         announce(&self);
         let Self { scheduler, state, listener, drain, contexts } = self;
         let handle = scheduler.handle().clone();
-        system.block_on(async move {
+        let ended = system.block_on(async move {
             let running = server(state.clone(), listener)?;
             actix_web::rt::spawn(warm_up(state, contexts));
             let http = running.handle();
-            let stop = async move {
-                signals.next().await;
-                tracing::info!("stopping: running answers get {} s", drain.as_secs());
+            let stopped = actix_web::rt::spawn(async move {
+                let by = signals.next().await;
+                tracing::info!("stopping on {by}: running answers get {} s", drain.as_secs());
                 handle.drain(drain);
-                actix_web::rt::spawn({
-                    let handle = handle.clone();
-                    async move {
-                        signals.next().await;
-                        handle.drain(Duration::ZERO);
-                    }
+                actix_web::rt::spawn(async move {
+                    signals.next().await;
+                    handle.drain(Duration::ZERO);
                 });
+                let ended = web::block(move || scheduler.join()).await;
                 http.stop(true).await;
-            };
-            actix_web::rt::spawn(stop);
-            running.await
+                ended
+            });
+            running.await?;
+            stopped.await.map_err(std::io::Error::other)
         })?;
-        scheduler.join().map_err(AppError::Scheduler)
-    }
-}
-
-/// SIGTERM and Ctrl-C, heard from the moment this is made.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        ended.map_err(|_| AppError::Scheduler("the scheduler's end is unknown".into()))?.map_err(AppError::Scheduler)
     }
 }
 
@@ -236,7 +221,6 @@ fn api_settings(config: &Config) -> ApiSettings {
         cors_origins: config.cors_origins.clone(),
         checkpoints: config.cache.is_some() && !config.exact,
         responses: StoreLimits { budget_bytes: config.responses_bytes as usize, ttl: config.responses_ttl },
-        shutdown: config.drain,
         ..ApiSettings::default()
     }
 }

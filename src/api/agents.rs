@@ -250,25 +250,27 @@ async fn generate(
 ) -> Result<HttpResponse, ApiError> {
     let id = id.into_inner();
     session::check("agent_id", &id)?;
-    let Incoming { object, options, model, tenant, .. } = state.open(&request, payload).await?;
+    let Incoming { object, options, model, tenant, place } = state.open(&request, payload).await?;
     let GenerateFields { prompt, logprobs } = fields(&object)?;
     completions::refuse_unsupported(&object)?;
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
     plan.hold.agent = Some(id.clone());
-    let (scheduler, served) = (state.scheduler.clone(), state.model.clone());
-    let prompt = blocking(move || {
+    let (scheduler, served) = (state.scheduler.clone(), state.clone());
+    let prompt = place.run(move || {
         let known = scheduler.agent_tokens(tenant, id.clone()).map_err(submit)?;
         let known = known.ok_or(ApiError::UnknownAgent { id })?;
         let more = match prompt {
             More::Tokens(tokens) => tokens,
-            More::Text(text) => served
-                .text
-                .tokenizer
-                .encode_rendered(&text)
-                .map_err(|error| ApiError::field("prompt", error.to_string()))?,
+            More::Text(text) => {
+                served.check_fits(&text, known.len(), "prompt")?;
+                let tokens = served.model.text.tokenizer.encode_rendered(&text);
+                tokens.map_err(|error| ApiError::field("prompt", error.to_string()))?
+            }
         };
         Ok([&known[..], &more].concat())
     });
-    completions::answer(&state, vec![prompt.await?], plan, tenant, model).await
+    let prompt = prompt.await?;
+    drop(place);
+    completions::answer(&state, vec![prompt], plan, tenant, model).await
 }

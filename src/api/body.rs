@@ -9,33 +9,34 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::ApiSettings;
+use super::encoding::whole_characters;
 use super::error::ApiError;
 
 /// Of a body over the limit, this much more is read and thrown away, so that a client that only reads after sending gets the
 /// answer instead of a broken pipe.
 const DRAIN_FACTOR: usize = 4;
+/// Some editors and libraries begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Bytes a second that a body must come at on average, pauses aside; a sender of single bytes would hold a connection for days.
 const SLOWEST: f64 = 1000.0;
 
-/// The body as a JSON object.
-pub async fn read_object(
-    request: &HttpRequest,
-    payload: Payload,
-    settings: &ApiSettings,
-) -> Result<Map<String, Value>, ApiError> {
-    let bytes = read_bytes(request, payload, settings).await?;
+/// A body as a JSON object.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let invalid = |message: String| ApiError::Invalid { message, param: None };
-    if let Err(error) = std::str::from_utf8(&bytes) {
+    if let Err(error) = std::str::from_utf8(bytes) {
         return Err(invalid(format!("the request body is not UTF-8: byte {} is wrong", error.valid_up_to())));
     }
-    match serde_json::from_slice(&bytes) {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let read = serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&whole_characters(bytes)));
+    match read {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(invalid(format!("the request body is {}; expected a JSON object", kind(&other)))),
         Err(error) => Err(invalid(format!("the request body is not valid JSON: {error}"))),
     }
 }
 
-async fn read_bytes(
+/// The body, as it came.
+pub async fn read_bytes(
     request: &HttpRequest,
     mut payload: Payload,
     settings: &ApiSettings,

@@ -78,8 +78,8 @@ async fn probe_cache(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
-    let prompt = openai::only_prompt(&state, tenant, &object).await?;
+    let Incoming { object, tenant, place, .. } = state.open(&request, payload).await?;
+    let prompt = openai::only_prompt(&state, tenant, &object, &place).await?;
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();
     let param = if object.contains_key("messages") { "messages" } else { "prompt" };

@@ -26,6 +26,7 @@ use super::options::Options;
 use super::plan::Plan;
 use super::session;
 use super::submit::{Incoming, blocking, encode};
+use super::work::Place;
 use crate::prompt::{Content, Conversation, Message};
 use crate::scheduler::{Context, ContextState, Hold, PrefixPin, SubmitError};
 
@@ -103,8 +104,8 @@ async fn put_context(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let name = id.into_inner();
-    let Incoming { object, tenant, .. } = state.open(&request, payload).await?;
-    let context = put(&state, tenant, name, &object, HOUR_S).await?;
+    let Incoming { object, tenant, place, .. } = state.open(&request, payload).await?;
+    let context = put(&state, tenant, name, &object, HOUR_S, place).await?;
     Ok(json_response(&mut HttpResponse::Ok(), &context))
 }
 
@@ -113,7 +114,11 @@ pub async fn warm_up(state: ApiState, contexts: Vec<(String, Map<String, Value>)
     let state = web::Data::new(state);
     for (name, object) in contexts {
         for tenant in state.settings.keys.tenants() {
-            match put(&state, tenant, name.clone(), &object, LONGEST_TTL_S).await {
+            let warm = async {
+                let place = state.work.enter(&tenant, 0).await?;
+                put(&state, tenant, name.clone(), &object, LONGEST_TTL_S, place).await
+            };
+            match warm.await {
                 Ok(context) => tracing::info!(name, tokens = context.tokens, "a configured context is warm"),
                 Err(error) => tracing::error!(name, %error, "a configured context could not be put"),
             }
@@ -127,6 +132,7 @@ async fn put(
     name: String,
     object: &Map<String, Value>,
     usual_ttl_s: u64,
+    place: Place,
 ) -> Result<ContextState, ApiError> {
     session::check("name", &name)?;
     let ContextFields { system, ttl_s, .. } = fields(object)?;
@@ -136,7 +142,7 @@ async fn put(
         return Err(ApiError::field("ttl_s", message));
     }
     let definition = definition(object, system.is_some())?;
-    let tokens = compute(state, tenant, conversation(&definition)?, ttl_s).await?;
+    let tokens = compute(state, tenant, conversation(&definition)?, ttl_s, place).await?;
     let created_us = state.scheduler.now_us();
     let until_us = created_us.saturating_add(ttl_s.saturating_mul(1_000_000));
     let definition = Arc::from(definition.to_string());
@@ -160,8 +166,10 @@ async fn compute(
     tenant: Tenant,
     conversation: Conversation,
     ttl_s: u64,
+    place: Place,
 ) -> Result<Vec<u32>, ApiError> {
-    let tokens = encode(state, tenant, conversation, Vec::new()).await?.tokens;
+    let tokens = encode(state, tenant, conversation, Vec::new(), &place).await?.tokens;
+    drop(place);
     // A token is the least that can be asked for.
     let options = Options { max_tokens: Some(1), ..Options::default() };
     let mut plan = Plan::new(options, &state.model, &state.settings)?;

@@ -120,6 +120,12 @@ pub enum ApiError {
     /// The model brings no chat template.
     #[error("{0}")]
     Template(#[from] TemplateError),
+    /// The prompt leaves no room for an answer. Clients look for these words, and shorten the conversation.
+    #[error(
+        "This model's maximum context length is {} tokens, answer included; the prompt has {}{} tokens",
+        .0.context_tokens, .0.at_least(), .0.prompt_tokens
+    )]
+    TooLong(TooLong),
     /// The scheduler did not take the request.
     #[error("{error}")]
     Submit {
@@ -148,7 +154,37 @@ pub enum ApiError {
     Internal(String),
 }
 
+/// A prompt that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Its tokens.
+    pub prompt_tokens: usize,
+    /// It has so many or more: they were not all counted.
+    pub or_more: bool,
+    /// The model's limit.
+    pub context_tokens: usize,
+    /// The field that holds the prompt.
+    pub param: &'static str,
+}
+
+impl TooLong {
+    /// `at least `, or nothing.
+    pub fn at_least(&self) -> &'static str {
+        if self.or_more { "at least " } else { "" }
+    }
+}
+
 impl ApiError {
+    /// What the scheduler did not take, with the field that holds the prompt.
+    pub fn submit(error: SubmitError, param: &'static str) -> Self {
+        match error {
+            SubmitError::TooLong { prompt_tokens, context_tokens } => {
+                Self::TooLong(TooLong { prompt_tokens, or_more: false, context_tokens, param })
+            }
+            error => Self::Submit { error, param },
+        }
+    }
+
     /// A wrong field.
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), param: Some(param.into()) }
@@ -220,7 +256,7 @@ impl ApiError {
             Self::BodyStalled { .. } => wire(408, "invalid_request_error", None, Some("body_timeout")),
             Self::Template(TemplateError::NoTools) => invalid(Some("tools"), None),
             Self::Template(_) => invalid(Some("messages"), None),
-            Self::Submit { error: SubmitError::TooLong { .. }, param } => {
+            Self::TooLong(TooLong { param, .. }) | Self::Submit { error: SubmitError::TooLong { .. }, param } => {
                 invalid(Some(param), Some("context_length_exceeded"))
             }
             Self::Submit { error: SubmitError::Empty | SubmitError::Vocabulary { .. }, param } => {

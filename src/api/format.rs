@@ -8,8 +8,9 @@ use super::ApiState;
 use super::error::ApiError;
 use super::marks::Mark;
 use super::plan::Plan;
-use super::submit::{Prompt, blocking, encode};
-use crate::prompt::{CallCount, CallRules, Conversation, Format};
+use super::submit::{Prompt, encode};
+use super::work::Place;
+use crate::prompt::{CallCount, CallRules, Conversation, Format, Held};
 
 /// Which tools the answer may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,20 @@ pub enum ToolChoice {
     Required,
     /// This one.
     Named(String),
+    /// Of these, any or none, or (`true`) at least one.
+    Among(Vec<String>, bool),
+}
+
+impl ToolChoice {
+    /// The answer may call the tool of that name.
+    fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::Auto | Self::Required => true,
+            Self::None => false,
+            Self::Named(wanted) => wanted == name,
+            Self::Among(names, _) => names.iter().any(|wanted| wanted == name),
+        }
+    }
 }
 
 /// The fields that a request says it with, for errors.
@@ -41,32 +56,51 @@ pub fn format(
     choice: &ToolChoice,
     count: CallCount,
 ) -> Result<Option<Format>, ApiError> {
-    let rules = |wanted: &dyn Fn(&str) -> bool, count| CallRules {
-        tools: schemas(tools).filter(|(name, _)| wanted(name)).collect(),
-        count,
-    };
-    let missing = |what: String| ApiError::field("tool_choice", what);
+    let rules =
+        |count| CallRules { tools: schemas(tools).filter(|(name, _)| choice.allows(name)).collect(), count };
+    let no_tool = |what: String| ApiError::field("tool_choice", what);
     match choice {
-        ToolChoice::Auto if !tools.is_empty() => {
-            let rules = rules(&|_| true, count);
+        ToolChoice::Among(names, _) if let Some(missing) = missing_of(names, tools) => {
+            Err(no_tool(format!("tool_choice allows {missing:?}, which is not among the tools")))
+        }
+        ToolChoice::Auto | ToolChoice::Among(_, false) if !tools.is_empty() => {
+            let rules = rules(count);
             Ok(Some(match schema {
                 Some(schema) => Format::JsonOrCalls(schema, rules),
                 None => Format::TextOrCalls(rules),
             }))
         }
-        ToolChoice::Auto | ToolChoice::None => Ok(schema.map(Format::Json)),
-        ToolChoice::Required if tools.is_empty() => {
-            Err(missing("tool_choice demands a call, and there are no tools".into()))
+        // Tools that must not be called are shown all the same: what is known of the prompt is found again.
+        ToolChoice::None if !tools.is_empty() => Ok(Some(schema.map_or(Format::NoCalls, Format::Json))),
+        ToolChoice::Auto | ToolChoice::None | ToolChoice::Among(_, false) => Ok(schema.map(Format::Json)),
+        ToolChoice::Required | ToolChoice::Among(_, true) if tools.is_empty() => {
+            Err(no_tool("tool_choice demands a call, and there are no tools".into()))
         }
-        ToolChoice::Required => Ok(Some(Format::Calls(rules(&|_| true, count)))),
+        ToolChoice::Required | ToolChoice::Among(_, true) => Ok(Some(Format::Calls(rules(count)))),
         ToolChoice::Named(wanted) => {
-            let rules = rules(&|name| name == wanted, CallCount::One);
+            let rules = rules(CallCount::One);
             if rules.tools.is_empty() {
-                return Err(missing(format!("tool_choice names {wanted:?}, which is not among the tools")));
+                return Err(no_tool(format!("tool_choice names {wanted:?}, which is not among the tools")));
             }
             Ok(Some(Format::Calls(rules)))
         }
     }
+}
+
+/// The tools that `{"mode": "auto" | "required", "tools": [...]}` allows; `name` reads one of them.
+pub fn among(allowed: &Value, name: impl Fn(&Value) -> Option<String>) -> Option<ToolChoice> {
+    let demanded = match allowed["mode"].as_str()? {
+        "auto" => false,
+        "required" => true,
+        _ => return None,
+    };
+    let names = allowed["tools"].as_array()?.iter().map(name).collect::<Option<Vec<_>>>()?;
+    Some(ToolChoice::Among(names, demanded))
+}
+
+/// The first name that no tool has.
+fn missing_of<'a>(names: &'a [String], tools: &[Value]) -> Option<&'a String> {
+    names.iter().find(|name| !tools.iter().any(|tool| tool["function"]["name"] == name.as_str()))
 }
 
 /// Names and schemas of functions.
@@ -109,11 +143,15 @@ pub fn json_schema(
 /// What a conversation asks for, and for whom.
 pub struct Asking {
     pub tenant: Tenant,
+    /// Where its prompt and its grammar are made.
+    pub place: Place,
     pub conversation: Conversation,
     /// Beginnings of it to pin.
     pub marks: Vec<Mark>,
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
+    /// Which tools it may call.
+    pub choice: ToolChoice,
 }
 
 /// A conversation on its way to the scheduler: its tokens, and in the plan how its answer is read and what it is held to.
@@ -123,17 +161,17 @@ pub async fn prepare(
     asked: Asking,
     fields: FormatFields,
 ) -> Result<Vec<u32>, ApiError> {
-    let Asking { tenant, conversation, marks, mut format } = asked;
+    let Asking { tenant, place, conversation, marks, mut format, choice } = asked;
     if let Some(Format::TextOrCalls(rules)) = &mut format {
         // A context's tools may be called too.
-        rules.tools = schemas(&conversation.tools).collect();
+        rules.tools = schemas(&conversation.tools).filter(|(name, _)| choice.allows(name)).collect();
     }
     let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
-    plan.answer.tools = names.map(str::to_owned).collect();
-    let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks).await?;
+    plan.answer.tools = names.filter(|name| choice.allows(name)).map(str::to_owned).collect();
+    let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks, &place).await?;
     plan.answer.thought = thought;
     plan.hold.pins = pins;
-    enforce(state, plan, format, fields).await?;
+    enforce(state, plan, format, fields, &place).await?;
     Ok(tokens)
 }
 
@@ -143,10 +181,11 @@ async fn enforce(
     plan: &mut Plan,
     format: Option<Format>,
     fields: FormatFields,
+    place: &Place,
 ) -> Result<(), ApiError> {
     let Some(format) = format else { return Ok(()) };
-    if let Format::TextOrCalls(rules) = format {
-        return steer(state, plan, rules).await;
+    if matches!(format, Format::TextOrCalls(_) | Format::NoCalls) {
+        return steer(state, plan, format, place).await;
     }
     // The grammar decides where an answer may end; what says otherwise would be ignored.
     if plan.min_tokens > 0 {
@@ -156,28 +195,44 @@ async fn enforce(
         return Err(ApiError::field("ignore_eos", "ignore_eos cannot be combined with an enforced format"));
     }
     let param = if matches!(format, Format::Calls(_)) { fields.tools } else { fields.schema };
+    plan.answer.calls_are = match format {
+        Format::Json(_) | Format::NoCalls => Held::ToNothing,
+        Format::JsonOrCalls(..) => Held::FromTheStart,
+        Format::Calls(_) | Format::TextOrCalls(_) => Held::Everywhere,
+    };
     let (model, thought) = (state.model.clone(), plan.answer.thought);
-    let constraint = blocking(move || {
+    let constraint = place.run(move || {
         let constraint = model.text.constraint(&format, thought);
         constraint.map_err(|error| ApiError::field(param, format!("{param}: {error}")))
-    })
-    .await?;
+    });
+    let constraint = constraint.await?;
     plan.constraint = Some(constraint);
     Ok(())
 }
 
-/// Sees to it that what begins as a call becomes one of a declared tool, with arguments of its schema, or any object where the
+/// Sees to it that no call begins where none may, and that what begins as a call becomes one of a declared tool, with arguments of its schema, or any object where the
 /// schema cannot be enforced. Nobody demanded it, so where it cannot be done the answer is free.
-async fn steer(state: &web::Data<ApiState>, plan: &mut Plan, rules: CallRules) -> Result<(), ApiError> {
+async fn steer(
+    state: &web::Data<ApiState>,
+    plan: &mut Plan,
+    format: Format,
+    place: &Place,
+) -> Result<(), ApiError> {
     if plan.min_tokens > 0 || plan.stop_tokens.is_empty() {
         return Ok(());
     }
     let (model, thought) = (state.model.clone(), plan.answer.thought);
-    plan.constraint = blocking(move || {
-        let compile = |rules| model.text.constraint(&Format::TextOrCalls(rules), thought).ok();
-        let loose = rules.loose();
-        Ok(compile(rules).or_else(|| compile(loose)))
-    })
-    .await?;
+    let constraint = place.run(move || {
+        let compile = |format: &Format| model.text.constraint(format, thought).ok();
+        let loose = || match &format {
+            Format::TextOrCalls(rules) => compile(&Format::TextOrCalls(rules.loose())),
+            _ => None,
+        };
+        Ok(compile(&format).or_else(loose))
+    });
+    plan.constraint = constraint.await?;
+    if plan.constraint.is_some() {
+        plan.answer.calls_are = Held::Everywhere;
+    }
     Ok(())
 }

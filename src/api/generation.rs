@@ -21,8 +21,8 @@ use super::ServedModel;
 use super::metrics::Durations;
 use crate::engine::TokenChoice;
 use crate::prompt::{
-    CallCount, Checkpoints, Detokenizer, StopFilter, Stopped, ThoughtFilter, ThoughtStart, Told, ToolCall,
-    ToolCallFormat, ToolText,
+    CallCount, CallEnd, CallPart, Checkpoints, Detokenizer, Held, StopFilter, Stopped, ThoughtFilter,
+    ThoughtStart, Told, ToolCallFormat, ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
@@ -35,8 +35,8 @@ pub enum Piece {
     Thought(String),
     /// Text, and the tokens that are wholly told by now.
     Text(String, Vec<TokenLogprob>),
-    /// The call with that index.
-    Call(usize, ToolCall),
+    /// A part of the call with that index. One without an end was cut off.
+    Call(usize, CallPart),
     /// The end, and the tokens that no text told.
     End {
         /// Why.
@@ -60,7 +60,7 @@ pub enum Piece {
 pub enum EndReason {
     /// A stop token or a stop string.
     Stop,
-    /// The token limit.
+    /// The token limit, or a call that was cut off.
     Length,
     /// The model called tools.
     ToolCalls,
@@ -103,6 +103,8 @@ pub struct AnswerOptions {
     pub tools: Vec<String>,
     /// How many of them; the first ends the answer where there may be only one.
     pub calls: CallCount,
+    /// Where a grammar makes calls of what begins as one.
+    pub calls_are: Held,
     /// The answer goes on with the prompt's text instead of beginning its own.
     pub continues: bool,
 }
@@ -132,7 +134,10 @@ pub struct Answer {
     /// A thought came, and no text after it yet.
     after_thought: bool,
     tools: Option<Box<dyn ToolCallFormat>>,
+    /// Calls that are whole.
     calls: usize,
+    /// The answer ended within a call.
+    cut: bool,
     most_calls: CallCount,
     tokens: usize,
     durations: Arc<Durations>,
@@ -164,7 +169,7 @@ impl Answer {
     ) -> Self {
         let tokenizer = &model.text.tokenizer;
         let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
-        let tools = (!options.tools.is_empty()).then(|| model.text.tool_syntax.reader(&options.tools));
+        let tools = (!options.tools.is_empty()).then(|| model.text.tool_syntax.reader(&options.tools, options.calls_are));
         Self {
             index,
             events: Some(events),
@@ -178,6 +183,7 @@ impl Answer {
             after_thought: false,
             tools,
             calls: 0,
+            cut: false,
             most_calls: options.calls,
             tokens: 0,
             durations,
@@ -338,9 +344,14 @@ impl Answer {
         for item in found {
             let piece = match item {
                 ToolText::Text(text) => Piece::Text(text, self.told()),
-                ToolText::Call(call) => {
-                    self.calls += 1;
-                    Piece::Call(self.calls - 1, call)
+                ToolText::Call(part) => {
+                    let index = self.calls;
+                    self.calls += usize::from(part == CallPart::End);
+                    Piece::Call(index, part)
+                }
+                ToolText::Cut => {
+                    self.cut = true;
+                    return;
                 }
             };
             self.pieces.push_back(piece);
@@ -354,14 +365,22 @@ impl Answer {
         self.events = None;
         let rest = self.thoughts.finish();
         self.tell(rest);
+        let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
         let enough = self.called_enough();
         if let Some(tools) = self.tools.as_mut().filter(|_| !enough) {
-            let rest = tools.finish();
+            let end = match &stop {
+                Some(stop) => CallEnd::Stop(stop),
+                None if reason == EndReason::Length => CallEnd::Length,
+                None => CallEnd::Model,
+            };
+            let rest = tools.finish(end);
             self.emit(rest);
         }
-        let called = reason == EndReason::Stop && self.calls > 0;
-        let reason = if called { EndReason::ToolCalls } else { reason };
-        let stop = self.stopped_by.and_then(|by| self.stops.get(by).cloned());
+        let (reason, stop) = match reason {
+            _ if self.cut => (EndReason::Length, None),
+            EndReason::Stop if self.calls > 0 => (EndReason::ToolCalls, stop),
+            reason => (reason, stop),
+        };
         let logprobs = self.told();
         let thought_tokens = self.thought_tokens;
         self.pieces.push_back(Piece::End { reason, stop, completion_tokens, thought_tokens, logprobs });

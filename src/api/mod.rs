@@ -5,6 +5,9 @@
 //! 3. Streamed text, concatenated, equals the text that is not streamed: both come from the same [`generation`].
 //! 4. A client that leaves drops its streams at once, and that is the cancel.
 //!
+//! 5. Nothing costs more than a small multiple of its body: what cannot fit is refused before its tokens are found, and what
+//!    takes memory or time is done by few at a time ([`work`]).
+//!
 //! Runs on actix workers. Rendering and encoding prompts happens on actix's blocking threads. Nothing here touches MLX,
 //! the cache or the disk.
 
@@ -22,6 +25,7 @@ use self::limits::Limits;
 use self::metrics::Durations;
 use self::openai::ResponseStore;
 use self::openapi::Document;
+use self::work::Work;
 use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
 use crate::scheduler::Handle;
 
@@ -31,6 +35,7 @@ mod auth;
 mod body;
 mod cache;
 mod contexts;
+mod encoding;
 mod error;
 mod format;
 mod generation;
@@ -49,6 +54,7 @@ mod session;
 mod sse;
 mod submit;
 mod usage;
+mod work;
 
 pub use auth::{AdminKey, ApiKeys};
 pub use contexts::warm_up;
@@ -115,7 +121,7 @@ pub struct ApiSettings {
     pub cors_origins: Vec<String>,
     /// Threads that serve connections.
     pub workers: usize,
-    /// How long open connections may take to finish when the server stops.
+    /// How long clients may take to read what is left when the server stops.
     pub shutdown: Duration,
 }
 
@@ -133,7 +139,7 @@ impl Default for ApiSettings {
             limits: KeyLimits::default(),
             cors_origins: Vec::new(),
             workers: 2,
-            shutdown: Duration::from_secs(30),
+            shutdown: Duration::from_secs(5),
         }
     }
 }
@@ -152,6 +158,7 @@ pub struct ApiState {
     checkpoints: Option<Checkpoints>,
     responses: Arc<ResponseStore>,
     limits: Arc<Limits>,
+    work: Arc<Work>,
 }
 
 impl ApiState {
@@ -161,7 +168,7 @@ impl ApiState {
         let responses = Arc::new(ResponseStore::new(settings.responses));
         let limits = Arc::new(Limits::new(settings.limits));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
-        Self { model, scheduler, settings, durations: Arc::default(), checkpoints, responses, limits }
+        Self { model, scheduler, settings, durations: Arc::default(), checkpoints, responses, limits, work: Arc::default() }
     }
 }
 

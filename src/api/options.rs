@@ -2,8 +2,10 @@
 //! refuses.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 /// Sampling, lengths and stops. `null` is the same as nothing.
@@ -14,7 +16,10 @@ pub struct Options {
     pub model: Option<String>,
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
+    /// -1: as many as there is room for.
+    #[serde(default, deserialize_with = "whole")]
     pub max_tokens: Option<i64>,
+    #[serde(default, deserialize_with = "whole")]
     pub max_completion_tokens: Option<i64>,
     pub min_tokens: Option<u64>,
     pub ignore_eos: Option<bool>,
@@ -53,4 +58,42 @@ pub struct StreamOptions {
 pub enum Stop {
     One(String),
     Several(Vec<String>),
+}
+
+/// Below it every integer is a float of its own.
+const EXACT: f64 = (1_u64 << 53) as f64;
+
+/// An integer, also as some languages write one: `1.0`.
+pub fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    deserializer.deserialize_any(Whole)
+}
+
+struct Whole;
+
+impl Visitor<'_> for Whole {
+    type Value = Option<i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        let number = i64::try_from(number);
+        number.map(Some).map_err(|_| E::custom("the integer is beyond all bounds; expected a smaller one"))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        if number.fract() == 0.0 && number.abs() < EXACT {
+            return Ok(Some(number as i64));
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
 }

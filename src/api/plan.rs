@@ -14,6 +14,12 @@ use crate::scheduler::Hold;
 const MOST_CHOICES: u64 = 128;
 /// Stop strings at most; each is looked for in every piece of text.
 const MOST_STOPS: usize = 64;
+/// Bytes of a stop string at most.
+const LONGEST_STOP: usize = 4096;
+/// Stop tokens at most; each is looked for in every row of logits.
+const MOST_STOP_TOKENS: usize = 64;
+/// Tokens with a bias at most; every choice keeps them.
+const MOST_BIASES: usize = 4096;
 /// Alternatives per token at most, as OpenAI has it.
 const MOST_LOGPROBS: u64 = 20;
 
@@ -55,6 +61,7 @@ impl Plan {
         let answer =
             AnswerOptions { stops: stops(options.stop, "stop")?, min_tokens, ..AnswerOptions::default() };
         let extra = options.stop_token_ids.unwrap_or_default();
+        check_count("stop_token_ids", extra.len(), MOST_STOP_TOKENS)?;
         let stop_tokens: Arc<[u32]> = match (options.ignore_eos.unwrap_or(false), extra.is_empty()) {
             (false, true) => model.text.stop_tokens.clone(),
             (false, false) => model.text.stop_tokens.iter().copied().chain(extra).collect(),
@@ -115,6 +122,8 @@ fn max_tokens(options: &Options) -> Result<Option<usize>, ApiError> {
     for (param, value) in named {
         match value {
             None => {}
+            // As many as there is room for, as llama.cpp's clients write it.
+            Some(-1) => return Ok(Some(usize::MAX)),
             Some(value) if value < 1 => {
                 return Err(ApiError::field(param, format!("{param} is {value}; expected at least 1")));
             }
@@ -131,11 +140,10 @@ pub fn stops(stop: Option<Stop>, param: &'static str) -> Result<Vec<String>, Api
         Some(Stop::One(stop)) => (vec![stop], false),
         Some(Stop::Several(stops)) => (stops, true),
     };
-    if stops.len() > MOST_STOPS {
-        return Err(ApiError::field(
-            param,
-            format!("{param} has {} strings; expected at most {MOST_STOPS}", stops.len()),
-        ));
+    check_count(param, stops.len(), MOST_STOPS)?;
+    if let Some(stop) = stops.iter().find(|stop| stop.len() > LONGEST_STOP) {
+        let message = format!("{param} has a string of {} bytes; expected at most {LONGEST_STOP}", stop.len());
+        return Err(ApiError::field(param, message));
     }
     if let Some(at) = stops.iter().position(String::is_empty) {
         let param = if several { format!("{param}[{at}]") } else { param.to_owned() };
@@ -181,7 +189,15 @@ fn sampling(options: &Options, model: &ServedModel) -> Result<Sampling, ApiError
     Ok(sampling)
 }
 
+fn check_count(param: &'static str, found: usize, most: usize) -> Result<(), ApiError> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(ApiError::field(param, format!("{param} has {found} entries; expected at most {most}")))
+}
+
 fn logit_bias(options: &Options) -> Result<Vec<(u32, f32)>, ApiError> {
+    check_count("logit_bias", options.logit_bias.as_ref().map_or(0, |biases| biases.len()), MOST_BIASES)?;
     let entries = options.logit_bias.iter().flatten();
     entries
         .map(|(token, bias)| {

@@ -33,8 +33,13 @@ pub trait Shape {
     }
 
     /// What is sent into a silence.
-    fn keepalive(&self, out: &mut Frames) {
+    fn keepalive(&mut self, out: &mut Frames) {
         out.comment("keepalive");
+    }
+
+    /// The silence that is long enough; `usual` is the configured one, if any.
+    fn silence(&self, usual: Option<Duration>) -> Option<Duration> {
+        usual
     }
 }
 
@@ -119,7 +124,7 @@ impl<S: Shape> Writer<S> {
                 return None;
             }
             let next = self.answers.next();
-            let next = match self.keepalive {
+            let next = match self.shape.silence(self.keepalive) {
                 None => next.await,
                 Some(silence) => {
                     if let Ok(next) = tokio::time::timeout(silence, next).await {

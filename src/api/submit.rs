@@ -6,13 +6,15 @@ use serde_json::{Map, Value};
 
 use super::ApiState;
 use super::auth::salted;
-use super::body::{fields, read_object};
-use super::error::ApiError;
+use super::body::{fields, object, read_bytes};
+use super::encoding::{Encoding, USUAL_RATIO};
+use super::error::{ApiError, TooLong};
 use super::generation::{Answer, Answers, Record};
 use super::marks::{Mark, Rendered};
 use super::options::Options;
 use super::plan::Plan;
 use super::session;
+use super::work::Place;
 use crate::prompt::{Conversation, ModelText, TemplateError, ThoughtStart};
 use crate::scheduler::{Hold, PrefixPin, Request};
 
@@ -24,18 +26,24 @@ pub struct Incoming {
     pub model: String,
     /// The key's tenant, split by the salt.
     pub tenant: Tenant,
+    /// Where what it costs is done; to be kept until the scheduler has it.
+    pub place: Place,
 }
 
 impl ApiState {
     /// Lets a request in: its key, its body, its model.
     pub async fn open(&self, request: &HttpRequest, payload: web::Payload) -> Result<Incoming, ApiError> {
         let tenant = self.settings.keys.tenant(request)?;
-        let object = read_object(request, payload, &self.settings).await?;
+        let bytes = read_bytes(request, payload, &self.settings).await?;
+        let encoding = Encoding::of(request)?;
+        let room = if encoding == Encoding::Plain { bytes.len() } else { bytes.len() * USUAL_RATIO };
+        let (place, limit) = (self.work.enter(&tenant, room).await?, self.settings.body_limit_bytes);
+        let object = place.run_if_large(move || object(&encoding.unpack(bytes, limit)?)).await?;
         let mut options: Options = fields(&object)?;
         session::settle(request, &mut options)?;
         let model = self.model_name(options.model.as_deref())?;
         let tenant = salted(tenant, options.cache_salt.as_deref());
-        Ok(Incoming { object, options, model, tenant })
+        Ok(Incoming { object, options, model, tenant, place })
     }
 
     /// The name to answer with: the one that was asked for, if it is served.
@@ -49,8 +57,26 @@ impl ApiState {
         }
     }
 
+    /// Refuses a prompt that cannot fit into the model's context behind `known` tokens. Costs no more than a look at it.
+    pub fn check_fits(&self, text: &str, known: usize, param: &'static str) -> Result<(), ApiError> {
+        let prompt_tokens = known + self.model.text.tokenizer.least_tokens(text);
+        let context_tokens = self.scheduler.info().context_tokens;
+        if prompt_tokens < context_tokens {
+            return Ok(());
+        }
+        Err(ApiError::TooLong(TooLong { prompt_tokens, or_more: true, context_tokens, param }))
+    }
+
+    /// The tokens of a plain text that begins a prompt.
+    pub fn tokens_of_text(&self, text: &str) -> Result<Vec<u32>, ApiError> {
+        self.check_fits(text, 0, "prompt")?;
+        let tokens = self.model.text.tokenizer.encode_text(text);
+        tokens.map_err(|error| ApiError::field("prompt", error.to_string()))
+    }
+
     /// The tokens of a rendered conversation's text.
     pub fn tokens_of(&self, tenant: &Tenant, text: &str) -> Result<Vec<u32>, ApiError> {
+        self.check_fits(text, 0, "messages")?;
         let ModelText { tokenizer, stop_tokens, .. } = &self.model.text;
         let tokens = match &self.checkpoints {
             Some(checkpoints) => checkpoints.encode(tokenizer, tenant, stop_tokens, text),
@@ -86,7 +112,7 @@ impl ApiState {
                     hold: if at == 0 && nth == 0 { plan.hold.clone() } else { Hold::default() },
                 };
                 let stream =
-                    self.scheduler.submit(request).map_err(|error| ApiError::Submit { error, param })?;
+                    self.scheduler.submit(request).map_err(|error| ApiError::submit(error, param))?;
                 let (model, durations) = (self.model.clone(), self.durations.clone());
                 let mut answer = Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer);
                 if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !plan.answer.continues) {
@@ -103,7 +129,7 @@ impl ApiState {
     }
 }
 
-/// Runs what takes long (rendering, encoding) where it does not hold up other connections.
+/// Runs what waits for the scheduler where it does not hold up other connections.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -125,9 +151,11 @@ pub async fn encode(
     tenant: Tenant,
     conversation: Conversation,
     marks: Vec<Mark>,
+    place: &Place,
 ) -> Result<Prompt, ApiError> {
     let state = state.clone();
-    blocking(move || {
+    place
+        .run(move || {
         let ModelText { template, tokenizer, .. } = &state.model.text;
         let template = template.as_ref().ok_or(TemplateError::Missing)?;
         let text = template.render(&conversation)?;

@@ -4,6 +4,9 @@
 //! ends that one sequence.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::wishes::Wishes;
 
 /// A grammar's state along one answer. Lives on the scheduler thread; must be cheap per token.
 pub trait Constraint: Debug + Send + Sync {
@@ -24,12 +27,14 @@ impl Clone for Box<dyn Constraint> {
 }
 
 /// What may come next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// One bit per token, the lowest id in the lowest bit; tokens beyond it are not allowed. Stop tokens are not in it.
     pub tokens: Vec<u32>,
     /// The answer may end here, by any stop token.
     pub end: bool,
+    /// What forbidden tokens count for.
+    pub wishes: Option<Arc<Wishes>>,
 }
 
 /// Whether more can follow.
@@ -50,10 +55,13 @@ impl Allowed {
     /// Forbids all other tokens in `logits` `[vocab]`, stop tokens but for [`end`](Self::end) included. An error when
     /// nothing is left.
     pub fn apply(&self, logits: &mut [f32], stop_tokens: &[u32]) -> Result<(), ConstraintError> {
+        let bit = |id: usize| self.tokens.get(id / 32).is_some_and(|word| word >> (id % 32) & 1 == 1);
+        if let Some(wishes) = &self.wishes {
+            wishes.grant(logits, |id| bit(id as usize));
+        }
         let mut left = false;
         for (id, logit) in logits.iter_mut().enumerate() {
-            let bit = self.tokens.get(id / 32).is_some_and(|word| word >> (id % 32) & 1 == 1);
-            let allowed = if stop_tokens.contains(&(id as u32)) { self.end } else { bit };
+            let allowed = if stop_tokens.contains(&(id as u32)) { self.end } else { bit(id) };
             if allowed && !logit.is_nan() {
                 left = true;
             } else {
@@ -79,7 +87,7 @@ mod tests {
 
     #[test]
     fn only_allowed_tokens_keep_their_logits() {
-        let allowed = Allowed { tokens: vec![0b1010], end: false };
+        let allowed = Allowed { tokens: vec![0b1010], ..Allowed::default() };
         let mut logits = vec![1.0; 40];
         allowed.apply(&mut logits, &[3]).unwrap();
         assert_eq!(left(&logits), [1], "a stop token is no part of an answer");
@@ -88,13 +96,13 @@ mod tests {
     #[test]
     fn every_stop_token_is_allowed_where_the_answer_may_end() {
         let mut logits = [1.0; 4];
-        Allowed { tokens: vec![0], end: true }.apply(&mut logits, &[1, 2]).unwrap();
+        Allowed { tokens: vec![0], end: true, ..Allowed::default() }.apply(&mut logits, &[1, 2]).unwrap();
         assert_eq!(left(&logits), [1, 2]);
     }
 
     #[test]
     fn nothing_left_to_choose_is_an_error() {
-        assert!(Allowed { tokens: vec![0], end: false }.apply(&mut [1.0, 2.0], &[1]).is_err());
-        assert!(Allowed { tokens: vec![1], end: false }.apply(&mut [f32::NAN, 2.0], &[]).is_err());
+        assert!(Allowed { tokens: vec![0], ..Allowed::default() }.apply(&mut [1.0, 2.0], &[1]).is_err());
+        assert!(Allowed { tokens: vec![1], ..Allowed::default() }.apply(&mut [f32::NAN, 2.0], &[]).is_err());
     }
 }

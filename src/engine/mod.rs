@@ -14,9 +14,11 @@ use prefixd_cache::{Fingerprint, Payload};
 mod constraint;
 mod sampler;
 pub mod sim;
+mod wishes;
 
 pub use constraint::{Allowed, Constraint, ConstraintError, Ending};
 pub use sampler::{Sampler, Sampling, SamplingError, TokenChoice};
+pub use wishes::Wishes;
 
 /// What the scheduler and the API know of a loaded model.
 #[derive(Clone, Debug)]

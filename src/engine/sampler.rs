@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn only_an_allowed_token_is_chosen_and_told_with_its_own_probability() {
-        let allowed = Allowed { tokens: vec![0b100], end: false };
+        let allowed = Allowed { tokens: vec![0b100], ..Allowed::default() };
         let mut sampler = Sampler::new(Sampling::default(), &[], Some(1));
         let choice = sampler.choose_allowed(&mut [3.0, 2.0, 1.0], &allowed, &[0]).unwrap();
         assert_eq!((choice.id, choice.top[0].0), (2, 0));

@@ -3,9 +3,13 @@
 //! 1. What a grammar lets through is, when it ends, valid JSON for its schema, or well-formed calls of the named tools,
 //!    in the model's own syntax. A model that thinks first may. Where calls are only possible, text without the mark of
 //!    one is free.
-//!    Arguments of calls have no other keys than those declared, unless their schema says more about them.
+//!    Arguments of calls that are demanded have no other keys than those declared, unless their schema says more about them.
 //! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
-//! 3. Compiling happens where requests are read; a step costs what one mask costs.
+//! 3. What a value says is the model's own: where a token would end it and go on as the grammar forbids, it ends it
+//!    ([`Wishes`]).
+//! 4. Between two parts of JSON stands one blank at most, or a new line with its indentation: a model cannot spend its tokens on
+//!    white space.
+//! 5. Compiling happens where requests are read; a step costs what one mask costs.
 //!
 //! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
 //! tokens have no spelling and never match.
@@ -23,13 +27,13 @@ use serde_json::{Map, Value, json};
 use super::thought::ThoughtStart;
 use super::tokenizer::Tokenizer;
 use super::tool_call::{CallBody, Marks, ToolSyntax};
-use crate::engine::{Allowed, Constraint, ConstraintError, Ending};
+use crate::engine::{Allowed, Constraint, ConstraintError, Ending, Wishes};
 
-/// White space between the parts of a JSON answer, bounded so that a model cannot write nothing else.
-const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+/// Bytes of a grammar at most: compiling takes many times as much memory and time.
+const MOST_BYTES: usize = 256 << 10;
 
-/// White space between the parts of a call that the model chose to make.
-const BLANK: &str = r"[\x20\x0A\x09]{1,4}";
+/// White space between two parts of JSON: a blank, or a new line with its indentation.
+const SPACE: &str = r"\x20|\r?\n[\x20\t]{0,40}";
 
 /// The rest of a thought, up to its first end.
 const THOUGHT: &str = "thought[lazy]: /(.|\\n)*/ \"</think>\"\nspace: /[ \\n]{1,4}/\n";
@@ -45,6 +49,8 @@ pub enum Format {
     JsonOrCalls(Value, CallRules),
     /// Any text, or any text and then calls: what begins as a call becomes one.
     TextOrCalls(CallRules),
+    /// Any text in which no call begins.
+    NoCalls,
 }
 
 /// Which tools may be called, and how often.
@@ -83,6 +89,7 @@ pub struct FormatError(String);
 /// Makes constraints for one vocabulary. Cheap to share.
 pub struct Grammars {
     factory: ParserFactory,
+    wishes: Arc<Wishes>,
     syntax: ToolSyntax,
 }
 
@@ -97,6 +104,7 @@ impl Grammars {
     pub fn new(tokenizer: &Tokenizer, stop_tokens: &[u32], syntax: ToolSyntax) -> Result<Self, FormatError> {
         let spelled = |id: u32| if stop_tokens.contains(&id) { &[][..] } else { tokenizer.token_bytes(id) };
         let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab() as u32).map(|id| spelled(id).to_vec()).collect();
+        let wishes = Arc::new(Wishes::new(&words));
         // The grammar's own end; ours is decided by `Allowed::end`. A token of its own, beyond the vocabulary.
         let end = words.len() as u32;
         words.push(b"\xff<end>".to_vec());
@@ -106,7 +114,7 @@ impl Grammars {
         factory.quiet();
         // Errors go to clients; what the model has written so far does not belong in them.
         factory.limits_mut().verbose_errors = false;
-        Ok(Self { factory, syntax })
+        Ok(Self { factory, wishes, syntax })
     }
 
     /// A constraint at the start of an answer.
@@ -115,12 +123,18 @@ impl Grammars {
         format: &Format,
         thought: ThoughtStart,
     ) -> Result<Box<dyn Constraint>, FormatError> {
-        let grammar = TopLevelGrammar::from_lark(lark(format, thought, self.syntax)?);
+        let grammar = lark(format, thought, self.syntax)?;
+        if grammar.len() > MOST_BYTES {
+            let bytes = grammar.len();
+            return Err(FormatError(format!("its schemas make a grammar of {bytes} bytes; expected at most {MOST_BYTES}")));
+        }
+        let grammar = TopLevelGrammar::from_lark(grammar);
         let parser = self.factory.create_parser(grammar).map_err(wrong)?;
         let mut matcher = Matcher::new(Ok(parser));
         // A grammar that allows nothing shows at its first mask.
         matcher.compute_mask().map_err(wrong)?;
-        Ok(Box::new(Grammar { matcher, end: self.factory.tok_env().eos_token() }))
+        let (wishes, end) = (self.wishes.clone(), self.factory.tok_env().eos_token());
+        Ok(Box::new(Grammar { matcher, wishes, end }))
     }
 }
 
@@ -135,6 +149,7 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         Format::Json(schema) => (Some(schema), None),
         Format::Calls(rules) | Format::TextOrCalls(rules) => (None, Some(rules)),
         Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
+        Format::NoCalls => (None, None),
     };
     let mut text = match thought {
         ThoughtStart::Never => "start: told\n",
@@ -150,8 +165,9 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         Format::Calls(_) => "told: calls\n",
         Format::JsonOrCalls(..) => "told: answer | calls\n",
         Format::TextOrCalls(_) => "told: PLAIN | before opened\n",
+        Format::NoCalls => "told: PLAIN\n",
     });
-    if matches!(format, Format::TextOrCalls(_)) {
+    if matches!(format, Format::TextOrCalls(_) | Format::NoCalls) {
         let mark = syntax.marks().open.trim_end();
         if mark.is_empty() {
             return Err(FormatError("calls of this model begin as other text may".into()));
@@ -165,10 +181,12 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         }
         text.extend(["CALLING: /(.|\\n)*/ ", &mark, " /(.|\\n)*/\n"]);
         text.extend(["PLAIN: /(.|\\n)*/ & ~CALLING", plain, "\n"]);
-        text.extend(["BEFORE: (/(.|\\n)*/ ", &mark, ")", plain, "\nbefore[lazy]: BEFORE\n"]);
+        if matches!(format, Format::TextOrCalls(_)) {
+            text.extend(["BEFORE: (/(.|\\n)*/ ", &mark, ")", plain, "\nbefore[lazy]: BEFORE\n"]);
+        }
     }
     if let Some(schema) = json {
-        let spaced = with_options(schema, &json!({"whitespace_pattern": JSON_SPACE}))?;
+        let spaced = with_options(schema, &json!({"whitespace_pattern": SPACE}))?;
         text.extend(["answer: %json ", &Value::Object(spaced).to_string(), "\n"]);
     }
     if let Some(rules) = calls {
@@ -200,7 +218,7 @@ fn calls_lark(
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
     let (gap, behind) = (blank(gap), blank(behind));
     text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &behind, " ", &literal(close), "\n"]);
-    text.push_str("blank: /[ \\n\\t]{1,4}/\n");
+    text.extend(["blank: /", SPACE, "/\n"]);
     if let CallBody::Gemma { quote } = body {
         gemma::common(quote, spacing, text);
     }
@@ -225,14 +243,16 @@ fn json_call(
         Spacing::Templates => {
             json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
         }
-        Spacing::Models => json!({"whitespace_pattern": BLANK}),
+        Spacing::Models => json!({"whitespace_pattern": SPACE}),
     };
     let (nothing, space) = (spacing.blank(""), spacing.blank(" "));
     let name = literal(&Value::from(name).to_string());
     let key = literal(&literal(arguments));
     let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
     let mut schema = with_options(schema, &options)?;
-    close_keys(&mut schema);
+    if spacing == Spacing::Templates {
+        close_keys(&mut schema);
+    }
     let given = format!(
         "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
         Value::Object(schema.clone())
@@ -244,8 +264,9 @@ fn json_call(
     Ok(())
 }
 
-/// Arguments have the declared keys and no others, unless their schema speaks of others: JSON Schema allows what a tool
-/// would refuse, and a model that has lost its way would write on in invented keys.
+/// Arguments of a demanded call have the declared keys and no others, unless their schema speaks of others: JSON Schema allows
+/// what a tool would refuse, and a model that has lost its way would write on in invented keys. A call that the model chose to
+/// make may have the keys that the schema allows.
 fn close_keys(schema: &mut Map<String, Value>) {
     const SPEAKS: [&str; 8] = [
         "additionalProperties",
@@ -305,6 +326,7 @@ fn with_options(schema: &Value, options: &Value) -> Result<Map<String, Value>, F
 
 struct Grammar {
     matcher: Matcher,
+    wishes: Arc<Wishes>,
     end: u32,
 }
 
@@ -324,7 +346,7 @@ impl Constraint for Grammar {
         let end = mask.is_allowed(self.end);
         // Engines may know more ids than the tokenizer; this one is not theirs.
         mask.disallow_token(self.end);
-        Ok(Allowed { tokens: mask.as_slice().to_vec(), end })
+        Ok(Allowed { tokens: mask.as_slice().to_vec(), end, wishes: Some(self.wishes.clone()) })
     }
 
     fn advance(&mut self, token: u32) -> Result<Ending, ConstraintError> {
@@ -333,7 +355,7 @@ impl Constraint for Grammar {
     }
 
     fn boxed_clone(&self) -> Box<dyn Constraint> {
-        Box::new(Self { matcher: self.matcher.deep_clone(), end: self.end })
+        Box::new(Self { matcher: self.matcher.deep_clone(), wishes: self.wishes.clone(), end: self.end })
     }
 }
 

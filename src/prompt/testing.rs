@@ -1,6 +1,6 @@
 //! What tests of streaming readers share: texts in pieces, and all that a reader makes of them.
 
-use super::{ToolCallFormat, ToolText};
+use super::{CallEnd, CallPart, ToolCallFormat, ToolText};
 
 /// `text` in pieces of so many characters each; the last takes the rest.
 pub fn cut<'a>(text: &'a str, lengths: &[usize]) -> Vec<&'a str> {
@@ -19,14 +19,30 @@ pub fn read_all<'a>(
     format: &mut dyn ToolCallFormat,
     pieces: impl IntoIterator<Item = &'a str>,
 ) -> (String, Vec<(String, String)>) {
+    let (shown, calls, cut) = read_until(format, pieces, CallEnd::Model);
+    assert!(!cut, "nothing was cut off");
+    (shown, calls)
+}
+
+/// The same of an answer that ends so, and whether it was cut off within a call. Of that nothing is told.
+pub fn read_until<'a>(
+    format: &mut dyn ToolCallFormat,
+    pieces: impl IntoIterator<Item = &'a str>,
+    end: CallEnd<'_>,
+) -> (String, Vec<(String, String)>, bool) {
     let mut all: Vec<ToolText> = pieces.into_iter().flat_map(|piece| format.push(piece)).collect();
-    all.extend(format.finish());
-    let (mut shown, mut calls) = (String::new(), Vec::new());
+    all.extend(format.finish(end));
+    let (mut shown, mut calls, mut open) = (String::new(), Vec::new(), None);
+    let cut = all.last() == Some(&ToolText::Cut);
     for item in all {
         match item {
             ToolText::Text(text) => shown.push_str(&text),
-            ToolText::Call(call) => calls.push((call.name, call.arguments)),
+            ToolText::Call(CallPart::Begin(name)) => open = Some((name, String::new())),
+            ToolText::Call(CallPart::Arguments(more)) => open.as_mut().unwrap().1.push_str(&more),
+            ToolText::Call(CallPart::End) => calls.extend(open.take()),
+            ToolText::Cut => open = None,
         }
     }
-    (shown, calls)
+    assert_eq!(open, None, "a call has no end");
+    (shown, calls, cut)
 }

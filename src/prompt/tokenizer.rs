@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::detokenizer::Detokenizer;
+use super::least_tokens::LeastTokens;
 use super::pieces::{Entry, Pieces};
 use super::tool_call;
 
@@ -106,6 +107,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pieces: Arc<Pieces>,
     bos: Option<(String, Option<u32>)>,
+    least: LeastTokens,
 }
 
 impl Tokenizer {
@@ -117,7 +119,9 @@ impl Tokenizer {
         let decoder =
             serde_json::to_value(inner.get_decoder()).map_err(|e| TokenizerError::Load(e.to_string()))?;
         let added = inner.get_added_tokens_decoder();
-        let last = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let vocabulary = inner.get_vocab(true);
+        let least = LeastTokens::new(json, vocabulary.keys().map(String::as_str));
+        let last = vocabulary.into_values().max().unwrap_or(0);
         let entries = (0..=last).map(|id| {
             let added = added.get(&id);
             let shown = |text: &str| MARKUP.contains(&text) || tool_call::MARKUP.contains(&text);
@@ -127,7 +131,12 @@ impl Tokenizer {
         let pieces = Arc::new(Pieces::new(&decoder, entries).map_err(TokenizerError::Decoder)?);
         let bos =
             config.bos_token.as_ref().map(|bos| (bos.as_str().to_owned(), inner.token_to_id(bos.as_str())));
-        Ok(Self { inner, pieces, bos })
+        Ok(Self { inner, pieces, bos, least })
+    }
+
+    /// Tokens that a text has at least; known without finding them.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        self.least.of(text)
     }
 
     /// Tokens of a rendered chat prompt: the template wrote every special token already.

@@ -137,7 +137,7 @@ impl<E: Engine> Scheduler<E> {
     }
 
     /// Takes what the inbox holds. False when no handle is left.
-    fn receive(&mut self) -> bool {
+    pub(super) fn receive(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
                 Ok(message) => self.handle(message),

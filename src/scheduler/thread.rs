@@ -113,7 +113,11 @@ impl SchedulerThread {
 fn serve<E: Engine>(scheduler: &mut Scheduler<E>, shared: &Shared) {
     let ended = catch_unwind(AssertUnwindSafe(|| scheduler.run()));
     let condition = match ended {
-        Ok(()) => Condition::Stopped,
+        Ok(()) => {
+            // What came too late for the last step is refused by name.
+            scheduler.receive();
+            Condition::Stopped
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Response, chat, chat_body, post};
+use super::client::{called, Response, chat, chat_body, post};
 use super::server::Setup;
 
 fn says(text: &str) -> String {
@@ -37,7 +37,7 @@ fn a_whole_answer_has_everything_clients_read() {
         body["id"].as_str().unwrap().starts_with("chatcmpl-")
             && body["created"].as_u64().unwrap() > 1_700_000_000
     );
-    let choice = json!({"index": 0, "message": {"role": "assistant", "content": "Hello, world"}, "logprobs": null, "finish_reason": "stop"});
+    let choice = json!({"index": 0, "message": {"role": "assistant", "content": "Hello, world", "refusal": null}, "logprobs": null, "finish_reason": "stop"});
     assert_eq!(body["choices"], json!([choice]));
     // bos, start, "user\n", script, the text, go, end, start, "assistant\n"; the answer and its stop token.
     let (prompt, answer) = (1 + 1 + 5 + 1 + 12 + 1 + 1 + 1 + 10, 13);
@@ -196,14 +196,11 @@ fn tool_calls_are_streamed_as_deltas() {
     let server = Setup::default().echo();
     let response = chat(server.address, &says(CALLS), json!({"tools": tools(), "stream": true}));
     assert_eq!(streamed(&response, 0), ("Let me see.".to_owned(), vec![json!("tool_calls")]));
-    let calls: Vec<Value> = response
-        .chunks()
-        .iter()
-        .filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls").cloned())
-        .collect();
-    assert_eq!(calls.len(), 2);
-    assert_eq!((&calls[0][0]["index"], &calls[1][0]["index"]), (&json!(0), &json!(1)));
-    assert_eq!(calls[0][0]["function"], json!({"name": "ls", "arguments": "{\"z\":\"é\",\"a\":1}"}));
+    let ls = json!({"name": "ls", "arguments": "{\"z\":\"é\",\"a\":1}"});
+    assert_eq!(called(&response.chunks()), [ls, json!({"name": "pwd", "arguments": "{}"})]);
+    let deltas = response.chunks();
+    let deltas = deltas.iter().filter(|chunk| chunk["choices"][0]["delta"]["tool_calls"].is_array());
+    assert!(deltas.count() > 10, "arguments come as they are made");
 }
 
 #[test]
@@ -213,12 +210,46 @@ fn without_wanted_tools_or_with_broken_json_a_call_is_text() {
     // With `min_tokens` no grammar keeps calls whole.
     let more = json!({"tools": tools(), "min_tokens": 1});
     assert_eq!(content(&chat(server.address, &says(broken), more)), broken);
-    for more in [json!({}), json!({"tools": tools(), "tool_choice": "none"}), json!({"tools": []})] {
+    for more in [json!({}), json!({"tools": []})] {
         let body = chat(server.address, &says(CALLS), more).json();
         assert_eq!(
             (&body["choices"][0]["message"]["content"], &body["choices"][0]["finish_reason"]),
             (&json!(CALLS), &json!("stop"))
         );
+    }
+}
+
+#[test]
+fn tools_that_must_not_be_called_are_shown_and_not_called() {
+    let server = Setup::default().echo();
+    let ask = |choice: &str| {
+        let more = json!({"tools": tools(), "tool_choice": choice, "max_tokens": 300});
+        chat(server.address, &says(CALLS), more).json()
+    };
+    let (auto, none) = (ask("auto"), ask("none"));
+    assert_eq!(none["usage"]["prompt_tokens"], auto["usage"]["prompt_tokens"], "the prompt is the same");
+    let message = &none["choices"][0]["message"];
+    assert!(message["tool_calls"].is_null() && !message["content"].as_str().unwrap().contains("<tool_call>"), "{none}");
+}
+
+#[test]
+fn allowed_tools_are_called_and_no_others_while_all_are_shown() {
+    let server = Setup::default().echo();
+    let ask = |mode: &str, names: &[&str], script: &str| {
+        let names: Vec<Value> =
+            names.iter().map(|name| json!({"type": "function", "function": {"name": name}})).collect();
+        let choice = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}});
+        chat(server.address, &says(script), json!({"tools": tools(), "tool_choice": choice, "max_tokens": 300}))
+    };
+    for (mode, script) in [("auto", CALLS), ("required", CALLS), ("required", "I will not.")] {
+        let body = ask(mode, &["pwd"], script).json();
+        let calls = body["choices"][0]["message"]["tool_calls"].as_array().unwrap();
+        assert!(!calls.is_empty() && calls.iter().all(|call| call["function"]["name"] == "pwd"), "{body}");
+    }
+    assert_eq!(ask("auto", &["pwd"], "I will not.").json()["choices"][0]["message"]["content"], "I will not.");
+    for (mode, name) in [("auto", "rm"), ("never", "pwd")] {
+        let refused = ask(mode, &[name], "x");
+        assert_eq!((refused.status, refused.json()["error"]["param"].as_str()), (400, Some("tool_choice")));
     }
 }
 
@@ -259,6 +290,7 @@ fn log_probabilities_are_told_for_every_token_of_the_text() {
     let server = Setup::default().echo();
     let more = json!({"logprobs": true, "top_logprobs": 2});
     let body = chat(server.address, &says("aé"), more.clone()).json();
+    assert_eq!(body["choices"][0]["logprobs"].get("refusal"), Some(&Value::Null));
     let tokens = body["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
     assert_eq!(
         tokens.iter().map(|token| token["bytes"][0].as_u64().unwrap()).collect::<Vec<_>>(),

@@ -45,6 +45,24 @@ impl Response {
     }
 }
 
+/// The functions that the deltas of one choice call, put together. Only the first delta of a call names it.
+pub fn called(chunks: &[Value]) -> Vec<Value> {
+    let mut calls: Vec<Value> = Vec::new();
+    let deltas = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array());
+    for delta in deltas.flatten() {
+        let (index, function) = (delta["index"].as_u64().unwrap() as usize, &delta["function"]);
+        if index == calls.len() {
+            assert!(delta["id"].as_str().unwrap().starts_with("call_") && delta["type"] == "function", "{delta}");
+            calls.push(function.clone());
+            continue;
+        }
+        assert!(index + 1 == calls.len() && delta["id"].is_null() && function["name"].is_null(), "{delta}");
+        let arguments = &mut calls[index]["arguments"];
+        *arguments = format!("{}{}", arguments.as_str().unwrap(), function["arguments"].as_str().unwrap()).into();
+    }
+    calls
+}
+
 /// Sends a request and leaves the answer to be read.
 pub fn send(
     address: SocketAddr,

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use prefixd::api::ApiSettings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Response, chat, get, post, receive, send};
 use super::server::{Server, Setup};
@@ -216,14 +216,61 @@ fn paths_methods_and_models_that_do_not_exist_are_named() {
 }
 
 #[test]
-fn a_prompt_longer_than_the_context_is_refused_with_both_lengths() {
+fn a_prompt_longer_than_the_context_is_refused_in_the_words_that_clients_look_for() {
     let server = Setup::default().echo();
-    let response = chat(server.address, &"x".repeat(5000), json!({"stream": true}));
-    assert_eq!(response.status, 400);
-    let error = error(&response);
-    assert_eq!(error["code"], "context_length_exceeded");
-    let message = error["message"].as_str().unwrap();
-    assert!(message.contains("5019") && message.contains("4096"), "{message}");
+    // Tokens with an `e` are long, so these must be counted; each `x` is a token.
+    for (letter, length) in [("e", "5019"), ("x", "at least 50")] {
+        let text = letter.repeat(5000);
+        let response = chat(server.address, &text, json!({"stream": true}));
+        assert_eq!(response.status, 400);
+        let error = error(&response);
+        assert_eq!((&error["code"], &error["param"]), (&json!("context_length_exceeded"), &json!("messages")));
+        let message = error["message"].as_str().unwrap();
+        let expected = "This model's maximum context length is 4096 tokens";
+        assert!(message.starts_with(expected) && message.contains(length), "{message}");
+        let messages = json!([{"role": "user", "content": text}]);
+        for (path, body) in [
+            ("/v1/messages", json!({"messages": messages, "max_tokens": 5})),
+            ("/v1/messages/count_tokens", json!({"messages": messages})),
+        ] {
+            let response = post(server.address, path, &body);
+            if path.ends_with("count_tokens") && letter == "e" {
+                assert_eq!(response.json(), json!({"input_tokens": 5019}), "what can be counted is");
+                continue;
+            }
+            let reply = response.json();
+            assert_eq!((response.status, &reply["error"]["type"]), (400, &json!("invalid_request_error")));
+            let message = reply["error"]["message"].as_str().unwrap();
+            assert!(message.starts_with("prompt is too long: ") && message.ends_with(" tokens > 4095 maximum"), "{message}");
+        }
+        for (path, param, body) in [
+            ("/v1/responses", "input", json!({"input": text})),
+            ("/v1/completions", "prompt", json!({"prompt": text})),
+            ("/v1/completions", "prompt", json!({"prompt": vec![7; 5000]})),
+        ] {
+            let response = post(server.address, path, &body);
+            let error = response.json()["error"].clone();
+            assert_eq!((&error["code"], &error["param"]), (&json!("context_length_exceeded"), &json!(param)), "{path}");
+        }
+    }
+}
+
+#[test]
+fn what_would_cost_more_than_its_body_is_refused_by_name() {
+    let server = Setup::default().echo();
+    let biases: Map<String, Value> = (0..5000).map(|id| (id.to_string(), 1.into())).collect();
+    let names: Vec<String> = (0..20_000).map(|nth| format!("value number {nth}")).collect();
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": names}}});
+    for (param, value) in [
+        ("stop", json!("x".repeat(5000))),
+        ("stop", json!(vec!["x"; 65])),
+        ("stop_token_ids", json!(vec![1; 65])),
+        ("logit_bias", json!(biases)),
+        ("response_format", format),
+    ] {
+        let response = chat(server.address, "x", json!({param: value}));
+        assert_eq!((response.status, response.json()["error"]["param"].as_str()), (400, Some(param)));
+    }
 }
 
 #[test]

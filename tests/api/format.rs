@@ -8,7 +8,7 @@ use prefixd::scheduler::{Event, Failure, FinishReason, Hold, Request, Stream};
 use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
-use super::client::{Response, chat, post};
+use super::client::{Response, called, chat, post};
 use super::model::END;
 use super::server::Setup;
 
@@ -106,13 +106,8 @@ fn a_demanded_call_is_made_whatever_the_model_would_say() {
             let mut more = more;
             more["stream"] = true.into();
             let stream = chat(server.address, &says("I will not."), more).chunks();
-            let streamed: Vec<&Value> =
-                stream.iter().filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls")).collect();
-            let functions = |call: &Value| call["function"].clone();
-            assert_eq!(
-                streamed.iter().map(|calls| functions(&calls[0])).collect::<Vec<_>>(),
-                calls.iter().map(functions).collect::<Vec<_>>()
-            );
+            let functions: Vec<Value> = calls.iter().map(|call| call["function"].clone()).collect();
+            assert_eq!(called(&stream), functions);
         }
     }
 }
@@ -230,7 +225,7 @@ struct Breaks {
 impl Constraint for Breaks {
     fn allowed(&mut self) -> Result<Allowed, ConstraintError> {
         self.after = self.after.checked_sub(1).ok_or_else(|| ConstraintError("it broke".into()))?;
-        Ok(Allowed { tokens: vec![u32::MAX; 9], end: false })
+        Ok(Allowed { tokens: vec![u32::MAX; 9], ..Allowed::default() })
     }
 
     fn advance(&mut self, _: u32) -> Result<Ending, ConstraintError> {

@@ -103,6 +103,37 @@ fn silence_is_filled_with_comments_and_the_role_comes_at_once() {
 }
 
 #[test]
+fn a_message_starts_at_once_and_silence_is_filled_with_pings() {
+    for keepalive in [Some(Duration::from_millis(20)), None] {
+        let settings = ApiSettings { keepalive, ..quiet() };
+        let (server, calls, go) =
+            stepped(settings, SchedulerOptions { block_tokens: 16, ..SchedulerOptions::default() });
+        let body = chat_body("x", json!({"stream": true, "max_tokens": 2}));
+        let mut connection = send(server.address, "POST", "/v1/messages", &[], body.to_string().as_bytes());
+        calls.recv().unwrap();
+        // The prompt is not computed yet.
+        let (mut seen, pings) = (Vec::new(), if keepalive.is_some() { 3 } else { 1 });
+        while String::from_utf8_lossy(&seen).matches("event: ping\n").count() < pings {
+            let mut more = [0; 512];
+            let count = connection.read(&mut more).unwrap();
+            seen.extend(&more[..count]);
+        }
+        go.send(()).unwrap();
+        let mut rest = String::new();
+        connection.read_to_string(&mut rest).unwrap();
+        let text = String::from_utf8_lossy(&seen).into_owned() + &rest;
+        assert!(text.find("event: message_start").unwrap() < text.find("event: ping").unwrap());
+        assert_eq!((text.matches("event: message_start").count(), text.matches("\n: ").count()), (1, 0), "{text}");
+        let counts: Vec<u64> = text
+            .split("\"input_tokens\":")
+            .skip(1)
+            .map(|rest| rest.split(',').next().unwrap().parse().unwrap())
+            .collect();
+        assert!(counts.len() == 2 && counts[0] > 0 && counts[0] == counts[1], "{text}");
+    }
+}
+
+#[test]
 fn comments_can_be_switched_off() {
     let server = Setup::default().sim();
     let response = chat(server.address, "x", json!({"stream": true, "max_tokens": 50, "ignore_eos": true}));

@@ -9,6 +9,7 @@ mod chat;
 mod client;
 mod completions;
 mod contexts;
+mod cut;
 mod echo;
 mod errors;
 mod format;

@@ -46,7 +46,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 /// What differs from one answer to the next by nature.
 fn without_names(mut response: Value) -> Value {
     let object = response.as_object_mut().unwrap();
-    object.retain(|name, _| !["id", "created_at", "usage"].contains(&name.as_str()));
+    object.retain(|name, _| !["id", "created_at", "completed_at", "usage"].contains(&name.as_str()));
     for item in object["output"].as_array_mut().unwrap() {
         item.as_object_mut().unwrap().retain(|name, _| !["id", "call_id"].contains(&name.as_str()));
     }
@@ -72,7 +72,8 @@ fn a_whole_response_has_everything_clients_read() {
     for (field, prefix) in [("/id", "resp_"), ("/output/0/id", "msg_")] {
         assert!(response.pointer(field).unwrap().as_str().unwrap().starts_with(prefix), "{field}");
     }
-    assert!(response["created_at"].as_u64().unwrap() > 1_700_000_000);
+    let (created, completed) = (response["created_at"].as_u64().unwrap(), response["completed_at"].as_u64().unwrap());
+    assert!(created > 1_700_000_000 && (created..created + 60).contains(&completed));
     // bos, the system message, the user's, the assistant's head; the answer and its stop token.
     let (input, output) = (1 + (1 + 7 + 9 + 1) + (1 + 5 + 1 + 12 + 1 + 1) + (1 + 10), 13);
     assert_eq!(
@@ -84,7 +85,9 @@ fn a_whole_response_has_everything_clients_read() {
     assert_eq!(
         without_names(response),
         json!({"object": "response", "status": "completed", "error": null, "incomplete_details": null,
-            "instructions": "Be brief.", "max_output_tokens": 50, "model": "alias",
+            "instructions": "Be brief.", "max_output_tokens": 50, "max_tool_calls": null, "model": "alias",
+            "presence_penalty": 0.0, "frequency_penalty": 0.0, "service_tier": "default", "top_logprobs": 0,
+            "safety_identifier": null,
             "output": [{"type": "message", "status": "completed", "role": "assistant", "content": [part]}],
             "parallel_tool_calls": true, "previous_response_id": null, "reasoning": {"effort": null, "summary": null},
             "store": true, "temperature": 0.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
@@ -527,4 +530,49 @@ fn embeddings_are_refused_with_the_reason() {
         post(server.address, "/v1/embeddings", &chat_body("x", json!({"model": "gpt-5"}))).status,
         404
     );
+}
+
+#[test]
+fn the_fields_that_are_told_again_are_those_that_were_asked() {
+    let server = Setup::default().echo();
+    let more = json!({"presence_penalty": 0.5, "frequency_penalty": 0.25, "max_tool_calls": 3, "safety_identifier": "s", "user": null,
+        "service_tier": "auto", "include": ["message.output_text.logprobs"], "top_logprobs": 2});
+    let response = whole(server.address, json!(says("x")), more);
+    let told = json!([0.5, 0.25, 3, "s", null, "default", 2]);
+    let fields = ["presence_penalty", "frequency_penalty", "max_tool_calls", "safety_identifier", "user", "service_tier", "top_logprobs"];
+    assert_eq!(json!(fields.map(|field| response[field].clone())), told);
+    let cut = whole(server.address, json!(says("abcdef")), json!({"max_output_tokens": 2}));
+    assert_eq!((&cut["status"], &cut["completed_at"]), (&json!("incomplete"), &Value::Null));
+}
+
+#[test]
+fn an_input_can_be_counted_and_a_stored_one_be_listed() {
+    let server = Setup::default().echo();
+    let first = whole(server.address, json!(says("one")), json!({"instructions": "Be brief."}));
+    let previous = json!({"previous_response_id": first["id"], "input": says("two"), "tools": tools()});
+    let count = post(server.address, "/v1/responses/input_tokens", &previous);
+    assert_eq!((count.status, &count.json()["object"]), (200, &json!("response.input_tokens")), "{}", count.text());
+    let second = post(server.address, "/v1/responses", &previous).json();
+    assert_eq!(count.json()["input_tokens"], second["usage"]["input_tokens"]);
+    let path = format!("/v1/responses/{}/input_items", second["id"].as_str().unwrap());
+    let list = |query: &str| get(server.address, &format!("{path}{query}")).json();
+    let texts = |list: &Value| -> Vec<String> {
+        let items = list["data"].as_array().unwrap().iter();
+        items.map(|item| item["content"][0]["text"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = list("?order=asc");
+    assert_eq!(texts(&all), [says("one"), "one".into(), says("two")]);
+    assert_eq!((&all["data"][0]["type"], &all["data"][0]["content"][0]["type"]), (&json!("message"), &json!("input_text")));
+    assert_eq!(all["data"][1]["content"][0]["type"], "output_text");
+    let page = list("?limit=1");
+    assert_eq!((texts(&page), &page["has_more"], &page["first_id"]), (vec![says("two")], &json!(true), &all["data"][2]["id"]));
+    let rest = list(&format!("?after={}", page["last_id"].as_str().unwrap()));
+    assert_eq!((texts(&rest), &rest["has_more"]), (vec!["one".into(), says("one")], &json!(false)));
+    for (query, param) in [("?order=up", "order"), ("?limit=0", "limit"), ("?after=x", "after")] {
+        assert_eq!(list(query)["error"]["param"], param);
+    }
+    let cancel = post(server.address, &path.replace("input_items", "cancel"), &json!({}));
+    assert!(cancel.status == 400 && cancel.text().contains("synchronous"), "{}", cancel.text());
+    assert_eq!(post(server.address, "/v1/responses/none/cancel", &json!({})).status, 404);
+    assert_eq!(get(server.address, "/v1/responses/none/input_items").status, 404);
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::client::{chat, post};
+use super::client::{called, chat, post};
 use super::model::{GEMMA, LLAMA, THINKING};
 use super::server::{Server, Setup};
 
@@ -217,9 +217,7 @@ fn calls_without_marks_are_calls_of_the_declared_tools() {
             json!({"name": "ls", "arguments": r#"{"path":"/"}"#})
         );
         let streamed = ask(&script, json!({"stream": true})).chunks();
-        let calls: Vec<&Value> =
-            streamed.iter().filter_map(|chunk| chunk["choices"][0]["delta"].get("tool_calls")).collect();
-        assert_eq!(calls.len(), 1);
+        assert_eq!(called(&streamed), [choice["message"]["tool_calls"][0]["function"].clone()]);
     }
     for text in [r#"{"name": "rm", "parameters": {}}"#, "{ not a call", "Just text."] {
         let choice = ask(text, json!({})).json()["choices"][0].clone();
@@ -268,13 +266,9 @@ fn gemmas_calls_are_read_enforced_and_steered_in_its_own_syntax() {
     // Not for the grammar's sake: `min_tokens` sets it aside.
     let free = ask(&script, json!({"min_tokens": 1})).json()["choices"][0]["message"].clone();
     assert_eq!((&free["content"], told(&free["tool_calls"])), (&json!("Let me look."), functions.to_vec()));
-    let (mut said, mut called) = (String::new(), Vec::new());
-    for chunk in ask(&script, json!({"stream": true})).chunks() {
-        let delta = &chunk["choices"][0]["delta"];
-        said.push_str(delta["content"].as_str().unwrap_or_default());
-        called.extend(delta.get("tool_calls").map(told).into_iter().flatten());
-    }
-    assert_eq!((said.as_str(), called), ("Let me look.", functions.to_vec()));
+    let streamed = ask(&script, json!({"stream": true})).chunks();
+    let said = streamed.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+    assert_eq!((said.collect::<String>().as_str(), called(&streamed)), ("Let me look.", functions.to_vec()));
     // What begins as a call of nothing becomes one of a tool, with the keys and types of its schema.
     let wrong = ask(&call("list{dir:1}"), json!({})).json()["choices"][0]["message"].clone();
     assert!(wrong["content"].is_null() && told(&wrong["tool_calls"])[0]["name"] == "ls", "{wrong}");

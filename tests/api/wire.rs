@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use prefixd::api::ApiSettings;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{chat, chat_body, get, post, receive, send};
 use super::server::{Server, Setup};
@@ -190,4 +190,67 @@ fn names_and_paths_of_any_bytes_are_unknown_not_fatal() {
     let name = "m".repeat(100_000);
     assert_eq!(post(server.address, "/v1/completions", &json!({"prompt": "x", "model": name})).status, 404);
     still_serves(&server);
+}
+
+#[test]
+fn odd_but_legal_bodies_are_read() {
+    let server = Setup::default().echo();
+    let ask = |headers: &[(&str, &str)], body: &[u8]| {
+        let response = receive(send(server.address, "POST", "/v1/chat/completions", headers, body));
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["choices"][0].clone()
+    };
+    let text = |script: &str| format!(r#"{{"messages": [{{"role": "user", "content": "<script>{script}<go>"}}]}}"#);
+    let said = |choice: &Value| choice["message"]["content"].clone();
+    assert_eq!(said(&ask(&[], text("cut \\ud83d here").as_bytes())), "cut \u{fffd} here");
+    assert_eq!(said(&ask(&[], format!("\u{feff}{}", text("marked")).as_bytes())), "marked");
+    let gzip = {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text("packed").as_bytes()).unwrap();
+        packer.finish().unwrap()
+    };
+    let deflate = {
+        let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text("packed").as_bytes()).unwrap();
+        packer.finish().unwrap()
+    };
+    assert_eq!(said(&ask(&[("content-encoding", "gzip")], &gzip)), "packed");
+    assert_eq!(said(&ask(&[("content-encoding", "deflate")], &deflate)), "packed");
+    for most in ["1.0", "1"] {
+        let body = text("abc").replace("\"messages\"", &format!("\"max_tokens\": {most}, \"messages\""));
+        assert_eq!(said(&ask(&[], body.as_bytes())), "a");
+    }
+    let body = text("abc").replace("\"messages\"", "\"max_tokens\": -1, \"messages\"");
+    let choice = ask(&[], body.as_bytes());
+    assert_eq!((said(&choice), &choice["finish_reason"]), ("abc".into(), &json!("stop")));
+}
+
+#[test]
+fn packed_bodies_are_limited_as_they_are_unpacked_and_wrong_ones_refused() {
+    let settings =
+        ApiSettings { body_limit_bytes: 100_000, keepalive: None, workers: 1, ..ApiSettings::default() };
+    let server = Setup { settings, ..Setup::default() }.echo();
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(&vec![b' '; 50_000_000]).unwrap();
+    let bomb = packer.finish().unwrap();
+    assert!(bomb.len() < 100_000);
+    for (encoding, body, status) in [("gzip", bomb.as_slice(), 413), ("gzip", b"{}", 400), ("br", b"{}", 400)] {
+        let headers = [("content-encoding", encoding)];
+        let refused = receive(send(server.address, "POST", "/v1/chat/completions", &headers, body));
+        assert_eq!(refused.status, status, "{encoding}: {}", refused.text());
+        assert!(refused.json()["error"]["message"].is_string());
+    }
+    still_serves(&server);
+}
+
+#[test]
+fn a_client_of_the_first_version_gets_its_stream_to_the_end_of_the_connection() {
+    let server = Setup::default().echo();
+    let body = chat_body("<script>ok<go>", json!({"stream": true})).to_string();
+    let mut connection = connect(&server);
+    let head = format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+    connection.write_all((head + &body).as_bytes()).unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    assert!(!text.to_lowercase().contains("transfer-encoding") && text.ends_with("\n\ndata: [DONE]\n\n"), "{text}");
 }

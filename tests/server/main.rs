@@ -7,9 +7,11 @@ mod cache_cli;
 mod clients;
 mod concurrency;
 mod contexts;
+mod drain;
 #[path = "../forensics/mod.rs"]
 mod forensics;
 mod format;
+mod large;
 mod restart;
 mod support;
 mod traps;

@@ -15,7 +15,11 @@ pub struct Server {
 impl Server {
     /// Starts the binary with `flags` and waits for its ready line.
     pub fn start(cache_dir: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prefixd"));
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_prefixd")), cache_dir, flags)
+    }
+
+    /// The same, by a command that takes the binary's arguments.
+    pub fn start_as(mut command: Command, cache_dir: &Path, flags: &[&str]) -> Self {
         command.args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"]);
         command.arg(cache_dir).args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -29,10 +33,20 @@ impl Server {
         Self { child, url }
     }
 
-    /// SIGTERM, and its exit.
-    pub fn stop(mut self) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// SIGTERM, and its exit.
+    pub fn stop(self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended();
+    }
+
+    /// Its exit, in order.
+    pub fn ended(mut self) {
         assert!(self.child.wait().unwrap().success(), "the server did not end in order");
     }
 
@@ -58,6 +72,13 @@ impl Server {
 
     fn get_text(&self, path: &str) -> String {
         ureq::get(format!("{}{path}", self.url)).call().unwrap().into_body().read_to_string().unwrap()
+    }
+
+    /// The most memory that the process has held so far.
+    pub fn most_memory_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     /// One chat request without streaming; the whole response.

@@ -30,6 +30,7 @@ pub struct Asked {
     pub conversation: Conversation,
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
+    pub choice: ToolChoice,
     pub calls: CallCount,
     /// Prefixes that are to be pinned.
     pub marks: Vec<Mark>,
@@ -86,12 +87,11 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
     let format = format::format(schema, &tools, &choice, calls)?;
     let conversation = Conversation {
         messages: converter.messages,
-        // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if choice == ToolChoice::None { Vec::new() } else { tools },
+        tools,
         variables,
         add_generation_prompt: true,
     };
-    Ok(Asked { conversation, format, calls, marks: converter.marks })
+    Ok(Asked { conversation, format, choice, calls, marks: converter.marks })
 }
 
 struct Converter {

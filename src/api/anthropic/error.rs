@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, TooLong};
 
 /// An [`ApiError`] on its way to a client of Anthropic's API.
 #[derive(Debug)]
@@ -85,6 +85,14 @@ pub fn body(error: &ApiError) -> AnthropicErrorBody {
         error_code: "thread_unsupported_request",
         unsupported: vec!["thread"],
     });
-    let error = AnthropicErrorObject { kind, message: error.to_string(), details };
+    let message = match error {
+        // Clients look for these words, and shorten the conversation.
+        ApiError::TooLong(long @ TooLong { prompt_tokens, context_tokens, .. }) => {
+            let most = context_tokens - 1;
+            format!("prompt is too long: {}{prompt_tokens} tokens > {most} maximum", long.at_least())
+        }
+        error => error.to_string(),
+    };
+    let error = AnthropicErrorObject { kind, message, details };
     AnthropicErrorBody { kind: "error", error }
 }

@@ -24,6 +24,7 @@ use crate::api::refuse::{empty, never, refuse};
 use crate::api::sse::{self, StreamPlan};
 use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
+use crate::prompt::CallPart;
 
 /// A conversation's next message.
 #[utoipa::path(
@@ -43,7 +44,7 @@ pub async fn messages(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant, place } = state.open(&request, payload).await?;
     let asked = convert(prompt_fields(&object)?)?;
     let context = options.context.take();
     let mut plan = plan(options, &object, &state)?;
@@ -52,12 +53,13 @@ pub async fn messages(
     let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
     let marked = !marks.is_empty();
     let fields = FormatFields { schema: "output_config.format", tools: "tools" };
-    let asked = Asking { tenant, conversation, marks, format: asked.format };
+    let asked = Asking { tenant, place, conversation, marks, format: asked.format, choice: asked.choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await?;
+    let prompt_tokens = prompt.len();
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     if plan.stream {
         let plan = StreamPlan { choices: 1, count: plan.count(), keepalive: state.settings.keepalive };
-        return Ok(sse::respond(MessageEvents::new(model, marked), answers, plan));
+        return Ok(sse::respond(MessageEvents::new(model, marked, prompt_tokens), answers, plan));
     }
     Ok(whole(model, answers, plan.count(), marked).await?)
 }
@@ -75,10 +77,10 @@ pub async fn count_tokens(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, AnthropicError> {
-    let Incoming { object, options, tenant, .. } = state.open(&request, payload).await?;
+    let Incoming { object, options, tenant, place, .. } = state.open(&request, payload).await?;
     let conversation = convert(prompt_fields(&object)?)?.conversation;
     let (conversation, ..) = behind(&state, tenant, options.context, conversation).await?;
-    let prompt = encode(&state, tenant, conversation, Vec::new()).await?.tokens;
+    let prompt = encode(&state, tenant, conversation, Vec::new(), &place).await?.tokens;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 
@@ -129,6 +131,8 @@ async fn whole(
     marked: bool,
 ) -> Result<HttpResponse, ApiError> {
     let mut content = Vec::new();
+    // The open call; one without an end is dropped.
+    let mut call = (String::new(), String::new());
     let mut end = (EndReason::Stop, None);
     while let Some((index, piece)) = answers.next().await {
         count.note(index, &piece);
@@ -142,9 +146,11 @@ async fn whole(
                 Some(BlockReply::Text { text }) => text.push_str(&more),
                 _ => content.push(BlockReply::Text { text: more }),
             },
-            Piece::Call(_, call) => {
-                let input = input(&call);
-                content.push(BlockReply::call(call.name, input));
+            Piece::Call(_, CallPart::Begin(name)) => call = (name, String::new()),
+            Piece::Call(_, CallPart::Arguments(more)) => call.1.push_str(&more),
+            Piece::Call(_, CallPart::End) => {
+                let (name, arguments) = std::mem::take(&mut call);
+                content.push(BlockReply::call(name, input(&arguments)));
             }
             Piece::End { reason, stop, .. } => end = (reason, stop),
             Piece::Failed(failure) => return Err(failure.into()),

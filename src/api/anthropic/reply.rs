@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use crate::api::generation::EndReason;
 use crate::api::request_log::random_id;
 use crate::api::usage::{CacheUsage, UsageCount};
-use crate::prompt::ToolCall;
 
 /// A message, whole or (without content) as a stream begins.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,9 +78,9 @@ impl BlockReply {
     }
 }
 
-/// The arguments as an object: what a model wrote instead of one is put into one.
-pub fn input(call: &ToolCall) -> Box<RawValue> {
-    let text = call.arguments.trim();
+/// Arguments as an object: what a model wrote instead of one is put into one.
+pub fn input(arguments: &str) -> Box<RawValue> {
+    let text = arguments.trim();
     if text.starts_with('{')
         && let Ok(object) = serde_json::from_str::<Box<RawValue>>(text)
     {

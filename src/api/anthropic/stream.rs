@@ -1,7 +1,10 @@
 //! A message as a stream of events.
 //!
-//! `message_start` comes when the prompt is computed, because it tells what of it was cached; until then silence is filled
-//! with comments, after that with pings. Blocks never overlap.
+//! `message_start` comes when the prompt is computed, because it tells what of it was cached. Where that takes longer than a
+//! moment it comes before, and counts the whole prompt as new; `message_delta` tells the final numbers either way. Silence is
+//! filled with pings. Blocks never overlap.
+
+use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,11 +15,17 @@ use crate::api::error::ApiError;
 use crate::api::generation::{EndReason, Piece};
 use crate::api::sse::{Frames, Shape};
 use crate::api::usage::{Detail, UsageCount};
+use crate::scheduler::PromptUsage;
+use crate::prompt::CallPart;
+
+/// How long clients wait for `message_start` at most.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// The events of one message.
 pub struct MessageEvents {
     model: String,
     marked: bool,
+    prompt_tokens: usize,
     began: bool,
     /// Blocks begun so far.
     blocks: usize,
@@ -29,7 +38,10 @@ pub struct MessageEvents {
 enum Open {
     Thinking,
     Text,
-    Call,
+    Call {
+        /// Something of its arguments was told.
+        told: bool,
+    },
 }
 
 /// An event of a message. Its name on the wire is its `type`.
@@ -95,9 +107,20 @@ pub struct MessageEnd {
 }
 
 impl MessageEvents {
-    /// For an answer of `model`; `marked` as [`Usage::new`] has it.
-    pub fn new(model: String, marked: bool) -> Self {
-        Self { model, marked, began: false, blocks: 0, open: None, end: None }
+    /// For an answer of `model` to so many tokens; `marked` as [`Usage::new`] has it.
+    pub fn new(model: String, marked: bool, prompt_tokens: usize) -> Self {
+        Self { model, marked, prompt_tokens, began: false, blocks: 0, open: None, end: None }
+    }
+
+    fn start(&mut self, usage: PromptUsage, out: &mut Frames) {
+        if std::mem::replace(&mut self.began, true) {
+            return;
+        }
+        let mut count = UsageCount::new(1, Detail::Brief);
+        count.note(0, &Piece::Started(usage));
+        let message = MessageReply::new(self.model.clone(), Usage::new(&count, self.marked));
+        MessageEvent::MessageStart { message }.write(out);
+        MessageEvent::Ping.write(out);
     }
 
     /// Goes on with a block of that kind, or begins one.
@@ -128,16 +151,9 @@ impl MessageEvents {
 impl Shape for MessageEvents {
     fn opening(&mut self, _: usize, _: &mut Frames) {}
 
-    fn piece(&mut self, index: usize, piece: Piece, out: &mut Frames) {
+    fn piece(&mut self, _: usize, piece: Piece, out: &mut Frames) {
         match piece {
-            Piece::Started(_) => {
-                let mut count = UsageCount::new(1, Detail::Brief);
-                count.note(index, &piece);
-                let message = MessageReply::new(self.model.clone(), Usage::new(&count, self.marked));
-                MessageEvent::MessageStart { message }.write(out);
-                self.began = true;
-                self.keepalive(out);
-            }
+            Piece::Started(usage) => self.start(usage, out),
             Piece::Thought(thinking) => {
                 self.within(Open::Thinking, || BlockReply::thinking(String::new()), out);
                 self.delta(BlockDelta::ThinkingDelta { thinking }, out);
@@ -146,13 +162,18 @@ impl Shape for MessageEvents {
                 self.within(Open::Text, || BlockReply::Text { text: String::new() }, out);
                 self.delta(BlockDelta::TextDelta { text }, out);
             }
-            Piece::Call(_, call) => {
+            Piece::Call(_, CallPart::Begin(name)) => {
                 self.stop_block(out);
-                let input = input(&call);
-                self.start_block(Open::Call, BlockReply::call(call.name, no_input()), out);
-                self.delta(BlockDelta::InputJsonDelta { partial_json: input.get().to_owned() }, out);
-                self.stop_block(out);
+                self.start_block(Open::Call { told: false }, BlockReply::call(name, no_input()), out);
             }
+            Piece::Call(_, CallPart::Arguments(more)) => {
+                // What is no object comes at once.
+                let begins = self.open == Some(Open::Call { told: false });
+                let more = if begins && !more.starts_with('{') { input(&more).get().to_owned() } else { more };
+                self.open = Some(Open::Call { told: true });
+                self.delta(BlockDelta::InputJsonDelta { partial_json: more }, out);
+            }
+            Piece::Call(_, CallPart::End) => self.stop_block(out),
             Piece::End { reason, stop, .. } => self.end = Some((reason, stop)),
             Piece::Failed(_) => {}
         }
@@ -170,11 +191,15 @@ impl Shape for MessageEvents {
         MessageEvent::Error { error: error::body(failure).error }.write(out);
     }
 
-    fn keepalive(&self, out: &mut Frames) {
+    fn keepalive(&mut self, out: &mut Frames) {
         if self.began {
             MessageEvent::Ping.write(out);
         } else {
-            out.comment("keepalive");
+            self.start(PromptUsage { prompt_tokens: self.prompt_tokens, ..PromptUsage::default() }, out);
         }
+    }
+
+    fn silence(&self, usual: Option<Duration>) -> Option<Duration> {
+        if self.began { usual } else { Some(usual.map_or(MOMENT, |usual| usual.min(MOMENT))) }
     }
 }

@@ -4,7 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::reply::{ChatLogprobs, FunctionReply, Head, Reply, ToolCallReply, Usage};
+use super::reply::{
+    ChatLogprobs, FunctionDelta, FunctionReply, Head, Reply, ToolCallDelta, ToolCallReply, Usage,
+};
 use super::request::ChatFields;
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
@@ -20,7 +22,7 @@ use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
-use crate::prompt::ToolCall;
+use crate::prompt::CallPart;
 
 /// A conversation's next message.
 #[utoipa::path(
@@ -40,7 +42,7 @@ pub async fn chat_completions(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, mut options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, mut options, model, tenant, place } = state.open(&request, payload).await?;
     let chat: ChatFields = fields(&object)?;
     let context = options.context.take();
     refuse_unsupported(&object)?;
@@ -50,7 +52,7 @@ pub async fn chat_completions(
     let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools" };
-    let asked = Asking { tenant, conversation, marks: Vec::new(), format: asked.format };
+    let asked = Asking { tenant, place, conversation, marks: Vec::new(), format: asked.format, choice: asked.choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
@@ -88,6 +90,9 @@ struct Choice {
 struct AssistantMessage {
     role: &'static str,
     content: Option<String>,
+    /// Always null: a model here refuses in its text.
+    #[schema(required)]
+    refusal: Option<String>,
     /// What the model thought before it answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
@@ -102,13 +107,15 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
         message: AssistantMessage {
             role: "assistant",
             content: Some(String::new()),
+            refusal: None,
             reasoning_content: None,
             tool_calls: Vec::new(),
         },
-        logprobs: plan.top_logprobs.map(|_| ChatLogprobs { content: Vec::new() }),
+        logprobs: plan.top_logprobs.map(|_| ChatLogprobs::default()),
         finish_reason: None,
     };
     let mut choices: Vec<Choice> = (0..plan.n).map(empty).collect();
+    let mut calls = vec![None; plan.n];
     while let Some((index, piece)) = answers.next().await {
         count.note(index, &piece);
         let choice = &mut choices[index];
@@ -126,7 +133,7 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
                 tell(tokens);
                 choice.message.content.get_or_insert_default().push_str(&text);
             }
-            Piece::Call(_, call) => choice.message.tool_calls.push(tool_call(None, call)),
+            Piece::Call(_, part) => add_to_call(&mut calls[index], &mut choice.message.tool_calls, part),
             Piece::End { reason, logprobs, .. } => {
                 tell(logprobs);
                 choice.finish_reason = Some(reason);
@@ -145,13 +152,29 @@ async fn whole(head: Head, mut answers: Answers, plan: &Plan) -> Result<HttpResp
     Ok(json_response(&mut response, &Reply { head: &head, choices, usage: Some(Usage::from(&count)) }))
 }
 
-fn tool_call(index: Option<usize>, ToolCall { name, arguments }: ToolCall) -> ToolCallReply {
-    ToolCallReply {
-        index,
-        id: random_id("call_"),
-        kind: "function",
-        function: FunctionReply { name, arguments },
+/// Adds a part to the open call, and the call to the whole ones at its end. One without an end is dropped.
+fn add_to_call(open: &mut Option<FunctionReply>, whole: &mut Vec<ToolCallReply>, part: CallPart) {
+    match (part, open) {
+        (CallPart::Begin(name), open) => *open = Some(FunctionReply { name, arguments: String::new() }),
+        (CallPart::Arguments(more), Some(call)) => call.arguments.push_str(&more),
+        (CallPart::End, open) => whole.extend(
+            open.take().map(|function| ToolCallReply { id: random_id("call_"), kind: "function", function }),
+        ),
+        (CallPart::Arguments(_), None) => {}
     }
+}
+
+/// A part as clients add it up; nothing at the end of a call.
+fn call_delta(index: usize, part: CallPart) -> Option<ToolCallDelta> {
+    let (id, kind, function) = match part {
+        CallPart::Begin(name) => {
+            let function = FunctionDelta { name: Some(name), arguments: String::new() };
+            (Some(random_id("call_")), Some("function"), function)
+        }
+        CallPart::Arguments(arguments) => (None, None, FunctionDelta { name: None, arguments }),
+        CallPart::End => return None,
+    };
+    Some(ToolCallDelta { index, id, kind, function })
 }
 
 struct ChatChunks {
@@ -179,7 +202,7 @@ struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<ToolCallReply>,
+    tool_calls: Vec<ToolCallDelta>,
 }
 
 impl ChatChunks {
@@ -214,9 +237,11 @@ impl Shape for ChatChunks {
                 let delta = Delta { content: Some(text), ..Delta::default() };
                 self.chunk(index, delta, logprobs, None, out);
             }
-            Piece::Call(at, call) => {
-                let delta = Delta { tool_calls: vec![tool_call(Some(at), call)], ..Delta::default() };
-                self.chunk(index, delta, None, None, out);
+            Piece::Call(at, part) => {
+                if let Some(call) = call_delta(at, part) {
+                    let delta = Delta { tool_calls: vec![call], ..Delta::default() };
+                    self.chunk(index, delta, None, None, out);
+                }
             }
             Piece::End { reason, logprobs, .. } => {
                 let logprobs = (!logprobs.is_empty()).then(|| ChatLogprobs::new(logprobs));

@@ -18,8 +18,9 @@ use crate::api::options::Options;
 use crate::api::plan::Plan;
 use crate::api::refuse::{never, refuse};
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
-use crate::api::submit::{Incoming, blocking};
+use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
+use crate::api::work::Place;
 
 /// A text's continuation.
 #[utoipa::path(
@@ -39,12 +40,12 @@ pub async fn completions(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, options, model, tenant, place } = state.open(&request, payload).await?;
     let CompletionFields { prompt, logprobs } = fields(&object)?;
     refuse_unsupported(&object)?;
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
-    let prompts = encode(&state, prompt, &plan).await?;
+    let prompts = encode(&state, prompt, &plan, place).await?;
     answer(&state, prompts, plan, tenant, model).await
 }
 
@@ -74,7 +75,12 @@ pub async fn answer(
     whole(&head, answers, &plan, choices).await
 }
 
-async fn encode(state: &web::Data<ApiState>, prompt: Prompt, plan: &Plan) -> Result<Vec<Vec<u32>>, ApiError> {
+async fn encode(
+    state: &web::Data<ApiState>,
+    prompt: Prompt,
+    plan: &Plan,
+    place: Place,
+) -> Result<Vec<Vec<u32>>, ApiError> {
     let texts = match prompt {
         Prompt::Text(text) => vec![text],
         Prompt::Texts(texts) => texts,
@@ -88,16 +94,8 @@ async fn encode(state: &web::Data<ApiState>, prompt: Prompt, plan: &Plan) -> Res
     if texts.is_empty() {
         return Err(ApiError::field("prompt", "prompt is an empty list; expected at least one prompt"));
     }
-    let model = state.model.clone();
-    blocking(move || {
-        let encode = |text: &String| model.text.tokenizer.encode_text(text);
-        texts
-            .iter()
-            .map(encode)
-            .collect::<Result<_, _>>()
-            .map_err(|error| ApiError::field("prompt", error.to_string()))
-    })
-    .await
+    let state = state.clone();
+    place.run(move || texts.iter().map(|text| state.tokens_of_text(text)).collect()).await
 }
 
 /// What [`answer`] answers.

@@ -34,7 +34,7 @@ pub async fn embeddings(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, model, .. } = state.open(&request, payload).await?;
+    let Incoming { object, model, place: _place, .. } = state.open(&request, payload).await?;
     let EmbeddingFields { input } = fields(&object)?;
     if input.is_empty() {
         return Err(ApiError::field("input", "input is empty; expected at least one text"));

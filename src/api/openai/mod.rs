@@ -10,7 +10,8 @@ use super::body::fields;
 use super::contexts::behind;
 use super::error::ApiError;
 use super::openapi::AnyOf;
-use super::submit::{blocking, encode};
+use super::submit::encode;
+use super::work::Place;
 use crate::prompt::Conversation;
 
 mod chat;
@@ -31,6 +32,9 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(completions::completions)
         .service(embeddings::embeddings)
         .service(responses::create_response)
+        .service(responses::count_input_tokens)
+        .service(responses::list_input_items)
+        .service(responses::cancel_response)
         .service(responses::get_response)
         .service(responses::delete_response)
         .service(models::list_models)
@@ -50,11 +54,12 @@ pub async fn only_prompt(
     state: &web::Data<ApiState>,
     tenant: Tenant,
     object: &Map<String, Value>,
+    place: &Place,
 ) -> Result<Vec<u32>, ApiError> {
     if object.contains_key("messages") {
         let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
         let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;
-        return Ok(encode(state, tenant, conversation, Vec::new()).await?.tokens);
+        return Ok(encode(state, tenant, conversation, Vec::new(), place).await?.tokens);
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,
@@ -63,10 +68,6 @@ pub async fn only_prompt(
             return Err(ApiError::field("prompt", "prompt is a list of prompts; expected one"));
         }
     };
-    let model = state.model.clone();
-    blocking(move || {
-        let tokens = model.text.tokenizer.encode_text(&text);
-        tokens.map_err(|error| ApiError::field("prompt", error.to_string()))
-    })
-    .await
+    let state = state.clone();
+    place.run(move || state.tokens_of_text(&text)).await
 }

@@ -81,12 +81,9 @@ impl From<&UsageCount> for Usage {
     }
 }
 
-/// A call in a message or a delta.
+/// A call in a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ToolCallReply {
-    /// In deltas only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<usize>,
     pub id: String,
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -100,10 +97,32 @@ pub struct FunctionReply {
     pub arguments: String,
 }
 
+/// More of a call. All but the arguments comes in its first delta alone.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ToolCallDelta {
+    pub index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    pub function: FunctionDelta,
+}
+
+/// More of what is called.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FunctionDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub arguments: String,
+}
+
 /// Log probabilities as chat has them.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct ChatLogprobs {
     pub content: Vec<ChatToken>,
+    /// Always null, as the message's.
+    #[schema(required)]
+    pub refusal: Option<String>,
 }
 
 /// One token of them.
@@ -135,7 +154,7 @@ impl ChatLogprobs {
             token: token.chosen.into(),
             top_logprobs: token.top.into_iter().map(Into::into).collect(),
         });
-        Self { content: content.collect() }
+        Self { content: content.collect(), refusal: None }
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::request::{ChatFields, variables};
 use crate::api::error::ApiError;
-use crate::api::format::{ToolChoice, format, json_schema};
+use crate::api::format::{ToolChoice, among, format, json_schema};
 use crate::api::refuse::{empty, never, off, refuse};
 use crate::prompt::{CallCount, Conversation, Format, in_order};
 
@@ -40,6 +40,7 @@ pub struct Asked {
     pub conversation: Conversation,
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
+    pub choice: ToolChoice,
     pub calls: CallCount,
 }
 
@@ -71,12 +72,11 @@ pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
     let format = format(schema, &tools, &choice, calls)?;
     let conversation = Conversation {
         messages: fields.messages,
-        // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if choice == ToolChoice::None { Vec::new() } else { tools },
+        tools,
         variables: variables(fields.chat_template_kwargs, fields.reasoning_effort.as_deref()),
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
-    Ok(Asked { conversation, format, calls })
+    Ok(Asked { conversation, format, choice, calls })
 }
 
 fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
@@ -85,15 +85,16 @@ fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
         Some(choice) if choice == "auto" => Ok(ToolChoice::Auto),
         Some(choice) if choice == "none" => Ok(ToolChoice::None),
         Some(choice) if choice == "required" => Ok(ToolChoice::Required),
-        Some(choice) => match choice["function"]["name"].as_str() {
-            Some(name) => Ok(ToolChoice::Named(name.to_owned())),
-            None => Err(ApiError::field(
-                "tool_choice",
-                format!(
-                    "tool_choice is {choice}; expected \"auto\", \"none\", \"required\" or \
-                     {{\"type\": \"function\", \"function\": {{\"name\": ...}}}}"
-                ),
-            )),
-        },
+        Some(choice) => {
+            let (named, allowed) = (&choice["function"]["name"], &choice["allowed_tools"]);
+            let named = named.as_str().or_else(|| choice["custom"]["name"].as_str());
+            let among = || among(allowed, |tool| Some(tool["function"]["name"].as_str()?.to_owned()));
+            named.map(|name| ToolChoice::Named(name.to_owned())).or_else(among).ok_or_else(|| {
+                let expected = "expected \"auto\", \"none\", \"required\", \
+                    {\"type\": \"function\", \"function\": {\"name\": ...}} or {\"type\": \"allowed_tools\", \
+                    \"allowed_tools\": {\"mode\": \"auto\" or \"required\", \"tools\": [...]}}";
+                ApiError::field("tool_choice", format!("tool_choice is {choice}; {expected}"))
+            })
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!    `maxItems`, `minLength`, `maxLength`, the bounds of numbers, `anyOf`, `oneOf`, `$ref`. Not held: `pattern`, `format`,
 //!    `allOf` of several, `not`, `if`, `patternProperties` and counts of properties.
 //! 2. Keys come in the order in which Gemma's templates show them: by name, without regard to case.
-//! 3. Other keys than those declared only where `additionalProperties` says so, or none is declared.
+//! 3. Other keys than those declared only where `additionalProperties` says so, none is declared, or the model chose to call.
 //!
 //! White space stands between the parts only where the model chose to call, as for calls in JSON.
 
@@ -27,6 +27,8 @@ struct CallWriter<'a> {
     quote: &'static str,
     /// Between the parts.
     blank: String,
+    /// Objects whose schema is silent about further keys have none.
+    closed: bool,
     root: &'a Value,
     /// Begins the names of this tool's rules.
     prefix: &'a str,
@@ -64,8 +66,9 @@ pub fn call(
         return Err(FormatError(format!("the model's calls cannot name {name:?}")));
     }
     let (prefix, refs) = (rule, HashMap::new());
+    let closed = spacing == Spacing::Templates;
     let mut writer =
-        CallWriter { quote, blank: spacing.blank(""), root: schema, prefix, rules: 0, refs, text };
+        CallWriter { quote, blank: spacing.blank(""), closed, root: schema, prefix, rules: 0, refs, text };
     let arguments = match schema {
         Value::Null => "any_object".to_owned(),
         Value::Object(fields) if fields.is_empty() => "any_object".to_owned(),
@@ -244,7 +247,7 @@ impl CallWriter<'_> {
         let extra = match fields.get("additionalProperties") {
             Some(Value::Bool(false)) => None,
             Some(schema) => Some(self.value(schema)?),
-            None if pairs.is_empty() => Some("any".to_owned()),
+            None if pairs.is_empty() || !self.closed => Some("any".to_owned()),
             None => None,
         };
         let extra = extra.map(|value| self.extra_pair(&pairs, &value));

@@ -50,7 +50,7 @@ pub fn byte_level() -> Vec<u8> {
 }
 
 /// A SentencePiece-like tokenizer (Llama 2, Gemma): `▁` for a space, byte fallback. `normalizer` may break it.
-fn sentence_piece(normalizer: &Value, decoder: &Value) -> Vec<u8> {
+pub fn sentence_piece(normalizer: &Value, decoder: &Value) -> Vec<u8> {
     let mut tokens: Vec<String> = vec!["<unk>".into(), "<s>".into()];
     tokens.extend((0..=255).map(|byte: u8| format!("<0x{byte:02X}>")));
     let letters: BTreeSet<char> = (' '..='~').filter(|c| *c != ' ').collect();
@@ -68,17 +68,17 @@ fn sentence_piece(normalizer: &Value, decoder: &Value) -> Vec<u8> {
     tokenizer.to_string().into_bytes()
 }
 
-fn marker() -> Value {
+pub fn marker() -> Value {
     json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
         {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})
 }
 
-fn restore(strip: usize) -> Value {
+pub fn restore(strip: usize) -> Value {
     json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
         {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": strip, "stop": 0}]})
 }
 
-fn load(json: &[u8]) -> Tokenizer {
+pub fn load(json: &[u8]) -> Tokenizer {
     Tokenizer::from_bytes(json, &config(json!({"bos_token": "<s>"}))).unwrap()
 }
 

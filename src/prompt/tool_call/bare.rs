@@ -1,29 +1,61 @@
 //! Calls without marks: the whole answer is JSON. Llama 3, Gemma and models that were only told to answer in JSON.
 //!
 //! An answer that begins like a call is held back until it is whole; any other is let through at once. Only calls of the
-//! declared tools are calls, because any JSON answer may have a name in it.
+//! declared tools are calls, because any JSON answer may have a name in it. Where a grammar lets nothing but calls through, they
+//! are told as they come.
 
 use serde_json::Deserializer;
 
-use super::{ToolCall, ToolCallFormat, ToolText, Written, call, text};
+use super::json::{Begun, Scan, begun};
+use super::{CallEnd, CallPart, Held, ToolCall, ToolCallFormat, ToolText, Written, call, text, whole};
 
 /// What an answer that is a call may begin with, the JSON itself aside.
-const OPENERS: [&str; 5] = ["<|python_tag|>", "```json\n", "```tool_call\n", "```tool_code\n", "```\n"];
+const OPENERS: [&str; 5] = [TAG, "```json\n", "```tool_call\n", "```tool_code\n", "```\n"];
+const TAG: &str = "<|python_tag|>";
 const FENCE: &str = "```";
+/// What stands between calls, besides white space.
+const BETWEEN: [char; 2] = [';', ','];
 
 /// Calls that are the whole answer.
 #[derive(Debug)]
 pub struct BareFormat {
     names: Vec<String>,
+    calls_are: Held,
     held: String,
     /// The answer is not a call: everything is text.
     is_text: bool,
+    /// Arguments of the open call, where they are told as they come.
+    told: Option<Scan>,
 }
 
 impl BareFormat {
     /// For calls of these tools.
-    pub fn new(names: Vec<String>) -> Self {
-        Self { names, held: String::new(), is_text: false }
+    pub fn new(names: Vec<String>, calls_are: Held) -> Self {
+        Self { names, calls_are, held: String::new(), is_text: false, told: None }
+    }
+
+    /// What is certain now of an answer that is calls and nothing else.
+    fn tell(&mut self) -> Vec<ToolText> {
+        let mut out = Vec::new();
+        loop {
+            if let Some(arguments) = &mut self.told {
+                let more = arguments.push(&mut self.held);
+                if !more.is_empty() {
+                    out.push(ToolText::Call(CallPart::Arguments(more)));
+                }
+                let rest = if arguments.done() { self.held.trim_start().strip_prefix('}') } else { None };
+                let Some(rest) = rest else { return out };
+                self.held = rest.to_owned();
+                self.told = None;
+                out.push(ToolText::Call(CallPart::End));
+            }
+            let rest = next(&self.held);
+            let before = self.held.len() - rest.len();
+            let Begun::Call { name, at } = begun(rest, |_, _| true) else { return out };
+            self.held.drain(..before + at);
+            out.push(ToolText::Call(CallPart::Begin(name)));
+            self.told = Some(Scan::default());
+        }
     }
 
     /// All of what is held as calls; `None` when it is something else, or not whole.
@@ -44,10 +76,43 @@ impl BareFormat {
                 vec![one::<Written>(&mut rest)?]
             };
             calls.extend(written.into_iter().map(call));
-            rest = rest.trim_start_matches([';', ',']).trim_start();
+            rest = next(rest);
         }
-        let known = |call: &ToolCall| self.names.contains(&call.name) && call.arguments.starts_with('{');
-        (!calls.is_empty() && calls.iter().all(known)).then_some(calls)
+        (!calls.is_empty() && calls.iter().all(|call| self.is_known(call))).then_some(calls)
+    }
+
+    /// The calls that are complete in what is held, when it was cut off within calls; `None` when it is something else.
+    fn calls_before_the_cut(&self) -> Option<Vec<ToolCall>> {
+        let held = self.held.trim();
+        if !held.is_empty() && TAG.starts_with(held) {
+            return Some(Vec::new());
+        }
+        let body = OPENERS.iter().find_map(|opener| held.strip_prefix(opener)).unwrap_or(held).trim_start();
+        let mut rest = body.strip_prefix('[').unwrap_or(body).trim_start();
+        let mut calls = Vec::new();
+        while let Some(written) = one::<Written>(&mut rest) {
+            calls.push(call(written));
+            rest = next(rest);
+        }
+        let known = |name: &str, whole: bool| {
+            self.names.iter().any(|known| if whole { known == name } else { known.starts_with(name) })
+        };
+        let ends = [FENCE, "]"].iter().any(|end| rest.starts_with(end) || end.starts_with(rest));
+        match begun(rest, known) {
+            _ if ends && !calls.is_empty() => {}
+            Begun::Call { name, at } => {
+                let mut scan = Scan::default();
+                let arguments = scan.push(&mut rest[at..].to_owned());
+                calls.extend(scan.done().then_some(ToolCall { name, arguments }));
+            }
+            Begun::Open if !rest.is_empty() => {}
+            Begun::Open | Begun::Other => return None,
+        }
+        calls.iter().all(|call| self.is_known(call)).then_some(calls)
+    }
+
+    fn is_known(&self, call: &ToolCall) -> bool {
+        self.names.contains(&call.name) && call.arguments.starts_with('{')
     }
 
     /// What is held may still become a call.
@@ -57,6 +122,11 @@ impl BareFormat {
             || held.starts_with(['{', '['])
             || OPENERS.iter().any(|opener| opener.starts_with(held) || held.starts_with(opener))
     }
+}
+
+/// What follows a call.
+fn next(rest: &str) -> &str {
+    rest.trim_start().trim_start_matches(BETWEEN).trim_start()
 }
 
 /// Reads one value and moves past it.
@@ -69,8 +139,11 @@ fn one<T: serde::de::DeserializeOwned>(rest: &mut &str) -> Option<T> {
 
 impl ToolCallFormat for BareFormat {
     fn push(&mut self, piece: &str) -> Vec<ToolText> {
-        let mut out = Vec::new();
         self.held.push_str(piece);
+        if self.calls_are == Held::Everywhere {
+            return self.tell();
+        }
+        let mut out = Vec::new();
         self.is_text |= !self.may_be_call();
         if self.is_text {
             text(&mut out, std::mem::take(&mut self.held));
@@ -78,12 +151,23 @@ impl ToolCallFormat for BareFormat {
         out
     }
 
-    fn finish(&mut self) -> Vec<ToolText> {
-        let calls = if self.is_text { None } else { self.calls() };
-        let held = std::mem::take(&mut self.held);
+    fn finish(&mut self, end: CallEnd<'_>) -> Vec<ToolText> {
         let mut out = Vec::new();
+        if let Some(arguments) = self.told.take() {
+            out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
+            return out;
+        }
+        let calls = if self.is_text { None } else { self.calls() };
+        let (calls, cut) = match calls {
+            None if end != CallEnd::Model && !self.is_text => (self.calls_before_the_cut(), true),
+            calls => (calls, false),
+        };
+        let held = std::mem::take(&mut self.held);
         match calls {
-            Some(calls) => out.extend(calls.into_iter().map(ToolText::Call)),
+            Some(calls) => {
+                calls.into_iter().for_each(|call| whole(&mut out, call));
+                out.extend(cut.then_some(ToolText::Cut));
+            }
             None => text(&mut out, held),
         }
         out
@@ -97,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn run<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, Vec<(String, String)>) {
-        read_all(&mut BareFormat::new(vec!["ls".into(), "pwd".into()]), pieces)
+        read_all(&mut BareFormat::new(vec!["ls".into(), "pwd".into()], Held::ToNothing), pieces)
     }
 
     const LS: &str = r#"{"name": "ls", "parameters": {"path": "/"}}"#;
@@ -142,10 +226,10 @@ mod tests {
 
     #[test]
     fn text_is_not_kept_waiting_without_need() {
-        let mut format = BareFormat::new(vec!["ls".into()]);
+        let mut format = BareFormat::new(vec!["ls".into()], Held::ToNothing);
         assert_eq!(format.push("He"), [ToolText::Text("He".into())]);
         assert_eq!(format.push("llo {"), [ToolText::Text("llo {".into())]);
-        let mut format = BareFormat::new(vec!["ls".into()]);
+        let mut format = BareFormat::new(vec!["ls".into()], Held::ToNothing);
         assert_eq!(format.push("``"), []);
         assert_eq!(format.push("`py"), [ToolText::Text("```py".into())]);
     }

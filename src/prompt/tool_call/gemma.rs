@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::ToolCall;
 use super::marked::Unread;
+use crate::prompt::stop::held_suffix;
 
 /// What a call begins with.
 pub const CALL: &str = "call:";
@@ -49,7 +50,53 @@ pub fn read(body: &str, quote: &str) -> Result<ToolCall, Unread> {
     Ok(ToolCall { name: name.to_owned(), arguments: values.json })
 }
 
-/// Values on their way to JSON.
+/// The name of a call and where its arguments begin, as soon as that is known.
+pub fn head(body: &str) -> Option<(String, usize)> {
+    let at = body.find('{')?;
+    let name = body[..at].trim_start().strip_prefix(CALL)?.trim();
+    (!name.is_empty()).then(|| (name.to_owned(), at))
+}
+
+/// Arguments on their way to JSON, from the start each time: a value's end shows in what follows it.
+#[derive(Debug)]
+pub struct Scan {
+    quote: &'static str,
+    written: String,
+    /// Bytes of JSON told so far.
+    told: usize,
+    done: bool,
+}
+
+impl Scan {
+    /// For strings between `quote`s.
+    pub fn new(quote: &'static str) -> Self {
+        Self { quote, written: String::new(), told: 0, done: false }
+    }
+
+    /// Takes what `text` has of them, and leaves the rest; what is certain of their JSON now.
+    pub fn push(&mut self, text: &mut String) -> String {
+        if self.done {
+            return String::new();
+        }
+        self.written.push_str(&std::mem::take(text));
+        let mut values = Values { rest: &self.written, quote: self.quote, json: String::new() };
+        self.done = values.object(DEPTH).is_ok();
+        let (rest, json) = (values.rest.len(), values.json);
+        if self.done {
+            *text = self.written.split_off(self.written.len() - rest);
+        }
+        let more = json[self.told..].to_owned();
+        self.told = json.len();
+        more
+    }
+
+    /// They are whole.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+}
+
+/// Values on their way to JSON. What is written of it stands, whatever follows.
 struct Values<'a> {
     rest: &'a str,
     quote: &'a str,
@@ -62,12 +109,16 @@ impl Values<'_> {
         match self.rest.chars().next() {
             Some('{') => self.object(depth),
             Some('[') => self.array(depth),
-            _ => match self.string()? {
-                Some(text) => {
+            _ => match self.string() {
+                Ok(Some(text)) => {
                     self.write_text(&text);
                     Ok(())
                 }
-                None => self.bare(),
+                Ok(None) => self.bare(),
+                Err(unread) => {
+                    self.write_beginning();
+                    Err(unread)
+                }
             },
         }
     }
@@ -173,6 +224,15 @@ impl Values<'_> {
         Ok(word)
     }
 
+    /// Writes what is there of a string between quote marks.
+    fn write_beginning(&mut self) {
+        if let Some(text) = self.rest.strip_prefix(self.quote) {
+            let text = &text[..text.len() - held_suffix(text, self.quote)];
+            self.write_text(text);
+            self.json.pop();
+        }
+    }
+
     fn write_text(&mut self, text: &str) {
         self.json.push_str(&Value::from(text).to_string());
     }
@@ -190,7 +250,7 @@ impl Values<'_> {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::{ToolSyntax, ToolText};
+    use super::super::{CallPart, Held, ToolSyntax, ToolText};
     use super::*;
     use crate::prompt::testing::{cut, read_all};
     use crate::prompt::{ChatTemplate, Conversation, Message, Role, ToolCallMessage};
@@ -262,7 +322,7 @@ pub mod tests {
         syntax: ToolSyntax,
         pieces: impl IntoIterator<Item = &'a str>,
     ) -> (String, Vec<(String, Value)>) {
-        let (shown, calls) = read_all(&mut *syntax.reader(&[]), pieces);
+        let (shown, calls) = read_all(&mut *syntax.reader(&[], Held::ToNothing), pieces);
         let json = |(name, arguments): (String, String)| (name, serde_json::from_str(&arguments).unwrap());
         (shown, calls.into_iter().map(json).collect())
     }
@@ -321,12 +381,12 @@ pub mod tests {
 
     #[test]
     fn nothing_of_a_call_is_shown_before_it_is_read() {
-        let mut format = ToolSyntax::FunctionGemma.reader(&[]);
+        let mut format = ToolSyntax::FunctionGemma.reader(&[], Held::ToNothing);
         assert_eq!(format.push("So <start"), [ToolText::Text("So".into())]);
         assert_eq!(format.push("_function_call>call:f{a:<esc"), []);
         assert_eq!(format.push("ape>x<escape>}<end_function_ca"), []);
-        let call = ToolCall { name: "f".into(), arguments: r#"{"a":"x"}"#.into() };
-        assert_eq!(format.push("ll>"), [ToolText::Call(call)]);
+        let call = [CallPart::Begin("f".into()), CallPart::Arguments(r#"{"a":"x"}"#.into()), CallPart::End];
+        assert_eq!(format.push("ll>"), call.map(ToolText::Call));
         assert_eq!(format.push(" Then <b>"), [ToolText::Text(" Then <b>".into())]);
     }
 

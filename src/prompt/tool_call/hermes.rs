@@ -16,18 +16,16 @@ pub fn read(json: &str) -> Result<ToolCall, Unread> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::marked::MarkedFormat;
-    use super::super::{ToolCallFormat, ToolText};
-    use super::*;
+    use super::super::{Held, ToolCallFormat, ToolSyntax, ToolText};
     use crate::prompt::testing::{cut, read_all};
     use proptest::prelude::*;
 
-    fn format() -> MarkedFormat {
-        MarkedFormat::new(OPEN, CLOSE, read)
+    fn format() -> Box<dyn ToolCallFormat> {
+        ToolSyntax::Hermes.reader(&[], Held::ToNothing)
     }
 
     fn run<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, Vec<(String, String)>) {
-        read_all(&mut format(), pieces)
+        read_all(&mut *format(), pieces)
     }
 
     const TWO: &str = "Let me look.\n<tool_call>\n{\"name\": \"ls\", \"arguments\": {\"z\": \"/\", \"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"pwd\", \"arguments\": {}}\n</tool_call>";
@@ -69,7 +67,7 @@ mod tests {
     #[test]
     fn a_number_that_no_float_holds_is_told_as_it_is() {
         let text = r#"<tool_call>{"name": "f", "arguments": {"a": 1e999}}</tool_call>"#;
-        assert_eq!(run([text]).1, [("f".to_owned(), r#"{"a": 1e999}"#.to_owned())]);
+        assert_eq!(run([text]).1, [("f".to_owned(), r#"{"a":1e999}"#.to_owned())]);
     }
 
     #[test]

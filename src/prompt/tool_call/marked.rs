@@ -1,6 +1,6 @@
 //! Calls between two marks, whatever is written between them.
 
-use super::{ToolCall, ToolCallFormat, ToolText, text};
+use super::{Arguments, CallBody, CallEnd, CallPart, Held, ToolCallFormat, ToolText, text, whole};
 use crate::prompt::stop::held_suffix;
 
 /// Why what stands between two marks is not a call.
@@ -12,53 +12,104 @@ pub enum Unread {
     Wrong,
 }
 
-/// Reads what stands between two marks.
-pub type Reader = fn(&str) -> Result<ToolCall, Unread>;
-
 /// Calls between marks.
 #[derive(Debug)]
 pub struct MarkedFormat {
     open: &'static str,
     close: &'static str,
-    read: Reader,
+    body: CallBody,
+    calls_are: Held,
     /// Not yet decided: white space and the start of a marker, or a call whose end is missing.
     held: String,
     in_call: bool,
     /// White space before the open call; part of the text if it turns out not to be one.
     before: String,
+    /// Arguments of the open call, where they are told as they come.
+    told: Option<Arguments>,
     calls: usize,
+    /// Text was let through.
+    spoke: bool,
 }
 
 impl MarkedFormat {
     /// For calls between these marks.
-    pub fn new(open: &'static str, close: &'static str, read: Reader) -> Self {
-        Self { open, close, read, held: String::new(), in_call: false, before: String::new(), calls: 0 }
+    pub fn new(open: &'static str, close: &'static str, body: CallBody, calls_are: Held) -> Self {
+        Self {
+            open,
+            close,
+            body,
+            calls_are,
+            held: String::new(),
+            in_call: false,
+            before: String::new(),
+            told: None,
+            calls: 0,
+            spoke: false,
+        }
     }
 
     /// One marker's worth of progress; false when more text is needed.
     fn step(&mut self, out: &mut Vec<ToolText>) -> bool {
-        if !self.in_call {
-            let Some(at) = self.held.find(self.open) else {
-                // White space before a call belongs to the markup, so it waits with a marker's first characters.
-                let certain = self.held.len() - held_suffix(&self.held, self.open);
-                let certain = self.held[..certain].trim_end().len();
-                let rest = self.held.split_off(certain);
-                text(out, std::mem::replace(&mut self.held, rest));
-                return false;
-            };
-            let shown = self.held[..at].trim_end().len();
-            text(out, self.held[..shown].to_owned());
+        if !self.in_call && !self.find_call(out) {
+            return false;
+        }
+        if self.told.is_none()
+            && self.is_certain()
+            && let Some((name, at)) = self.body.head(&self.held)
+        {
+            self.held.drain(..at);
+            out.push(ToolText::Call(CallPart::Begin(name)));
+            self.told = Some(self.body.arguments());
+        }
+        match &mut self.told {
+            Some(arguments) => {
+                let more = arguments.push(&mut self.held);
+                if !more.is_empty() {
+                    out.push(ToolText::Call(CallPart::Arguments(more)));
+                }
+                let end = if arguments.done() { self.held.find(self.close) } else { None };
+                let Some(end) = end else { return false };
+                self.held.drain(..end + self.close.len());
+                self.told = None;
+                self.calls += 1;
+                out.push(ToolText::Call(CallPart::End));
+            }
+            None => {
+                let Some(end) = self.read_whole(out) else { return false };
+                self.held.drain(..end);
+            }
+        }
+        self.in_call = false;
+        true
+    }
+
+    /// Lets the text before the next call through; false when none begins in what is held.
+    fn find_call(&mut self, out: &mut Vec<ToolText>) -> bool {
+        let at = self.held.find(self.open);
+        // White space before a call belongs to the markup, so it waits with a marker's first characters.
+        let certain = at.unwrap_or_else(|| self.held.len() - held_suffix(&self.held, self.open));
+        let shown = self.held[..certain].trim_end().len();
+        self.spoke |= shown > 0;
+        text(out, self.held[..shown].to_owned());
+        if let Some(at) = at {
             self.before = self.held[shown..at].to_owned();
             self.held.drain(..at + self.open.len());
             self.in_call = true;
+        } else {
+            self.held.drain(..shown);
         }
+        self.in_call
+    }
+
+    /// Where the call, or what stands in its place, ends behind its closing mark.
+    fn read_whole(&mut self, out: &mut Vec<ToolText>) -> Option<usize> {
         // A closing mark inside a string does not close; the call up to it is then incomplete.
         let mut from = 0;
         while let Some(at) = self.held[from..].find(self.close).map(|at| from + at) {
             let after = at + self.close.len();
-            match (self.read)(&self.held[..at]) {
+            match self.body.read(&self.held[..at]) {
                 Ok(call) => {
-                    out.push(ToolText::Call(call));
+                    whole(out, call);
                     self.calls += 1;
                 }
                 Err(Unread::Open) => {
@@ -66,14 +117,36 @@ impl MarkedFormat {
                     continue;
                 }
                 Err(Unread::Wrong) => {
+                    self.spoke = true;
                     text(out, format!("{}{}{}", self.before, self.open, &self.held[..after]));
                 }
             }
-            self.held.drain(..after);
-            self.in_call = false;
-            return true;
+            return Some(after);
         }
-        false
+        None
+    }
+
+    /// Whatever begins here with a mark is a call.
+    fn is_certain(&self) -> bool {
+        match self.calls_are {
+            Held::ToNothing => false,
+            Held::FromTheStart => !self.spoke,
+            Held::Everywhere => true,
+        }
+    }
+
+    /// What is held, cut off, is the beginning of a mark.
+    fn mark_was_cut(&self, held: &str, end: CallEnd<'_>) -> bool {
+        let mark = held.trim_start();
+        match end {
+            _ if mark.is_empty() => false,
+            CallEnd::Model => false,
+            CallEnd::Length => true,
+            CallEnd::Stop(stop) => {
+                let followed = format!("{mark}{stop}");
+                followed.starts_with(self.open) || self.open.starts_with(&followed)
+            }
+        }
     }
 }
 
@@ -85,19 +158,25 @@ impl ToolCallFormat for MarkedFormat {
         out
     }
 
-    fn finish(&mut self) -> Vec<ToolText> {
+    fn finish(&mut self, end: CallEnd<'_>) -> Vec<ToolText> {
         let mut out = Vec::new();
         let held = std::mem::take(&mut self.held);
-        if self.in_call {
+        let in_call = std::mem::take(&mut self.in_call);
+        if let Some(arguments) = self.told.take() {
+            out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
+        } else if in_call {
             // A model may end with the call itself, without the closing mark.
-            match (self.read)(&held) {
-                Ok(call) => out.push(ToolText::Call(call)),
-                Err(_) => text(&mut out, format!("{}{}{held}", self.before, self.open)),
+            let call = self.body.read(&held).ok();
+            match call.or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held)).flatten()) {
+                Some(call) => whole(&mut out, call),
+                None if end == CallEnd::Model => text(&mut out, format!("{}{}{held}", self.before, self.open)),
+                None => out.push(ToolText::Cut),
             }
+        } else if self.mark_was_cut(&held, end) {
+            out.push(ToolText::Cut);
         } else if self.calls == 0 || !held.trim().is_empty() {
             text(&mut out, held);
         }
-        self.in_call = false;
         out
     }
 }

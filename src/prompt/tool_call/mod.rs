@@ -1,21 +1,25 @@
 //! Tool calls in a model's text, found while it streams.
 //!
 //! 1. Text before a call is let through at once; no part of a call's markup is.
-//! 2. What is not a well-formed call is text, to the byte.
-//! 3. What is read and what a grammar demands have the same syntax; the template decides which.
+//! 2. What is not a well-formed call is text, to the byte. Unless it was cut off: then what was complete is a call, and the
+//!    rest is nothing.
+//! 3. Where a grammar sees to it that what begins as a call becomes one, its arguments are told as they come. Elsewhere a call
+//!    is told when it is whole. They have no white space between their parts either way.
+//! 4. What is read and what a grammar demands have the same syntax; the template decides which.
 
 mod bare;
 pub(super) mod gemma;
 mod hermes;
+mod json;
 mod marked;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use bare::BareFormat;
 use gemma::{function_gemma, gemma4};
-use marked::MarkedFormat;
+use json::{Begun, Scan, begun};
+use marked::{MarkedFormat, Unread};
 
 /// A call the model made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +35,44 @@ pub struct ToolCall {
 pub enum ToolText {
     /// Text for the reader.
     Text(String),
-    /// A call.
-    Call(ToolCall),
+    /// A part of a call.
+    Call(CallPart),
+    /// The end of an answer that was cut off within a call. What was told of that call is all; nothing of it need be.
+    Cut,
+}
+
+/// A part of a call, in order. Calls never overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallPart {
+    /// The function's name.
+    Begin(String),
+    /// More of the arguments, a JSON object as text.
+    Arguments(String),
+    /// The call is whole.
+    End,
+}
+
+/// Where a grammar makes a call of what begins as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// Nowhere: it may turn out to be text.
+    #[default]
+    ToNothing,
+    /// Where the answer begins with it.
+    FromTheStart,
+    /// Wherever it stands.
+    Everywhere,
+}
+
+/// What ended an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnd<'a> {
+    /// The model: nothing would have followed.
+    Model,
+    /// Its length.
+    Length,
+    /// This text, which followed.
+    Stop(&'a str),
 }
 
 /// How a family of models writes calls.
@@ -41,7 +81,7 @@ pub trait ToolCallFormat: Send {
     fn push(&mut self, text: &str) -> Vec<ToolText>;
 
     /// The end of the answer.
-    fn finish(&mut self) -> Vec<ToolText>;
+    fn finish(&mut self, end: CallEnd<'_>) -> Vec<ToolText>;
 }
 
 /// The syntax of calls.
@@ -87,6 +127,67 @@ pub enum CallBody {
         /// Around strings.
         quote: &'static str,
     },
+}
+
+impl CallBody {
+    /// Reads what stands between two marks.
+    fn read(self, body: &str) -> Result<ToolCall, Unread> {
+        match self {
+            Self::Json { .. } => hermes::read(body),
+            Self::Gemma { quote } => gemma::read(body, quote),
+        }
+    }
+
+    /// The name of a call and where its arguments begin, as soon as that is known.
+    fn head(self, body: &str) -> Option<(String, usize)> {
+        match self {
+            Self::Json { .. } => match begun(body, |_, _| true) {
+                Begun::Call { name, at } => Some((name, at)),
+                Begun::Open | Begun::Other => None,
+            },
+            Self::Gemma { .. } => gemma::head(body),
+        }
+    }
+
+    fn arguments(self) -> Arguments {
+        match self {
+            Self::Json { .. } => Arguments::Json(Scan::default()),
+            Self::Gemma { quote } => Arguments::Gemma(gemma::Scan::new(quote)),
+        }
+    }
+
+    /// A call whose arguments are whole, whatever of it is missing behind them.
+    fn complete(self, body: &str) -> Option<ToolCall> {
+        let (name, at) = self.head(body)?;
+        let mut scan = self.arguments();
+        let arguments = scan.push(&mut body[at..].to_owned());
+        scan.done().then_some(ToolCall { name, arguments })
+    }
+}
+
+/// Arguments on their way to JSON.
+#[derive(Debug)]
+enum Arguments {
+    Json(Scan),
+    Gemma(gemma::Scan),
+}
+
+impl Arguments {
+    /// Takes what `text` has of them, and leaves the rest; what is certain of their JSON now.
+    fn push(&mut self, text: &mut String) -> String {
+        match self {
+            Self::Json(scan) => scan.push(text),
+            Self::Gemma(scan) => scan.push(text),
+        }
+    }
+
+    /// They are whole.
+    fn done(&self) -> bool {
+        match self {
+            Self::Json(scan) => scan.done(),
+            Self::Gemma(scan) => scan.done(),
+        }
+    }
 }
 
 impl ToolSyntax {
@@ -142,17 +243,12 @@ impl ToolSyntax {
     }
 
     /// Reads an answer for calls of the tools with these names.
-    pub fn reader(self, names: &[String]) -> Box<dyn ToolCallFormat> {
+    pub fn reader(self, names: &[String], calls_are: Held) -> Box<dyn ToolCallFormat> {
+        let Marks { open, body, close, .. } = self.marks();
         match self {
-            Self::Hermes => Box::new(MarkedFormat::new(hermes::OPEN, hermes::CLOSE, hermes::read)),
-            Self::Llama3 | Self::Json => Box::new(BareFormat::new(names.to_vec())),
-            Self::FunctionGemma => {
-                let read: marked::Reader = |body| gemma::read(body, function_gemma::QUOTE);
-                Box::new(MarkedFormat::new(function_gemma::OPEN, function_gemma::CLOSE, read))
-            }
-            Self::Gemma4 => {
-                let read: marked::Reader = |body| gemma::read(body, gemma4::QUOTE);
-                Box::new(MarkedFormat::new(gemma4::OPEN, gemma4::CLOSE, read))
+            Self::Llama3 | Self::Json => Box::new(BareFormat::new(names.to_vec(), calls_are)),
+            Self::Hermes | Self::FunctionGemma | Self::Gemma4 => {
+                Box::new(MarkedFormat::new(open.trim_end(), close.trim_start(), body, calls_are))
             }
         }
     }
@@ -180,14 +276,21 @@ struct Written {
 fn call(Written { name, arguments }: Written) -> ToolCall {
     let arguments = match arguments {
         None => "{}".to_owned(),
-        Some(raw) => match serde_json::from_str(raw.get()) {
-            Ok(Value::String(text)) => text,
-            Ok(other) => other.to_string(),
-            // JSON with a number that no float holds.
-            Err(_) => raw.get().to_owned(),
-        },
+        // Some models write the object into a string.
+        Some(raw) => serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| compact(raw.get())),
     };
     ToolCall { name, arguments }
+}
+
+/// JSON without the white space between its parts, its numbers and escapes as they are.
+fn compact(json: &str) -> String {
+    if json.starts_with(['{', '[']) { Scan::default().push(&mut json.to_owned()) } else { json.to_owned() }
+}
+
+/// A call that is told at once.
+fn whole(out: &mut Vec<ToolText>, ToolCall { name, arguments }: ToolCall) {
+    let parts = [CallPart::Begin(name), CallPart::Arguments(arguments), CallPart::End];
+    out.extend(parts.map(ToolText::Call));
 }
 
 fn text(out: &mut Vec<ToolText>, text: String) {
@@ -195,3 +298,6 @@ fn text(out: &mut Vec<ToolText>, text: String) {
         out.push(ToolText::Text(text));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! `POST /v1/responses`.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -10,15 +9,15 @@ use serde_json::{Map, Value, json};
 
 use super::events::{Numbered, Numbering};
 use super::input;
-use super::output::Output;
+use super::output::{Output, now};
 use super::reply::{ResponseReply, Status};
 use super::request::{Item, Reasoning, ResponseFields};
 use super::store::{History, ResponseStore};
 use super::tools::{Tools, tool_choice};
 use crate::api::ApiState;
 use crate::api::body::fields;
-use crate::api::error::{ApiError, json_response};
-use crate::api::format::{Asking, FormatFields, ToolChoice, format, json_schema, prepare};
+use crate::api::error::{ApiError, TooLong, json_response};
+use crate::api::format::{Asking, FormatFields, format, json_schema, prepare};
 use crate::api::generation::{Answers, Piece};
 use crate::api::openai::request;
 use crate::api::openapi::{Body, Refusals};
@@ -36,7 +35,7 @@ const MOST_METADATA: usize = 16;
 const LONGEST_METADATA_KEY: usize = 64;
 const LONGEST_METADATA_VALUE: usize = 512;
 
-type ResponseRequest = Body<(Options, ResponseFields)>;
+pub(super) type ResponseRequest = Body<(Options, ResponseFields)>;
 
 /// A conversation's next response.
 #[utoipa::path(
@@ -56,7 +55,7 @@ pub async fn create_response(
     payload: web::Payload,
     state: web::Data<ApiState>,
 ) -> Result<HttpResponse, ApiError> {
-    let Incoming { object, options, model, tenant } = state.open(&request, payload).await?;
+    let Incoming { object, options, model, tenant, place } = state.open(&request, payload).await?;
     // A salt splits what is cached, not whose responses these are.
     let owner = state.settings.keys.tenant(&request)?;
     let asked: ResponseFields = fields(&object)?;
@@ -74,32 +73,10 @@ pub async fn create_response(
     let format = format(schema, &tools.functions, &choice, plan.answer.calls)?;
     let mut reply = reply(&asked, &plan, model, &tools);
     reply.store &= state.settings.responses.budget_bytes > 0;
-    let history = history(&state.responses, owner, asked.previous_response_id.as_deref())?;
-    let variables = variables(&asked);
-    let items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
-    let mut messages: Vec<Message> =
-        asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
-    let known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
-    messages.extend(input::messages("previous_response_id", &known)?);
-    messages.extend(input::messages("input", &items)?);
-    let functions = std::mem::take(&mut tools.functions);
-    let conversation = Conversation {
-        messages,
-        // Tools that must not be called are not shown to the model, so that it does not call them.
-        tools: if choice == ToolChoice::None {
-            Vec::new()
-        } else {
-            functions.into_iter().map(in_order).collect()
-        },
-        variables,
-        add_generation_prompt: true,
-    };
+    let (conversation, history, items) = conversation(&state, owner, asked, &mut tools)?;
     let fields = FormatFields { schema: "text.format", tools: "tools" };
-    let asked = Asking { tenant, conversation, marks: Vec::new(), format };
-    let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(|error| match error {
-        ApiError::Template(error) => ApiError::field("input", error.to_string()),
-        other => other,
-    })?;
+    let asked = Asking { tenant, place, conversation, marks: Vec::new(), format, choice };
+    let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(of_input)?;
     let answers = state.submit(&[prompt], &plan, tenant, "input")?;
     let keep = reply.store.then(|| Keep { store: state.responses.clone(), owner, history, items });
     let output = Output::new(reply, tools, plan.top_logprobs.is_some());
@@ -114,7 +91,8 @@ pub async fn create_response(
     whole(output, keep, answers, plan.count()).await
 }
 
-fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
+/// Refuses what is not acted on here.
+pub(super) fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
     refuse(
         object,
         &[
@@ -132,6 +110,35 @@ fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
             ("max_completion_tokens", never),
         ],
     )
+}
+
+/// An error with the field that holds the prompt here.
+pub(super) fn of_input(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Template(error) => ApiError::field("input", error.to_string()),
+        ApiError::TooLong(long) => ApiError::TooLong(TooLong { param: "input", ..long }),
+        other => other,
+    }
+}
+
+/// The conversation that a request goes on with, what it goes on from, and what is new in it.
+pub(super) fn conversation(
+    state: &ApiState,
+    owner: Tenant,
+    asked: ResponseFields,
+    tools: &mut Tools,
+) -> Result<(Conversation, History, Vec<Item>), ApiError> {
+    let history = history(&state.responses, owner, asked.previous_response_id.as_deref())?;
+    let variables = variables(&asked);
+    let items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
+    let mut messages: Vec<Message> =
+        asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
+    let known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
+    messages.extend(input::messages("previous_response_id", &known)?);
+    messages.extend(input::messages("input", &items)?);
+    let functions = std::mem::take(&mut tools.functions);
+    let tools = functions.into_iter().map(in_order).collect();
+    Ok((Conversation { messages, tools, variables, add_generation_prompt: true }, history, items))
 }
 
 fn check(asked: &ResponseFields) -> Result<(), ApiError> {
@@ -191,26 +198,33 @@ fn reply(asked: &ResponseFields, plan: &Plan, model: String, tools: &Tools) -> R
     ResponseReply {
         id: random_id("resp_"),
         object: "response",
-        created_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        created_at: now(),
+        completed_at: None,
         status: Status::InProgress,
         error: None,
         incomplete_details: None,
         instructions: asked.instructions.clone(),
         max_output_tokens: asked.max_output_tokens,
+        max_tool_calls: asked.max_tool_calls,
         model,
         output: Vec::new(),
         parallel_tool_calls: asked.parallel_tool_calls.unwrap_or(true),
+        presence_penalty: plan.sampling.presence_penalty,
+        frequency_penalty: plan.sampling.frequency_penalty,
         previous_response_id: asked.previous_response_id.clone(),
         reasoning: Reasoning { summary: None, ..asked.reasoning.clone().unwrap_or_default() },
         store: asked.store.unwrap_or(true),
+        service_tier: "default",
         temperature: plan.sampling.temperature,
         text,
         tool_choice: asked.tool_choice.clone().unwrap_or_else(|| "auto".into()),
         tools: tools.told.clone(),
+        top_logprobs: plan.top_logprobs.unwrap_or(0),
         top_p: plan.sampling.top_p,
         truncation: "disabled",
         usage: None,
         user: asked.user.clone(),
+        safety_identifier: asked.safety_identifier.clone(),
         prompt_cache_key: asked.prompt_cache_key.clone(),
         metadata: asked.metadata.clone().unwrap_or_default(),
         background: false,

@@ -8,6 +8,7 @@
 //! Tools that a server would run (web search, code interpreter, ...) are not here. Coding agents declare them with every
 //! request, so they are not refused: the model is not told of them, and the response's `tools` lists those it was told of.
 
+mod about;
 mod events;
 mod handler;
 mod input;
@@ -18,6 +19,7 @@ mod store;
 mod stored;
 mod tools;
 
+pub use about::{cancel_response, count_input_tokens, list_input_items};
 pub use handler::create_response;
 pub use store::{ResponseStore, StoreLimits};
 pub use stored::{delete_response, get_response};

@@ -1,7 +1,9 @@
 //! A response in the making: pieces in, its items and their events out.
 //!
-//! Items never overlap. A thought is one reasoning item and a text one message item, each with one part; a call is one item, and its arguments come at once,
-//! because a call is known to be one when it is whole.
+//! Items never overlap. A thought is one reasoning item and a text one message item, each with one part; a call is one item. A
+//! call that was cut off is an incomplete item of the stream, and none of the response.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::events::Event;
 use super::reply::{
@@ -12,11 +14,13 @@ use crate::api::error::ApiError;
 use crate::api::generation::{EndReason, Piece};
 use crate::api::openai::reply::{ChatLogprobs, ChatToken};
 use crate::api::usage::UsageCount;
+use crate::prompt::CallPart;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Open {
     Thought,
     Text,
+    Call,
 }
 
 /// The response so far.
@@ -55,10 +59,14 @@ impl Output {
             Piece::Text(text, tokens) => {
                 self.add(Open::Text, &text, ChatLogprobs::new(tokens).content, &mut events);
             }
-            Piece::Call(_, call) => {
+            Piece::Call(_, CallPart::Begin(known)) => {
                 self.close(Status::Completed, &mut events);
-                self.call(&call.name, call.arguments, &mut events);
+                let (space, name) = self.tools.of(&known);
+                self.begin(OutputItem::call(space, name), &mut events);
+                self.open = Some(Open::Call);
             }
+            Piece::Call(_, CallPart::Arguments(delta)) => self.add_arguments(delta, &mut events),
+            Piece::Call(_, CallPart::End) => self.close(Status::Completed, &mut events),
             Piece::End { reason, logprobs, .. } => {
                 self.end = reason;
                 let logprobs = ChatLogprobs::new(logprobs).content;
@@ -75,8 +83,13 @@ impl Output {
         let mut events = Vec::new();
         let cut = self.end == EndReason::Length;
         let status = if cut { Status::Incomplete } else { Status::Completed };
+        let call_was_cut = self.open == Some(Open::Call);
         self.close(status, &mut events);
+        if call_was_cut {
+            self.reply.output.pop();
+        }
         self.reply.status = status;
+        self.reply.completed_at = (!cut).then(now);
         self.reply.incomplete_details = cut.then_some(IncompleteDetails { reason: "max_output_tokens" });
         self.reply.usage = Some(ResponseUsage::from(count));
         let response = Box::new(self.reply.clone());
@@ -102,7 +115,7 @@ impl Output {
             self.close(Status::Completed, events);
             let (item, part) = match kind {
                 Open::Thought => (OutputItem::reasoning(), OutputPart::thought()),
-                Open::Text => (OutputItem::message(), OutputPart::text()),
+                Open::Text | Open::Call => (OutputItem::message(), OutputPart::text()),
             };
             self.open = Some(kind);
             let (item_id, output_index) = (item.id().to_owned(), self.reply.output.len());
@@ -163,25 +176,24 @@ impl Output {
             }
         }
         let Some(item) = self.reply.output.last_mut() else { return };
+        if let (OutputItem::FunctionCall { id, name, arguments, .. }, Status::Completed) = (&*item, status) {
+            let (item_id, name, arguments) = (id.clone(), name.clone(), arguments.clone());
+            events.push(Event::ArgumentsDone { item_id, output_index, name, arguments });
+        }
         *item.status_mut() = status;
         events.push(Event::ItemDone { output_index, item: item.clone() });
     }
 
-    fn call(&mut self, known: &str, written: String, events: &mut Vec<Event>) {
-        let (space, name) = self.tools.of(known);
-        let mut item = OutputItem::call(space, name.clone());
-        self.begin(item.clone(), events);
-        let (item_id, output_index) = (item.id().to_owned(), self.reply.output.len() - 1);
-        let (id, delta) = (item_id.clone(), written.clone());
-        events.push(Event::ArgumentsDelta { item_id: id, output_index, delta });
-        events.push(Event::ArgumentsDone { item_id, output_index, name, arguments: written.clone() });
-        *item.status_mut() = Status::Completed;
-        if let OutputItem::FunctionCall { arguments, .. } = &mut item {
-            *arguments = written;
+    fn add_arguments(&mut self, delta: String, events: &mut Vec<Event>) {
+        let output_index = self.reply.output.len().saturating_sub(1);
+        if let Some(OutputItem::FunctionCall { id, arguments, .. }) = self.reply.output.last_mut() {
+            arguments.push_str(&delta);
+            events.push(Event::ArgumentsDelta { item_id: id.clone(), output_index, delta });
         }
-        if let Some(last) = self.reply.output.last_mut() {
-            *last = item.clone();
-        }
-        events.push(Event::ItemDone { output_index, item });
     }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -11,6 +11,7 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::api::options::whole;
 use crate::prompt::{Content, Role};
 
 /// `/v1/responses` besides the [options](crate::api::options::Options) that all endpoints share.
@@ -29,12 +30,16 @@ pub struct ResponseFields {
     pub parallel_tool_calls: Option<bool>,
     pub text: Option<TextConfig>,
     pub reasoning: Option<Reasoning>,
+    #[serde(default, deserialize_with = "whole")]
     pub max_output_tokens: Option<i64>,
+    /// Of tools that a server runs, which are not here; told again in the response.
+    pub max_tool_calls: Option<u64>,
     /// `message.output_text.logprobs` asks for log probabilities; what else may be named is of tools that are not here.
     pub include: Option<Vec<String>>,
     pub top_logprobs: Option<u64>,
     pub metadata: Option<BTreeMap<String, String>>,
     pub prompt_cache_key: Option<String>,
+    pub safety_identifier: Option<String>,
     pub user: Option<String>,
     pub chat_template_kwargs: Option<Map<String, Value>>,
 }

@@ -106,6 +106,11 @@ impl ResponseStore {
         self.find(tenant, id, |stored| stored.json.clone())
     }
 
+    /// The conversation up to and with a response, and the reply.
+    pub fn asked(&self, tenant: Tenant, id: &str) -> Option<(History, Bytes)> {
+        self.find(tenant, id, |stored| (stored.history.clone(), stored.json.clone()))
+    }
+
     /// The conversation up to and with a response.
     pub fn history(&self, tenant: Tenant, id: &str) -> Option<History> {
         self.find(tenant, id, |stored| stored.history.clone())

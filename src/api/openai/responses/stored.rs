@@ -27,6 +27,7 @@ pub async fn get_response(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = state.settings.keys.tenant(&request)?;
+    check_name(&request, &id)?;
     if request.query_string().split('&').any(|pair| pair == "stream=true") {
         return Err(ApiError::Unsupported {
             param: "stream",
@@ -63,8 +64,18 @@ pub async fn delete_response(
 ) -> Result<HttpResponse, ApiError> {
     let tenant = state.settings.keys.tenant(&request)?;
     let id = id.into_inner();
+    check_name(&request, &id)?;
     if !state.responses.delete(tenant, &id) {
         return Err(ApiError::UnknownResponse { id, param: None });
     }
     Ok(json_response(&mut HttpResponse::Ok(), &DeletedResponse { id, object: "response", deleted: true }))
+}
+
+/// What is no response's name but an address of its own takes other methods.
+fn check_name(request: &HttpRequest, id: &str) -> Result<(), ApiError> {
+    if id != "input_tokens" {
+        return Ok(());
+    }
+    let (method, path) = (request.method().to_string(), request.path().to_owned());
+    Err(ApiError::Method { method, path, allowed: "POST".into() })
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::request::Tool;
 use crate::api::error::ApiError;
-use crate::api::format::ToolChoice;
+use crate::api::format::{ToolChoice, among};
 
 /// Tools that a server would run. The model is not told of them; see the module's head.
 const HOSTED: [&str; 9] = [
@@ -116,7 +116,7 @@ fn flat(tool: &Tool) -> Value {
 /// Which tools the answer may call.
 pub fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
     let wrong = |choice: &Value| {
-        let expected = r#"expected "auto", "none", "required" or {"type": "function", "name": ...}"#;
+        let expected = r#"expected "auto", "none", "required", {"type": "function", "name": ...} or {"type": "allowed_tools", "mode": "auto" or "required", "tools": [...]}"#;
         ApiError::field("tool_choice", format!("tool_choice is {choice}; {expected}"))
     };
     match choice {
@@ -125,8 +125,12 @@ pub fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
             (Some("auto"), ..) => Ok(ToolChoice::Auto),
             (Some("none"), ..) => Ok(ToolChoice::None),
             (Some("required"), ..) => Ok(ToolChoice::Required),
-            (None, Some("function"), Some(name)) => {
+            (None, Some("function" | "custom"), Some(name)) => {
                 Ok(ToolChoice::Named(qualified(choice["namespace"].as_str(), name)))
+            }
+            (None, Some("allowed_tools"), _) => {
+                let name = |tool: &Value| Some(qualified(tool["namespace"].as_str(), tool["name"].as_str()?));
+                among(choice, name).ok_or_else(|| wrong(choice))
             }
             _ => Err(wrong(choice)),
         },
