@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
-use prefixd::engine::{Engine, Sampling};
-use prefixd::mlx::{Gate, GateError, LoadOptions, Mlx, MlxEngine};
+use prefixd::mlx::{LoadOptions, Mlx, MlxEngine};
 use prefixd::scheduler::{Event, Hold, Request, SchedulerOptions, SchedulerThread, StartError, Stream};
 use prefixd_cache::Tenant;
+use prefixd_engine::{Engine, Gate, GateError, Sampling, Steps};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -77,7 +77,7 @@ fn step_ms(engine: &mut MlxEngine, rows: usize) -> Result<f64, Failure> {
 
 fn rows_together() -> Result<(), Failure> {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;
-    let mut engine = load(owner.mlx())?;
+    let mut engine = load(owner.thread())?;
     let mut shown =
         table(&["rows", "ms a step", "ms alone, one after the other", "alone / together", "tokens/s"]);
     for rows in [1, 2, 4, 8] {

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
-use prefixd::engine::Engine;
-use prefixd::mlx::{Gate, GateError, LoadOptions, MlxEngine};
+use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd::prompt::{Conversation, ModelText};
+use prefixd_engine::{Engine, Gate, GateError, Steps};
 use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error>;
@@ -57,7 +57,7 @@ fn main() -> Result<(), Failure> {
     let mut engines = Vec::new();
     for setting in SETTINGS {
         let options = LoadOptions { kv: setting.parse()?, ..LoadOptions::default() };
-        engines.push(MlxEngine::load(owner.mlx(), &dir, options, &mut |_| ())?);
+        engines.push(MlxEngine::load(owner.thread(), &dir, options, &mut |_| ())?);
     }
     let mut divergences = vec![Vec::new(); SETTINGS.len()];
     let mut flips = [0_usize; SETTINGS.len()];

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use prefixd::engine::Sampling;
 use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd::scheduler::{Event, Handle, Hold, Request, SchedulerOptions, SchedulerThread, StartError};
 use prefixd_cache::{CacheOptions, DiskOptions, Fingerprint, Tenant};
+use prefixd_engine::Sampling;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sysinfo::{ProcessesToUpdate, System};

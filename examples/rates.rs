@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use prefixd::engine::Engine;
-use prefixd::mlx::{BatchKv, Gate, GateError, LoadOptions, MlxEngine};
+use prefixd::mlx::{BatchKv, LoadOptions, MlxEngine};
+use prefixd_engine::{Engine, Gate, GateError, RowWork, Steps, Wanted};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -59,7 +59,7 @@ fn main() -> Result<(), Failure> {
     let options = LoadOptions { kv: arguments.kv_bits.parse()?, ..LoadOptions::default() };
     let mut loaded = None;
     let seconds = timed(|| {
-        loaded = Some(MlxEngine::load(owner.mlx(), &arguments.model, options, &mut |_| ())?);
+        loaded = Some(MlxEngine::load(owner.thread(), &arguments.model, options, &mut |_| ())?);
         Ok(())
     })?;
     let mut engine = loaded.ok_or("no engine")?;
@@ -99,12 +99,16 @@ fn main() -> Result<(), Failure> {
         );
     }
     for tokens in &arguments.riding {
-        let (mut batch, mut riding) = (copies(&mut engine, &row, 1)?, copies(&mut engine, &row, 1)?);
+        let mut batch = copies(&mut engine, &row, 2)?;
         let chunk: Vec<u32> = prompt.iter().cycle().take(*tokens).copied().collect();
-        engine.decode_and_prefill(&mut batch, &prompt[..1], &mut riding, &chunk)?;
+        let mut both = |token: u32| {
+            let decoding = RowWork { row: 0, tokens: &[token], wanted: Wanted::Last };
+            engine.step(&mut batch, &[decoding, RowWork { row: 1, tokens: &chunk, wanted: Wanted::Last }])
+        };
+        both(prompt[0])?;
         let seconds = timed(|| {
             for token in prompt.iter().cycle().take(steps) {
-                engine.decode_and_prefill(&mut batch, &[*token], &mut riding, &chunk)?;
+                both(*token)?;
             }
             Ok(())
         })?;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
 use prefixd_cache::{CacheOptions, DiskOptions};
+use prefixd_engine::EngineInfo;
 use serde_json::{Map, Value};
 
 use self::signals::Signals;
@@ -19,7 +20,6 @@ use crate::api::{
     AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server, warm_up,
 };
 use crate::config::{CacheConfig, Config};
-use crate::engine::EngineInfo;
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
 use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError};
 use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};

@@ -1,13 +1,12 @@
 //! prefixd: an LLM server on MLX that never computes the same prompt prefix twice.
 //!
 //! Modules in data-flow order: a request enters through `api`, becomes tokens in `prompt`, is scheduled, computed by
-//! an `engine` (on `mlx`), and its prefix is kept by the `prefixd-cache` crate.
+//! an engine (`prefixd-engine` says what that is, `mlx` is one), and its prefix is kept by the `prefixd-cache` crate.
 
 pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod engine;
 pub mod mlx;
 pub mod prompt;
 pub mod scheduler;

@@ -4,10 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use prefixd::engine::{Engine, ImportBlock};
-use prefixd::mlx::{
-    Arithmetic, Gate, GateError, Kernels, KvSetting, LoadOptions, MlxEngine, Owner, self_check,
-};
+use prefixd::mlx::{Arithmetic, Kernels, KvSetting, LoadOptions, MlxEngine, self_check};
+use prefixd_cache::Part;
+use prefixd_engine::{Engine, EngineError, Gate, GateError, ImportBlock, Owner, RowWork, Steps, Wanted};
 
 const GOLDEN: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
 
@@ -26,7 +25,7 @@ fn owner() -> Owner {
 
 fn load(owner: &Owner, dir: &Path, kv: &str, block_tokens: usize) -> MlxEngine {
     let options = LoadOptions { kv: kv.parse().unwrap(), block_tokens, ..LoadOptions::default() };
-    MlxEngine::load(owner.mlx(), dir, options, &mut |_| ()).unwrap()
+    MlxEngine::load(owner.thread(), dir, options, &mut |_| ()).unwrap()
 }
 
 fn prompt(length: usize, vocab: usize) -> Vec<u32> {
@@ -44,7 +43,7 @@ fn every_array_is_materialized_after_loading() {
         for dense_budget_bytes in [0, u64::MAX] {
             let options =
                 LoadOptions { kv: KvSetting::REFERENCE, dense_budget_bytes, ..LoadOptions::default() };
-            let engine = MlxEngine::load(owner.mlx(), &golden(case), options, &mut |_| ()).unwrap();
+            let engine = MlxEngine::load(owner.thread(), &golden(case), options, &mut |_| ()).unwrap();
             let (arrays, there) = engine.materialized();
             assert!(arrays > 20, "{case}: {arrays} arrays walked");
             assert_eq!(arrays, there, "{case}");
@@ -114,18 +113,32 @@ fn a_prompt_that_rides_along_changes_no_bit_of_anyone() {
         let mut together = engine.extract(&batch, 0).unwrap();
         let second = engine.extract(&batch, 1).unwrap();
         engine.extend(&mut together, second).unwrap();
-        let (mut at, mut riding, mut found) = (0, engine.start().unwrap(), Vec::new());
+        let riding = engine.start().unwrap();
+        engine.extend(&mut together, riding).unwrap();
+        let (mut at, mut found) = (0, Vec::new());
         for size in [1, 40, 7, 300, 500, 52] {
             let next = [tokens[at], tokens[at + 1]];
-            let chunk = &tokens[at..at + size];
-            let (decoded, prefilled) =
-                engine.decode_and_prefill(&mut together, &next, &mut riding, chunk).unwrap();
+            let one = |row| RowWork { row, tokens: &next[row..=row], wanted: Wanted::Last };
+            let wanted = if at + size == 900 { Wanted::Last } else { Wanted::Nothing };
+            let chunk = RowWork { row: 2, tokens: &tokens[at..at + size], wanted };
+            // The order in which rows are named decides the order of the answers and nothing else.
+            let mut stepped = if size % 2 == 0 {
+                engine.step(&mut together, &[one(0), one(1), chunk]).unwrap()
+            } else {
+                let mut stepped = engine.step(&mut together, &[chunk, one(1), one(0)]).unwrap();
+                stepped.reverse();
+                stepped
+            };
+            found = stepped.pop().unwrap();
+            assert_eq!((found.len(), stepped.len()), (wanted.count(size), 2));
             let alone = engine.decode(&mut batch, &next).unwrap();
-            assert!((0..2).all(|row| bits(&decoded[row]) == bits(&alone[row])), "{kv}: rows beside {size}");
-            (at, found) = (at + size, prefilled);
+            for (row, decoded) in stepped.iter().enumerate() {
+                assert!(bits(&decoded[0]) == bits(&alone[row]), "{kv}: row {row} beside {size}");
+            }
+            at += size;
         }
         assert_eq!(at, 900);
-        assert!(bits(&found) == bits(&expected), "{kv}: the prompt");
+        assert!(bits(&found[0]) == bits(&expected), "{kv}: the prompt");
     }
 }
 
@@ -165,6 +178,55 @@ fn an_imported_prefix_goes_on_as_the_computed_one() {
 }
 
 #[test]
+fn an_import_in_pieces_goes_on_as_the_computed_row() {
+    let owner = owner();
+    for kv in ["k8v4", "16"] {
+        let mut engine = load(&owner, &clerk(), kv, 256);
+        let tokens = prompt(1400, engine.info().vocab);
+        let (mut row, mut all) = (engine.start().unwrap(), Vec::new());
+        for chunk in tokens[..1280].chunks(256) {
+            engine.prefill(&mut row, chunk).unwrap();
+            all.push(engine.export(&row, 0, all.len() * 256..all.len() * 256 + 256).unwrap());
+        }
+        let expected = engine.prefill(&mut row, &tokens[1280..]).unwrap();
+        // With 1280 tokens known, a window of 512 sees into the third block of five.
+        for stripped in [0..0, 0..2, 1..2] {
+            let mut payloads = all.clone();
+            for payload in &mut payloads[stripped.clone()] {
+                payload.tensors.retain(|tensor| tensor.part == Part::Full);
+            }
+            let block = |payload| ImportBlock { payload, block_tokens: 256, used_tokens: 256 };
+            let blocks: Vec<_> = payloads.iter().map(block).collect();
+            for size in [1, 2, 3, 5] {
+                let mut batch = engine.start().unwrap();
+                let own = engine.start().unwrap();
+                engine.extend(&mut batch, own).unwrap();
+                for piece in blocks.chunks(size) {
+                    engine.append(&mut batch, 1, piece, 1280).unwrap();
+                }
+                let work = RowWork { row: 1, tokens: &tokens[1280..], wanted: Wanted::Last };
+                let found = engine.step(&mut batch, &[work]).unwrap().remove(0).remove(0);
+                assert!(
+                    bits(&found) == bits(&expected),
+                    "{kv}: pieces of {size}, no windows in {stripped:?}"
+                );
+            }
+        }
+        // A window part that is needed and missing is a bad block, and the row stays as it was.
+        let mut payloads = all.clone();
+        payloads[3].tensors.retain(|tensor| tensor.part == Part::Full);
+        let block = |payload| ImportBlock { payload, block_tokens: 256, used_tokens: 256 };
+        let mut row = engine.import(&[block(&all[0]), block(&all[1]), block(&all[2])]).unwrap();
+        let refused = engine.append(&mut row, 0, &[block(&payloads[3])], 1280);
+        assert!(matches!(&refused, Err(EngineError::Block(text)) if text.contains("lacks")), "{refused:?}");
+        let found = engine.prefill(&mut row, &tokens[768..]).unwrap();
+        let mut cold = engine.start().unwrap();
+        let expected = engine.prefill(&mut cold, &tokens).unwrap();
+        assert!(bits(&found) == bits(&expected), "{kv}: after a refused piece");
+    }
+}
+
+#[test]
 fn the_start_up_check_passes_on_every_family_and_setting() {
     let owner = owner();
     for case in GOLDEN {
@@ -188,7 +250,7 @@ fn the_device_path_computes_the_same_model() {
         let arithmetic = Some(Arithmetic { kernels: Kernels::Device, ..host.arithmetic() });
         let options =
             LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, dense_budget_bytes: 0, arithmetic };
-        let mut device = MlxEngine::load(owner.mlx(), &dir, options, &mut |_| ()).unwrap();
+        let mut device = MlxEngine::load(owner.thread(), &dir, options, &mut |_| ()).unwrap();
         let tokens = prompt(72, host.info().vocab);
         let run = |engine: &mut MlxEngine| {
             let mut row = engine.start().unwrap();
@@ -219,12 +281,18 @@ fn wrong_calls_are_errors_and_leave_the_row_as_it_was() {
         let mut other = engine.start().unwrap();
         engine.prefill(&mut other, &[1, 2, 3]).unwrap()
     };
-    assert!(engine.prefill(&mut row, &[]).is_err());
-    let error = engine.prefill(&mut row, &[1, 256]).unwrap_err().to_string();
+    let input = |result: Result<Vec<_>, EngineError>| match result {
+        Err(EngineError::Input(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    input(engine.prefill(&mut row, &[]));
+    let error = input(engine.prefill(&mut row, &[1, 256]));
     assert!(error.contains("256"), "{error}");
-    assert!(engine.decode(&mut row, &[1, 2]).is_err());
+    assert!(matches!(engine.decode(&mut row, &[1, 2]), Err(EngineError::Input(_))));
+    assert!(matches!(engine.trim(&mut row, 0, 1), Err(EngineError::Input(_))));
+    assert!(matches!(engine.extract(&row, 1), Err(EngineError::Input(_))));
     let mut none = engine.empty();
-    assert!(engine.prefill(&mut none, &[1]).is_err());
+    input(engine.prefill(&mut none, &[1]));
     assert_eq!(engine.decode(&mut none, &[]).unwrap().len(), 0);
     assert!(bits(&engine.prefill(&mut row, &[1, 2, 3]).unwrap()) == bits(&expected));
 }

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use prefixd::engine::Engine;
-use prefixd::mlx::{Gate, GateError, LoadError, LoadOptions, LoadStage, MlxEngine};
+use prefixd::mlx::{LoadError, LoadOptions, LoadStage, MlxEngine};
+use prefixd_engine::{Engine, Gate, GateError};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn copy(case: &str) -> tempfile::TempDir {
 fn load(dir: &Path, kv: &str) -> Result<MlxEngine, LoadError> {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
     let options = LoadOptions { kv: kv.parse().unwrap(), ..LoadOptions::default() };
-    MlxEngine::load(owner.mlx(), dir, options, &mut |_| ())
+    MlxEngine::load(owner.thread(), dir, options, &mut |_| ())
 }
 
 fn refusal(dir: &Path) -> String {
@@ -170,7 +170,7 @@ fn progress_ends_at_the_total_of_each_stage() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
     let options = LoadOptions { kv: "16".parse().unwrap(), ..LoadOptions::default() };
     let mut seen = Vec::new();
-    MlxEngine::load(owner.mlx(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step))
+    MlxEngine::load(owner.thread(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step))
         .unwrap();
     for stage in [LoadStage::Digest, LoadStage::Weights] {
         let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();

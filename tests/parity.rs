@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use prefixd::engine::Engine;
-use prefixd::mlx::{Gate, GateError, KvSetting, LoadOptions, MlxEngine, Owner};
+use prefixd::mlx::{KvSetting, LoadOptions, MlxEngine};
+use prefixd_engine::{Engine, Gate, GateError, Owner, Steps};
 use safetensors::SafeTensors;
 
 const CASES: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
@@ -45,7 +45,7 @@ fn owner() -> Owner {
 }
 
 fn load(owner: &Owner, golden: &Golden, options: LoadOptions) -> MlxEngine {
-    MlxEngine::load(owner.mlx(), &golden.dir, options, &mut |_| ()).unwrap()
+    MlxEngine::load(owner.thread(), &golden.dir, options, &mut |_| ()).unwrap()
 }
 
 fn reference() -> LoadOptions {

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use prefixd::engine::{Engine, ImportBlock};
-use prefixd::mlx::{Gate, GateError, LoadOptions, MlxEngine};
+use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd_cache::{
     CacheOptions, DiskOptions, FlushOutcome, Lookup, Payload, PrefixCache, Restored, Tenant, Tier,
 };
+use prefixd_engine::{Engine, Gate, GateError, ImportBlock, Steps};
 use safetensors::SafeTensors;
 
 const BLOCK: usize = 256;
@@ -61,7 +61,7 @@ fn a_block_s_bytes_are_the_same_wherever_it_is() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/clerk");
     for kv in ["k8v4", "16", "8", "4"] {
         let options = LoadOptions { kv: kv.parse().unwrap(), block_tokens: BLOCK, ..LoadOptions::default() };
-        let mut engine = MlxEngine::load(owner.mlx(), &model, options, &mut |_| ()).unwrap();
+        let mut engine = MlxEngine::load(owner.thread(), &model, options, &mut |_| ()).unwrap();
         let vocab = engine.info().vocab;
         let prompt: Vec<u32> = (0..BLOCK + 40).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
         let dir = tempfile::tempdir().unwrap();

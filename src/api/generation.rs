@@ -14,12 +14,12 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use prefixd_cache::Tenant;
+use prefixd_engine::TokenChoice;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ServedModel;
 use super::metrics::Durations;
-use crate::engine::TokenChoice;
 use crate::prompt::{
     CallCount, CallEnd, CallPart, Checkpoints, Detokenizer, Held, StopFilter, Stopped, ThoughtFilter,
     ThoughtStart, Told, ToolCallFormat, ToolText,

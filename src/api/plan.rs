@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use prefixd_engine::{Constraint, Sampling};
+
 use super::error::ApiError;
 use super::generation::AnswerOptions;
 use super::options::{Options, Stop};
 use super::usage::{Detail, UsageCount};
 use super::{ApiSettings, ServedModel};
-use crate::engine::{Constraint, Sampling};
 use crate::scheduler::Hold;
 
 /// Choices of one request at most, all prompts together.

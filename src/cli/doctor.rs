@@ -4,12 +4,12 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use prefixd_cache::PrefixCache;
+use prefixd_engine::{Engine, EngineInfo, Gate};
 
 use super::ServeArgs;
 use crate::app::{cache_options, load_options};
 use crate::config::Config;
-use crate::engine::{Engine, EngineInfo};
-use crate::mlx::{Gate, LoadOptions, Mlx, MlxEngine, self_check};
+use crate::mlx::{LoadOptions, Mlx, MlxEngine, self_check};
 use crate::prompt::{Conversation, Message, ModelText, Role};
 use crate::source;
 

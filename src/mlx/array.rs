@@ -2,18 +2,12 @@
 
 use std::ffi::c_void;
 
-use mlx_rs::{Array, ArrayElement, Dtype, error::Exception};
+use mlx_rs::{Array, ArrayElement, Dtype};
 
+use super::error::MlxError;
 use super::gate::Mlx;
-use crate::engine::EngineError;
 
-pub(super) type Result<T> = std::result::Result<T, EngineError>;
-
-impl From<Exception> for EngineError {
-    fn from(error: Exception) -> Self {
-        Self::Backend(error.what().to_owned())
-    }
-}
+pub(super) type Result<T> = std::result::Result<T, MlxError>;
 
 /// A shape as MLX wants it.
 pub(super) fn dims<const N: usize>(shape: [usize; N]) -> [i32; N] {
@@ -21,7 +15,20 @@ pub(super) fn dims<const N: usize>(shape: [usize; N]) -> [i32; N] {
 }
 
 /// Zeros, f32, evaluated.
-pub fn zeros(mx: &Mlx, shape: &[i32]) -> std::result::Result<Array, EngineError> {
+///
+/// ```compile_fail,E0277
+/// // An array does not leave the gate: `Array` is not `Host`.
+/// # fn f(gate: &prefixd_engine::Gate) {
+/// let array = gate.run(|mx| prefixd::mlx::zeros(mx, &[2, 2]));
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// // Nor does who may make one leave the thread.
+/// # fn f(mx: &prefixd::mlx::Mlx) {
+/// std::thread::scope(|scope| { scope.spawn(|| prefixd::mlx::zeros(mx, &[2, 2])); });
+/// # }
+/// ```
+pub fn zeros(mx: &Mlx, shape: &[i32]) -> Result<Array> {
     zeros_of(mx, shape, Dtype::Float32)
 }
 
@@ -43,7 +50,7 @@ pub(super) fn host<'a, T: ArrayElement>(_: &Mlx, array: &'a Array) -> Result<&'a
         return Ok(&[]);
     }
     array.try_as_slice().map_err(|error| {
-        EngineError::Backend(format!("reading an array {:?} {:?}: {error}", array.shape(), array.dtype()))
+        MlxError::backend(format!("reading an array {:?} {:?}: {error}", array.shape(), array.dtype()))
     })
 }
 
@@ -68,9 +75,7 @@ pub(super) fn from_bytes(_: &Mlx, data: &[u8], shape: &[i32], dtype: Dtype) -> R
     let expected = count.and_then(|count| count.checked_mul(item_bytes(dtype)));
     if expected != Some(data.len()) {
         let found = data.len();
-        return Err(EngineError::Backend(format!(
-            "{found} bytes do not make an array {shape:?} of {dtype:?}"
-        )));
+        return Err(MlxError::backend(format!("{found} bytes do not make an array {shape:?} of {dtype:?}")));
     }
     // SAFETY: `data` holds exactly the bytes of that shape and type, and MLX copies them before it returns.
     Ok(unsafe { Array::from_raw_data(data.as_ptr().cast::<c_void>(), shape, dtype) })
@@ -86,7 +91,7 @@ pub(super) fn bytes<'a>(mx: &Mlx, array: &'a Array) -> Result<&'a [u8]> {
         Dtype::Uint32 => host::<u32>(mx, array).map(raw),
         Dtype::Float16 => host::<half::f16>(mx, array).map(raw),
         Dtype::Float32 => host::<f32>(mx, array).map(raw),
-        other => Err(EngineError::Backend(format!("an array of {other:?} has no place in a KV cache"))),
+        other => Err(MlxError::backend(format!("an array of {other:?} has no place in a KV cache"))),
     }
 }
 
@@ -98,7 +103,7 @@ pub(super) unsafe fn overwrite(mx: &Mlx, array: &mut Array, at: usize, data: &[u
     let size = bytes(mx, array)?.len();
     if at.checked_add(data.len()).is_none_or(|end| end > size) {
         let count = data.len();
-        return Err(EngineError::Backend(format!("{count} bytes at {at} of an array of {size}")));
+        return Err(MlxError::backend(format!("{count} bytes at {at} of an array of {size}")));
     }
     // SAFETY: `bytes` has shown the memory to be there and contiguous; the range lies inside; nobody else looks at it,
     // by the caller's promise and because the handle is borrowed mutably.

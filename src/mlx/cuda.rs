@@ -11,8 +11,8 @@ use std::ffi::{CString, c_int};
 use mlx_rs::{Array, Dtype, Stream};
 
 use super::array::Result;
+use super::error::MlxError;
 use super::gate::Mlx;
-use crate::engine::EngineError;
 
 /// Names and text of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl CudaKernel {
             )
         };
         if raw.ctx.is_null() {
-            return Err(EngineError::Backend(format!("MLX refused the CUDA kernel {}", source.name)));
+            return Err(MlxError::backend(format!("MLX refused the CUDA kernel {}", source.name)));
         }
         Ok(Self { name: source.name.to_owned(), raw })
     }
@@ -88,7 +88,7 @@ impl CudaKernel {
     /// For these inputs and constants the kernel must read and write inside its arrays only, write no input, and write
     /// every element of its outputs.
     pub unsafe fn call(&self, _: &Mlx, inputs: &[&Array], launch: Launch<'_>) -> Result<Vec<Array>> {
-        let refused = || EngineError::Backend(format!("MLX refused a call of the CUDA kernel {}", self.name));
+        let refused = || MlxError::backend(format!("MLX refused a call of the CUDA kernel {}", self.name));
         let check = |status: c_int| if status == 0 { Ok(()) } else { Err(refused()) };
         let size = |size: usize| c_int::try_from(size).map_err(|_| refused());
         let config = Config::new().ok_or_else(refused)?;
@@ -147,7 +147,7 @@ impl Drop for CudaKernel {
 }
 
 fn text(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|error| EngineError::Backend(format!("text of a CUDA kernel: {error}")))
+    CString::new(text).map_err(|error| MlxError::backend(format!("text of a CUDA kernel: {error}")))
 }
 
 struct Names(mlx_sys::mlx_vector_string);

@@ -10,6 +10,10 @@ use std::rc::Rc;
 
 use mlx_rs::Array;
 use prefixd_cache::Payload;
+use prefixd_engine::{
+    Engine, EngineError, EngineInfo, ImportBlock, OwnState, ReuseRule, RowLogits, RowWork, StateSpec,
+    check_work,
+};
 
 use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
 use super::attention::PackedAttention;
@@ -18,13 +22,12 @@ use super::config::ModelConfig;
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv};
+use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv, RowKv};
 use super::layer::{Holding, Source};
 use super::model::{self, Model};
 use super::pass::Pass;
-use super::step::Step;
+use super::step::{RowStep, Step};
 use super::weights::{LoadProgress, Weights};
-use crate::engine::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
 
 /// How a model is to be served.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,15 +57,6 @@ pub struct MlxEngine {
     arithmetic: Arithmetic,
     backend: Backend,
     packed: Option<PackedAttention>,
-}
-
-/// Which logits a step is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// Those of each row's last token.
-    Last,
-    /// Those of every token.
-    All,
 }
 
 impl MlxEngine {
@@ -99,8 +93,7 @@ impl MlxEngine {
             fingerprint,
             vocab: config.vocab,
             context_tokens: config.context_tokens,
-            window_tokens: config.window_tokens(),
-            kv_bytes_per_token: spec.bytes_per_token(),
+            state: state_of(&spec),
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
         };
@@ -129,50 +122,55 @@ impl MlxEngine {
         (arrays.len(), arrays.iter().filter(|array| is_settled(&self.mx, array)).count())
     }
 
-    /// Appends `tokens` to the only row. Returns the logits of every one of them.
-    pub fn score(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
-        only_row(row)?;
-        self.step(&mut [(row, tokens.len())], tokens, Wanted::All)
-    }
-
-    /// Forgets the tokens of a row from `length` on.
-    pub fn trim(&mut self, batch: &mut BatchKv, row: usize, length: usize) -> Result<()> {
-        batch.trim(&self.mx, row, length)
-    }
-
-    /// New tokens for the rows of batches, each batch with the number of tokens that each of its rows gets. `ids` are
-    /// all of them, row by row.
-    fn step(
-        &mut self,
-        batches: &mut [(&mut BatchKv, usize)],
-        ids: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<Vec<f32>>> {
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.info.vocab) {
-            let vocab = self.info.vocab;
-            return Err(EngineError::Backend(format!("token {id} is outside the vocabulary of {vocab}")));
-        }
+    /// New tokens for rows of a batch. Rows pass through the model in the order of `work`.
+    fn forward(&mut self, batch: &mut BatchKv, work: &[RowWork<'_>]) -> Result<Vec<RowLogits>> {
         let mx = &self.mx;
         let spec = self.spec.clone();
-        let spans =
-            batches.iter().flat_map(|(batch, tokens)| batch.lengths().map(|length| (length, *tokens)));
-        let step = Step::new(mx, spans);
-        let ids = Array::from_slice(ids, &dims([ids.len()]));
-        let rows = batches.iter_mut().flat_map(|(batch, _)| batch.rows_mut()).collect();
+        let lengths: Vec<usize> = batch.lengths().collect();
+        let step = Step::new(mx, work.iter().map(|work| (lengths[work.row], work.tokens.len())));
+        let ids: Vec<u32> = work.iter().flat_map(|work| work.tokens.iter().copied()).collect();
+        let ids = Array::from_slice(&ids, &dims([ids.len()]));
+        let mut rows: Vec<Option<&mut RowKv>> = batch.rows_mut().iter_mut().map(Some).collect();
+        let rows = work.iter().filter_map(|work| rows[work.row].take()).collect();
         let mut pass = Pass::new(&step, &spec, rows, self.arithmetic.kernels, self.packed.as_ref());
         let hidden = self.model.forward(mx, &ids, &mut pass)?;
-        let hidden = if wanted == Wanted::Last { pass.last(mx, &hidden)? } else { hidden };
-        let logits = self.model.logits(mx, &hidden)?.as_type::<f32>()?;
-        let rows = batches.iter().flat_map(|(batch, _)| batch.rows());
-        settle(mx, rows.flat_map(|row| &row.layers).flat_map(LayerKv::planes).chain([&logits]))?;
-        for (batch, tokens) in batches {
-            for row in batch.rows_mut() {
-                row.length += *tokens;
-            }
+        let wanted: Vec<i32> =
+            step.rows().iter().zip(work).flat_map(|(at, work)| wanted(*at, work)).collect();
+        let logits = match pass.select(mx, &hidden, &wanted)? {
+            Some(hidden) => Some(self.model.logits(mx, &hidden)?.as_type::<f32>()?),
+            None => None,
+        };
+        let rows = work.iter().map(|work| &batch.rows()[work.row]);
+        settle(mx, rows.flat_map(|row| &row.layers).flat_map(LayerKv::planes).chain(&logits))?;
+        let logits = match logits {
+            Some(logits) => host::<f32>(mx, &host_contiguous(mx, &logits)?)?.to_vec(),
+            None => Vec::new(),
+        };
+        let mut logits = logits.chunks_exact(self.info.vocab).map(<[f32]>::to_vec);
+        let mut rows = Vec::with_capacity(work.len());
+        for work in work {
+            rows.push(logits.by_ref().take(work.wanted.count(work.tokens.len())).collect());
+            batch.rows_mut()[work.row].length += work.tokens.len();
         }
-        let logits = host_contiguous(mx, &logits)?;
-        Ok(host::<f32>(mx, &logits)?.chunks_exact(self.info.vocab).map(<[f32]>::to_vec).collect())
+        Ok(rows)
     }
+}
+
+/// Indices among all new tokens of a step of those whose logits a row's work wants.
+fn wanted(at: RowStep, work: &RowWork<'_>) -> Range<i32> {
+    let Range { start, end } = at.range();
+    (end - work.wanted.count(end - start)) as i32..end as i32
+}
+
+/// What a layer keeps, by its mask.
+fn state_of(spec: &KvSpec) -> StateSpec {
+    let KvSetting { keys, values } = spec.setting;
+    let token_bytes = (keys.token_bytes(spec.keys) + values.token_bytes(spec.values)) as u64;
+    StateSpec::own(spec.masks.iter().map(|mask| OwnState {
+        rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
+        token_bytes,
+        row_bytes: 0,
+    }))
 }
 
 /// Packed weights stay packed where MLX multiplies them well, and where numbers would not fit.
@@ -186,21 +184,6 @@ fn holding(backend: Backend, config: &ModelConfig, dense_budget_bytes: u64) -> H
     if dense { Holding::Dense } else { Holding::Packed }
 }
 
-fn only_row(row: &BatchKv) -> Result<()> {
-    match row.len() {
-        1 => Ok(()),
-        count => Err(EngineError::Backend(format!("a prefill works on one row, found {count}"))),
-    }
-}
-
-fn one_each(batch: &BatchKv, tokens: &[u32]) -> Result<()> {
-    let (rows, tokens) = (batch.len(), tokens.len());
-    if rows == tokens {
-        return Ok(());
-    }
-    Err(EngineError::Backend(format!("{tokens} tokens for a batch of {rows} rows")))
-}
-
 impl Engine for MlxEngine {
     type Kv = BatchKv;
 
@@ -212,58 +195,59 @@ impl Engine for MlxEngine {
         BatchKv::new(self.spec.clone())
     }
 
-    fn start(&mut self) -> Result<BatchKv> {
+    fn start(&mut self) -> std::result::Result<BatchKv, EngineError> {
         Ok(BatchKv::start(self.spec.clone()))
     }
 
-    fn import(&mut self, blocks: &[ImportBlock<'_>]) -> Result<BatchKv> {
-        BatchKv::import(&self.mx, &self.spec, blocks)
-    }
-
-    fn prefill(&mut self, row: &mut BatchKv, tokens: &[u32]) -> Result<Vec<f32>> {
-        let (_, logits) = self.decode_and_prefill(&mut self.empty(), &[], row, tokens)?;
-        Ok(logits)
-    }
-
-    fn decode(&mut self, batch: &mut BatchKv, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
-        one_each(batch, tokens)?;
-        if tokens.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.step(&mut [(batch, 1)], tokens, Wanted::Last)
-    }
-
-    fn decode_and_prefill(
+    fn append(
         &mut self,
         batch: &mut BatchKv,
-        tokens: &[u32],
-        row: &mut BatchKv,
-        chunk: &[u32],
-    ) -> Result<DecodedAndPrefilled> {
-        one_each(batch, tokens)?;
-        only_row(row)?;
-        if chunk.is_empty() {
-            return Err(EngineError::Backend("a prefill of no tokens has no logits".into()));
+        row: usize,
+        blocks: &[ImportBlock<'_>],
+        end_tokens: usize,
+    ) -> std::result::Result<(), EngineError> {
+        Ok(batch.append(&self.mx, row, blocks, end_tokens)?)
+    }
+
+    fn step(
+        &mut self,
+        batch: &mut BatchKv,
+        work: &[RowWork<'_>],
+    ) -> std::result::Result<Vec<RowLogits>, EngineError> {
+        check_work(work, batch.len(), self.info.vocab)?;
+        if work.is_empty() {
+            return Ok(Vec::new());
         }
-        let ids = [tokens, chunk].concat();
-        let mut logits = self.step(&mut [(batch, 1), (row, chunk.len())], &ids, Wanted::Last)?;
-        let last = logits.pop().ok_or_else(|| EngineError::Backend("no logits came back".into()))?;
-        Ok((logits, last))
+        Ok(self.forward(batch, work)?)
     }
 
-    fn extend(&mut self, batch: &mut BatchKv, rows: BatchKv) -> Result<()> {
-        batch.extend(&self.mx, rows)
+    fn trim(
+        &mut self,
+        batch: &mut BatchKv,
+        row: usize,
+        tokens: usize,
+    ) -> std::result::Result<(), EngineError> {
+        Ok(batch.trim(&self.mx, row, tokens)?)
     }
 
-    fn filter(&mut self, batch: &mut BatchKv, keep: &[usize]) -> Result<()> {
-        batch.filter(&self.mx, keep)
+    fn extend(&mut self, batch: &mut BatchKv, rows: BatchKv) -> std::result::Result<(), EngineError> {
+        Ok(batch.extend(&self.mx, rows)?)
     }
 
-    fn extract(&mut self, batch: &BatchKv, row: usize) -> Result<BatchKv> {
-        batch.extract(&self.mx, row)
+    fn filter(&mut self, batch: &mut BatchKv, keep: &[usize]) -> std::result::Result<(), EngineError> {
+        Ok(batch.filter(&self.mx, keep)?)
     }
 
-    fn export(&mut self, batch: &BatchKv, row: usize, range: Range<usize>) -> Result<Payload> {
-        batch.export(&self.mx, row, range)
+    fn extract(&mut self, batch: &BatchKv, row: usize) -> std::result::Result<BatchKv, EngineError> {
+        Ok(batch.extract(&self.mx, row)?)
+    }
+
+    fn export(
+        &mut self,
+        batch: &BatchKv,
+        row: usize,
+        range: Range<usize>,
+    ) -> std::result::Result<Payload, EngineError> {
+        Ok(batch.export(&self.mx, row, range)?)
     }
 }

@@ -1,8 +1,8 @@
-//! The only module that names `mlx_rs`: the gate, weights, models, quantized KV caches and the engine over them.
+//! The only module that names `mlx_rs`: weights, models, quantized KV caches and the engine over them.
 //!
-//! In data-flow order: [`gate`] (who may touch MLX), `backend` (what it runs on), `config` and `weights` (what a model
+//! In data-flow order: `gate` (who may touch MLX), `backend` (what it runs on), `config` and `weights` (what a model
 //! directory holds), `layer` and `model` (what it computes), `step`, `pass` and `attention` (one forward pass), [`kv`] (what it
-//! leaves behind), `engine` (all of it behind the [`Engine`](crate::engine::Engine) seam).
+//! leaves behind), `engine` (all of it behind the [`Engine`](prefixd_engine::Engine) contract).
 
 mod array;
 mod attention;
@@ -14,7 +14,11 @@ mod engine;
 mod error;
 mod fields;
 mod fingerprint;
-pub mod gate;
+mod gate {
+    //! Who may touch MLX: whoever can show that they are on the thread that its streams belong to.
+
+    pub use prefixd_engine::EngineThread as Mlx;
+}
 pub mod kv;
 mod layer;
 mod mask;
@@ -29,8 +33,8 @@ mod weights;
 pub use array::zeros;
 pub use backend::{Arithmetic, Backend, Kernels};
 pub use engine::{LoadOptions, MlxEngine};
-pub use error::LoadError;
-pub use gate::{Gate, GateError, Host, Job, Mlx, Owner};
+pub use error::{LoadError, MlxError};
+pub use gate::Mlx;
 pub use kv::{BatchKv, KvSetting, KvSettingError};
 pub use mask::Mask;
 pub use selfcheck::{SelfCheck, SelfCheckError, self_check};

@@ -75,13 +75,13 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The last new token's vector of each row: `[tokens, width]` to `[rows, width]`.
-    pub fn last(&self, _: &Mlx, x: &Array) -> Result<Array> {
-        let rows = self.step.rows();
-        if self.step.tokens() == rows.len() {
-            return Ok(x.clone());
-        }
-        let ends: Vec<i32> = rows.iter().map(|row| row.range().end as i32 - 1).collect();
-        Ok(take_axis(x, Array::from_slice(&ends, &dims([ends.len()])), 0)?)
+    /// The vectors of some of the new tokens, by their places among all: `[tokens, width]` to `[wanted, width]`. `None`
+    /// when none is wanted.
+    pub fn select(&self, _: &Mlx, x: &Array, wanted: &[i32]) -> Result<Option<Array>> {
+        Ok(match wanted.len() {
+            0 => None,
+            count if count == self.step.tokens() => Some(x.clone()),
+            count => Some(take_axis(x, Array::from_slice(wanted, &dims([count])), 0)?),
+        })
     }
 }

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
+use prefixd_engine::{Engine, EngineError, ImportBlock, Steps};
+
 use super::backend::Backend;
 use super::engine::MlxEngine;
-use crate::engine::{Engine, EngineError, ImportBlock};
 
 /// Relative distance allowed where the hardware's products depend on their shapes (GPUs).
 const TOLERANCE: f32 = 5e-2;
@@ -61,7 +62,7 @@ pub enum SelfCheckError {
 pub fn self_check(engine: &mut MlxEngine, prompt_limit: usize) -> Result<SelfCheck, SelfCheckError> {
     let (vocab, context, window) = {
         let info = engine.info();
-        (info.vocab, info.context_tokens, info.window_tokens)
+        (info.vocab, info.context_tokens, info.state.window_tokens())
     };
     let block = engine.block_tokens();
     let length =

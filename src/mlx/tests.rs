@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlx_rs::Array;
 use prefixd_cache::Payload;
+use prefixd_engine::{Engine, Gate, GateError, ImportBlock, Job, Steps};
 
-use super::gate::{Gate, GateError, Job, Mlx};
+use super::gate::Mlx;
 use super::kv::{BatchKv, KvSetting, KvSpec};
 use super::mask::Mask;
 use super::{LoadOptions, MlxEngine};
-use crate::engine::{Engine, ImportBlock};
 
 #[test]
 fn a_lazy_array_of_one_thread_cannot_be_evaluated_on_another() {
@@ -58,7 +58,7 @@ fn eight_threads_of_blocks_leave_a_decoding_owner_s_output_alone() {
     let gate = Gate::new(move |job| sender.send(job).map_err(|_| GateError::Closed));
     let owner = gate.enter().unwrap();
     let options = LoadOptions { kv: "16".parse().unwrap(), block_tokens: 16, ..LoadOptions::default() };
-    let mut engine = MlxEngine::load(owner.mlx(), &dir, options, &mut |_| ()).unwrap();
+    let mut engine = MlxEngine::load(owner.thread(), &dir, options, &mut |_| ()).unwrap();
     let mut decode = |between: &mut dyn FnMut() -> bool| {
         let mut row = engine.start().unwrap();
         engine.prefill(&mut row, &[1, 5, 9, 13]).unwrap();

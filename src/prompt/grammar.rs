@@ -22,12 +22,12 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
+use prefixd_engine::{Allowed, Constraint, ConstraintError, Ending, Wishes};
 use serde_json::{Map, Value, json};
 
 use super::thought::ThoughtStart;
 use super::tokenizer::Tokenizer;
 use super::tool_call::{CallBody, Marks, ToolSyntax};
-use crate::engine::{Allowed, Constraint, ConstraintError, Ending, Wishes};
 
 /// Bytes of a grammar at most: compiling takes many times as much memory and time.
 const MOST_BYTES: usize = 256 << 10;

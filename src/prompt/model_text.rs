@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use prefixd_engine::Constraint;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -11,7 +12,6 @@ use super::template::{ChatTemplate, TemplateError};
 use super::thought::ThoughtStart;
 use super::tokenizer::{TokenText, Tokenizer, TokenizerConfig, TokenizerError};
 use super::tool_call::ToolSyntax;
-use crate::engine::Constraint;
 
 /// How a model's maker wants it sampled (`generation_config.json`). `None`: nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

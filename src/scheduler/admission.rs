@@ -7,13 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use prefixd_cache::{Lookup, RestoredBlock, Tier};
+use prefixd_engine::{Engine, EngineError, ImportBlock};
 
 use super::handle::Submission;
 use super::message::Failure;
-use super::prefill::Prefilling;
-use super::sequence::{Sequence, millis};
+use super::sequence::{Row, Sequence, Stage, millis};
 use super::step::Scheduler;
-use crate::engine::{Engine, EngineError, ImportBlock};
 
 /// A sequence whose blocks are on their way.
 pub(super) struct Restoring {
@@ -48,22 +47,20 @@ impl<E: Engine> Scheduler<E> {
 
     /// Rows taken.
     fn occupied(&self) -> usize {
-        self.restoring.len() + self.prefilling.len() + self.rows.len()
+        self.restoring.len() + self.rows.len()
     }
 
     fn has_room_for(&self, submission: &Submission) -> bool {
-        let grown = |request: &super::message::Request| (request.prompt.len() + request.max_tokens) as u64;
+        let state = &self.engine.info().state;
+        let grown =
+            |request: &super::message::Request| state.row_bytes(request.prompt.len() + request.max_tokens);
         let taken: u64 = self
             .restoring
             .iter()
             .map(|restoring| &restoring.sequence)
-            .chain(self.prefilling.iter().map(|prefilling| &prefilling.sequence))
-            .chain(&self.rows)
-            .map(|sequence| grown(&sequence.request))
-            .sum();
-        let bytes =
-            (taken + grown(&submission.request)).saturating_mul(self.engine.info().kv_bytes_per_token);
-        taken == 0 || bytes <= self.options.live_bytes
+            .chain(self.rows.iter().map(|row| &row.sequence))
+            .fold(0, |sum, sequence| sum.saturating_add(grown(&sequence.request)));
+        self.occupied() == 0 || taken.saturating_add(grown(&submission.request)) <= self.options.live_bytes
     }
 
     /// Another row is about to compute a whole block that this request shares and nobody has yet.
@@ -72,7 +69,7 @@ impl<E: Engine> Scheduler<E> {
             return false;
         }
         let prompt = &submission.request.prompt;
-        self.prefilling.iter().any(|other| {
+        self.rows.iter().filter(|row| !row.is_decoding()).any(|other| {
             let theirs = &other.sequence.request;
             let common = || {
                 prompt.iter().zip(&theirs.prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1)
@@ -97,7 +94,7 @@ impl<E: Engine> Scheduler<E> {
         }
         self.tickets += 1;
         let (ticket, sender) = (self.tickets, self.restored.0.clone());
-        let window = self.engine.info().window_tokens.unwrap_or(0);
+        let window = self.engine.info().state.window_tokens().unwrap_or(0);
         // The next token sees `window` tokens, itself included.
         let window_from =
             if window == 0 { lookup.tokens } else { (lookup.tokens + 1).saturating_sub(window) };
@@ -144,7 +141,7 @@ impl<E: Engine> Scheduler<E> {
             parts.verify_ms += restored.verify.as_secs_f64() * 1e3;
             if restored.tokens < wanted_tokens {
                 tracing::warn!(wanted_tokens, restored_tokens = restored.tokens, reason = ?restored.failure, "a block was lost; looking up again");
-                self.release(&mut sequence);
+                self.give_back(&mut sequence);
                 self.begin_restore(sequence, began);
                 continue;
             }
@@ -176,7 +173,14 @@ impl<E: Engine> Scheduler<E> {
                 sequence.prefill_began = (self.options.clock)();
                 usage.restore_ms = millis(began, sequence.prefill_began);
                 usage.restore_parts.import_ms = millis(asked, sequence.prefill_began);
-                self.prefilling.push_back(Prefilling { sequence, kv, done_tokens });
+                match self.engine.extend(&mut self.batch, kv) {
+                    Ok(()) => {
+                        self.turns += 1;
+                        let stage = Stage::Prefilling { done_tokens, turn: self.turns };
+                        self.rows.push(Row { sequence, stage });
+                    }
+                    Err(error) => self.fail_one(sequence, Failure::Engine(error.to_string())),
+                }
             }
             Err(error) => self.fail_one(sequence, Failure::Engine(error.to_string())),
         }
@@ -202,8 +206,8 @@ impl<E: Engine> Scheduler<E> {
         let mut at = 0;
         while at < self.restoring.len() {
             if self.restoring[at].sequence.is_abandoned() {
-                let mut gone = self.restoring.swap_remove(at);
-                self.release(&mut gone.sequence);
+                let gone = self.restoring.swap_remove(at);
+                self.release(gone.sequence);
                 dropped += 1;
             } else {
                 at += 1;

@@ -1,135 +1,107 @@
-//! One token for every row of the batch.
+//! What a pass brought to rows that decode, and how rows leave the batch.
+
+use prefixd_engine::{Engine, RowLogits};
 
 use super::message::{Failure, FinishReason};
-use super::sequence::{Progress, Sequence};
+use super::sequence::{Progress, Row, Sequence};
 use super::step::Scheduler;
-use crate::engine::Engine;
+
+/// How a row's sequence ended, if it did.
+pub(super) type End = Option<Result<FinishReason, Failure>>;
 
 impl<E: Engine> Scheduler<E> {
-    /// The token that each row is fed next.
-    pub(super) fn last_tokens(&self) -> Vec<u32> {
-        self.rows.iter().filter_map(|row| row.tokens.last().copied()).collect()
-    }
-
-    /// A pass of the rows and nothing else.
-    pub(super) fn decode_alone(&mut self) {
-        let tokens = self.last_tokens();
-        if tokens.is_empty() {
-            return;
-        }
-        let began = (self.options.clock)();
-        match self.engine.decode(&mut self.batch, &tokens) {
-            Ok(logits) => {
-                let took = (self.options.clock)().saturating_duration_since(began);
-                self.pace.note_alone(tokens.len(), took);
-                self.take_tokens(logits);
-            }
-            Err(error) => {
-                // Which row the engine failed on is unknown, and so is what the others' KV holds now.
-                tracing::error!(%error, rows = tokens.len(), "decode failed");
-                self.fail_rows(&Failure::Engine(error.to_string()));
+    /// Chooses a row's next token.
+    pub(super) fn take_token(&mut self, row: usize, logits: RowLogits) -> End {
+        let sequence = &mut self.rows[row].sequence;
+        let in_kv = sequence.tokens.len();
+        match sequence.choose(logits) {
+            Ok(Progress::Ended(reason)) => Some(Ok(reason)),
+            Err(failure) => Some(Err(failure)),
+            Ok(Progress::Going) => {
+                self.keep_blocks(row, in_kv);
+                None
             }
         }
     }
 
-    /// Chooses each row's next token, and lets rows that ended leave.
-    pub(super) fn take_tokens(&mut self, logits: Vec<Vec<f32>>) {
-        self.note_decoded(logits.len());
-        let mut ended: Vec<Option<Result<FinishReason, Failure>>> = vec![None; self.rows.len()];
-        let mut rows = std::mem::take(&mut self.rows);
-        for (at, (row, logits)) in rows.iter_mut().zip(logits).enumerate() {
-            let in_kv = row.tokens.len();
-            match row.choose(logits) {
-                Ok(Progress::Ended(reason)) => ended[at] = Some(Ok(reason)),
-                Err(failure) => ended[at] = Some(Err(failure)),
-                Ok(Progress::Going) if row.kept_tokens + self.options.block_tokens <= in_kv => {
-                    let batch = std::mem::replace(&mut self.batch, self.engine.empty());
-                    self.keep_blocks(row, &batch, at, in_kv);
-                    self.batch = batch;
-                }
-                Ok(Progress::Going) => {}
+    pub(super) fn note_decoded(&self, rows: usize) {
+        if rows > 0 {
+            let mut status = self.shared.status.lock();
+            status.completion_tokens += rows as u64;
+            status.batch_sizes.note(rows);
+        }
+    }
+
+    /// Takes the rows with an end out of the batch, says it and keeps what they computed.
+    pub(super) fn leave(&mut self, ended: Vec<End>) {
+        for (row, end) in ended.iter().enumerate() {
+            if let Some(Ok(reason)) = end {
+                self.rows[row].sequence.finish(*reason, (self.options.clock)());
+                self.keep_everything(row);
             }
         }
-        self.rows = rows;
-        self.leave(ended);
-    }
-
-    fn note_decoded(&self, rows: usize) {
-        let mut status = self.shared.status.lock();
-        status.completion_tokens += rows as u64;
-        status.batch_sizes.note(rows);
-    }
-
-    /// Takes the rows with an end out of the batch and says it.
-    fn leave(&mut self, ended: Vec<Option<Result<FinishReason, Failure>>>) {
-        if ended.iter().all(Option::is_none) {
-            return;
-        }
-        let keep: Vec<usize> = (0..ended.len()).filter(|at| ended[*at].is_none()).collect();
-        let batch = std::mem::replace(&mut self.batch, self.engine.empty());
-        for (at, (row, end)) in std::mem::take(&mut self.rows).into_iter().zip(ended).enumerate() {
+        for (sequence, end) in self.take_out(ended) {
             match end {
-                Some(Ok(reason)) => self.finish(row, &batch, at, reason),
-                Some(Err(failure)) => {
-                    tracing::warn!(%failure, "a sequence failed");
-                    self.fail_one(row, failure);
+                Ok(_) => {
+                    self.hold(&sequence, true);
+                    self.release(sequence);
+                    self.shared.status.lock().finished += 1;
                 }
+                Err(failure) => {
+                    tracing::warn!(%failure, "a sequence failed");
+                    self.fail_one(sequence, failure);
+                }
+            }
+        }
+    }
+
+    /// Removes rows by what is said of them, in the batch and beside it.
+    fn take_out<T>(&mut self, said: Vec<Option<T>>) -> Vec<(Sequence, T)> {
+        if said.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let keep: Vec<usize> = (0..said.len()).filter(|row| said[*row].is_none()).collect();
+        let mut out = Vec::new();
+        for (row, said) in self.rows.drain(..).collect::<Vec<Row>>().into_iter().zip(said) {
+            match said {
+                Some(said) => out.push((row.sequence, said)),
                 None => self.rows.push(row),
             }
         }
-        self.batch = batch;
-        self.filter(&keep);
+        if let Err(error) = self.engine.filter(&mut self.batch, &keep) {
+            tracing::error!(%error, "rows could not leave the batch");
+            self.batch = self.engine.empty();
+            for row in self.rows.drain(..).collect::<Vec<Row>>() {
+                self.fail_one(row.sequence, Failure::Engine(error.to_string()));
+            }
+        }
+        out
     }
 
     /// Ends one sequence badly; the others go on.
     pub(super) fn fail_one(&mut self, mut sequence: Sequence, failure: Failure) {
         sequence.fail(failure);
-        self.release(&mut sequence);
+        self.release(sequence);
         self.shared.status.lock().failed += 1;
-    }
-
-    fn filter(&mut self, keep: &[usize]) {
-        if let Err(error) = self.engine.filter(&mut self.batch, keep) {
-            tracing::error!(%error, "rows could not leave the batch");
-            self.fail_rows(&Failure::Engine(error.to_string()));
-        }
-    }
-
-    /// Says the end of a sequence that went well and keeps what it computed. `kv` holds it as `row`.
-    pub(super) fn finish(&mut self, mut sequence: Sequence, kv: &E::Kv, row: usize, reason: FinishReason) {
-        sequence.finish(reason, (self.options.clock)());
-        self.keep_everything(&mut sequence, kv, row);
-        self.hold(&sequence, true);
-        self.release(&mut sequence);
-        self.shared.status.lock().finished += 1;
-    }
-
-    fn fail_rows(&mut self, failure: &Failure) {
-        self.batch = self.engine.empty();
-        for row in std::mem::take(&mut self.rows) {
-            self.fail_one(row, failure.clone());
-        }
     }
 
     /// Frees rows whose client left; what they computed stays in the cache.
     pub(super) fn drop_abandoned_rows(&mut self) -> usize {
-        let keep: Vec<usize> = (0..self.rows.len()).filter(|at| !self.rows[*at].is_abandoned()).collect();
-        let dropped = self.rows.len() - keep.len();
-        if dropped == 0 {
-            return 0;
-        }
-        let batch = std::mem::replace(&mut self.batch, self.engine.empty());
-        for (at, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
-            if row.is_abandoned() && !keep.contains(&at) {
-                self.keep_everything(&mut row, &batch, at);
-                self.hold(&row, false);
-                self.release(&mut row);
-            } else {
-                self.rows.push(row);
+        let abandoned: Vec<Option<bool>> =
+            self.rows.iter().map(|row| row.sequence.is_abandoned().then_some(row.is_decoding())).collect();
+        for (row, abandoned) in abandoned.iter().enumerate() {
+            if *abandoned == Some(true) {
+                self.keep_everything(row);
             }
         }
-        self.batch = batch;
-        self.filter(&keep);
+        let gone = self.take_out(abandoned);
+        let dropped = gone.len();
+        for (sequence, decoding) in gone {
+            if decoding {
+                self.hold(&sequence, false);
+            }
+            self.release(sequence);
+        }
         dropped
     }
 }

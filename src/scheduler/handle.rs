@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
 use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats, WallClock};
+use prefixd_engine::{EngineInfo, Gate, Job};
 use tokio::sync::mpsc;
 
 use super::agents::AgentMessage;
 use super::batch_sizes::BatchSizes;
 use super::message::{Event, Request, Stream, SubmitError};
-use crate::engine::EngineInfo;
-use crate::mlx::{Gate, Job};
 
 /// What the inbox carries.
 pub(super) enum Message {

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prefixd_cache::{Miss, Tenant};
+use prefixd_engine::{Constraint, ConstraintError, Sampling, TokenChoice};
 use tokio::sync::mpsc;
-
-use crate::engine::{Constraint, ConstraintError, Sampling, TokenChoice};
 
 /// One sequence to compute.
 #[derive(Clone, Debug)]

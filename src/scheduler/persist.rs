@@ -1,45 +1,45 @@
 //! Hands what was computed to the cache: whole blocks as soon as they are complete, the rest when the sequence ends.
 
+use std::ops::Range;
+
+use prefixd_engine::Engine;
+
 use super::sequence::Sequence;
 use super::step::Scheduler;
-use crate::engine::Engine;
 
 /// A remainder shorter than this is cheaper to compute again than to keep.
 const MIN_TAIL_TOKENS: usize = 16;
 
 impl<E: Engine> Scheduler<E> {
-    /// Keeps every whole block of the first `in_kv` tokens that is not kept yet. `kv` holds the sequence as `row`.
-    pub(super) fn keep_blocks(&mut self, sequence: &mut Sequence, kv: &E::Kv, row: usize, in_kv: usize) {
-        while sequence.kept_tokens + self.options.block_tokens <= in_kv {
-            let range = sequence.kept_tokens..sequence.kept_tokens + self.options.block_tokens;
-            if !self.keep(sequence, kv, row, range) {
+    /// Keeps every whole block of a row's first `in_kv` tokens that is not kept yet.
+    pub(super) fn keep_blocks(&mut self, row: usize, in_kv: usize) {
+        loop {
+            let kept = self.rows[row].sequence.kept_tokens;
+            let whole = kept + self.options.block_tokens;
+            if whole > in_kv || !self.keep(row, kept..whole) {
                 return;
             }
         }
     }
 
-    /// Keeps all that is in KV, the part of a block at the end included.
-    pub(super) fn keep_everything(&mut self, sequence: &mut Sequence, kv: &E::Kv, row: usize) {
+    /// Keeps all that a decoding row has in KV, the part of a block at the end included.
+    pub(super) fn keep_everything(&mut self, row: usize) {
         // The last token was chosen, not computed.
-        let in_kv = sequence.tokens.len() - 1;
-        self.keep_blocks(sequence, kv, row, in_kv);
-        if in_kv >= sequence.kept_tokens + MIN_TAIL_TOKENS {
-            self.keep(sequence, kv, row, sequence.kept_tokens..in_kv);
+        let in_kv = self.rows[row].sequence.tokens.len() - 1;
+        self.keep_blocks(row, in_kv);
+        let kept = self.rows[row].sequence.kept_tokens;
+        if in_kv >= kept + MIN_TAIL_TOKENS {
+            self.keep(row, kept..in_kv);
         }
     }
 
     /// Keeps one block. False when there is no cache or the engine cannot export it: then nothing after it is kept.
-    fn keep(
-        &mut self,
-        sequence: &mut Sequence,
-        kv: &E::Kv,
-        row: usize,
-        range: std::ops::Range<usize>,
-    ) -> bool {
+    fn keep(&mut self, row: usize, range: Range<usize>) -> bool {
+        let sequence = &mut self.rows[row].sequence;
         let (Some(cache), Some(lease)) = (&mut self.cache, &mut sequence.lease) else { return false };
         let tokens = &sequence.tokens[range.clone()];
         if !cache.advance(lease, tokens) {
-            match self.engine.export(kv, row, range.clone()) {
+            match self.engine.export(&self.batch, row, range.clone()) {
                 Ok(payload) => {
                     cache.insert(lease, tokens, payload);
                 }
@@ -67,9 +67,14 @@ impl<E: Engine> Scheduler<E> {
     }
 
     /// Gives the sequence's hold on its blocks back.
-    pub(super) fn release(&mut self, sequence: &mut Sequence) {
+    pub(super) fn give_back(&mut self, sequence: &mut Sequence) {
         if let (Some(cache), Some(lease)) = (&mut self.cache, sequence.lease.take()) {
             cache.release(lease);
         }
+    }
+
+    /// Ends a sequence.
+    pub(super) fn release(&mut self, mut sequence: Sequence) {
+        self.give_back(&mut sequence);
     }
 }

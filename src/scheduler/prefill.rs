@@ -4,17 +4,19 @@
 //! starts at, so that the borders of a warm prefill are borders of the cold one. While rows decode, a chunk rides along
 //! in their pass, as small as [`Pace`](super::pace::Pace) says; with `exact` it stays whole and has a pass of its own.
 
-use super::message::Failure;
-use super::sequence::{Progress, Sequence};
-use super::step::Scheduler;
-use crate::engine::{Engine, EngineError};
+use prefixd_engine::{Engine, RowLogits, RowWork, Wanted};
 
-/// A sequence whose prompt is being computed, in a batch of its own.
-pub(super) struct Prefilling<Kv> {
-    pub sequence: Sequence,
-    pub kv: Kv,
-    /// Tokens of the prompt that are in KV.
-    pub done_tokens: usize,
+use super::decode::End;
+use super::message::Failure;
+use super::sequence::{Progress, Stage};
+use super::step::Scheduler;
+
+/// A part of a prompt that a pass computes.
+#[derive(Clone, Copy)]
+struct Chunk {
+    row: usize,
+    from: usize,
+    to: usize,
 }
 
 /// Where the chunk that starts at `at` ends.
@@ -23,101 +25,101 @@ fn chunk_end(at: usize, prompt_tokens: usize, step_tokens: usize) -> usize {
 }
 
 impl<E: Engine> Scheduler<E> {
-    /// A chunk of the prompt in turn, a token for every row, or both: in one pass where that keeps the rows' pace.
+    /// A chunk of the prompt in turn, a token for every row that decodes, or both: in one pass where that keeps the rows'
+    /// pace.
     pub(super) fn compute(&mut self) {
-        if self.rows.is_empty() || self.options.exact {
-            if let Some(current) = self.prefilling.pop_front() {
-                self.prefill_alone(current);
+        let decoding = self.rows.iter().filter(|row| row.is_decoding()).count();
+        if decoding == 0 || self.options.exact {
+            if let Some(chunk) = self.next_chunk(None) {
+                self.pass(false, Some(chunk));
             }
-            return self.decode_alone();
+            return self.pass(true, None);
         }
-        match self.pace.tokens_beside(self.rows.len()) {
-            Some(tokens) if !self.prefilling.is_empty() => self.prefill_beside(tokens),
-            _ => self.decode_alone(),
-        }
+        let chunk = self.pace.tokens_beside(decoding).and_then(|tokens| self.next_chunk(Some(tokens)));
+        self.pass(true, chunk);
     }
 
-    fn prefill_alone(&mut self, mut current: Prefilling<E::Kv>) {
-        let prompt = &current.sequence.request.prompt;
-        let end = chunk_end(current.done_tokens, prompt.len(), self.options.prefill_step_tokens);
-        let computed = self.engine.prefill(&mut current.kv, &prompt[current.done_tokens..end]);
-        self.go_on(current, end, computed);
+    /// Part of the prompt whose last turn is longest ago: up to `most` tokens, or to the next multiple of the step.
+    fn next_chunk(&self, most: Option<usize>) -> Option<Chunk> {
+        let prefilling = self.rows.iter().enumerate().filter_map(|(row, of)| match of.stage {
+            Stage::Prefilling { done_tokens, turn } => Some((turn, row, done_tokens)),
+            Stage::Decoding => None,
+        });
+        let (_, row, from) = prefilling.min()?;
+        let (prompt, step) = (self.rows[row].sequence.prompt_tokens(), self.options.prefill_step_tokens);
+        let to = match most {
+            Some(most) => (from + most.min(step)).min(prompt),
+            None => chunk_end(from, prompt, step),
+        };
+        Some(Chunk { row, from, to })
     }
 
-    /// Up to `tokens` tokens of the prompt in turn, in one pass with a token for every row.
-    fn prefill_beside(&mut self, tokens: usize) {
-        let Some(mut current) = self.prefilling.pop_front() else { return };
+    /// One step of the engine: a token for every row that decodes, where `decode` says so, and a chunk of a prompt.
+    fn pass(&mut self, decode: bool, chunk: Option<Chunk>) {
+        let mut work: Vec<RowWork<'_>> = Vec::new();
+        for (row, of) in self.rows.iter().enumerate().filter(|(_, of)| decode && of.is_decoding()) {
+            let last = of.sequence.tokens.len() - 1;
+            work.push(RowWork { row, tokens: &of.sequence.tokens[last..], wanted: Wanted::Last });
+        }
+        let decoding = work.len();
+        if let Some(Chunk { row, from, to }) = chunk {
+            let sequence = &self.rows[row].sequence;
+            let wanted = if to == sequence.prompt_tokens() { Wanted::Last } else { Wanted::Nothing };
+            work.push(RowWork { row, tokens: &sequence.tokens[from..to], wanted });
+        }
+        if work.is_empty() {
+            return;
+        }
         let began = (self.options.clock)();
-        let (prompt, from) = (&current.sequence.request.prompt, current.done_tokens);
-        let end = (from + tokens.min(self.options.prefill_step_tokens)).min(prompt.len());
-        let last = self.last_tokens();
-        let computed =
-            self.engine.decode_and_prefill(&mut self.batch, &last, &mut current.kv, &prompt[from..end]);
-        match computed {
-            Ok((decoded, prefilled)) => {
-                let took = (self.options.clock)().saturating_duration_since(began);
-                self.pace.note_beside(last.len(), end - from, took);
-                // The rows first: a prompt that is done joins them.
-                self.take_tokens(decoded);
-                self.go_on(current, end, Ok(prefilled));
-            }
-            // The rows are as they were, and show at the next step whether they were the cause.
-            Err(error) => self.go_on(current, end, Err(error)),
-        }
-    }
-
-    /// The prompt is computed up to `end`.
-    fn go_on(&mut self, mut current: Prefilling<E::Kv>, end: usize, computed: Result<Vec<f32>, EngineError>) {
-        match computed {
+        let stepped: Vec<usize> = work.iter().map(|work| work.row).collect();
+        match self.engine.step(&mut self.batch, &work) {
             Ok(logits) => {
-                current.done_tokens = end;
-                self.keep_blocks(&mut current.sequence, &current.kv, 0, end);
-                if end < current.sequence.prompt_tokens() {
-                    self.prefilling.push_back(current);
-                } else {
-                    self.join(current, logits);
+                let took = (self.options.clock)().saturating_duration_since(began);
+                match chunk {
+                    Some(Chunk { from, to, .. }) => self.pace.note_beside(decoding, to - from, took),
+                    None => self.pace.note_alone(decoding, took),
                 }
+                let mut ended: Vec<End> = vec![None; self.rows.len()];
+                let mut logits = stepped.into_iter().zip(logits);
+                self.note_decoded(decoding);
+                for (row, logits) in logits.by_ref().take(decoding) {
+                    ended[row] = self.take_token(row, logits);
+                }
+                for ((row, logits), chunk) in logits.zip(chunk) {
+                    ended[row] = self.go_on(chunk, logits);
+                }
+                self.leave(ended);
             }
+            // No row has changed. With a chunk it is the cause, or the next pass without it shows that it was not.
             Err(error) => {
-                tracing::error!(%error, "prefill failed");
-                self.fail_one(current.sequence, Failure::Engine(error.to_string()));
+                tracing::error!(%error, rows = stepped.len(), "a step failed");
+                let failed = chunk.map_or(stepped, |chunk| vec![chunk.row]);
+                let mut ended: Vec<End> = vec![None; self.rows.len()];
+                for row in failed {
+                    ended[row] = Some(Err(Failure::Engine(error.to_string())));
+                }
+                self.leave(ended);
             }
         }
     }
 
-    /// The prompt is computed: the first token, then a row of the batch.
-    fn join(&mut self, current: Prefilling<E::Kv>, logits: Vec<f32>) {
-        let Prefilling { mut sequence, kv, .. } = current;
-        sequence.announce((self.options.clock)());
+    /// The prompt is computed up to the end of `chunk`; at its own end, the first token is chosen.
+    fn go_on(&mut self, chunk: Chunk, logits: RowLogits) -> End {
+        self.keep_blocks(chunk.row, chunk.to);
+        self.turns += 1;
+        let row = &mut self.rows[chunk.row];
+        if chunk.to < row.sequence.prompt_tokens() {
+            row.stage = Stage::Prefilling { done_tokens: chunk.to, turn: self.turns };
+            return None;
+        }
+        row.stage = Stage::Decoding;
+        row.sequence.announce((self.options.clock)());
         self.shared.status.lock().completion_tokens += 1;
-        match sequence.choose(logits) {
-            Ok(Progress::Going) => {}
-            Ok(Progress::Ended(reason)) => return self.finish(sequence, &kv, 0, reason),
-            Err(failure) => {
-                tracing::warn!(%failure, "a sequence failed");
-                return self.fail_one(sequence, failure);
-            }
+        match row.sequence.choose(logits) {
+            Ok(Progress::Going) => None,
+            Ok(Progress::Ended(reason)) => Some(Ok(reason)),
+            Err(failure) => Some(Err(failure)),
         }
-        match self.engine.extend(&mut self.batch, kv) {
-            Ok(()) => self.rows.push(sequence),
-            Err(error) => {
-                sequence.fail(Failure::Engine(error.to_string()));
-                self.release(&mut sequence);
-                self.fail_all(&Failure::Engine(error.to_string()));
-            }
-        }
-    }
-
-    pub(super) fn drop_abandoned_prefills(&mut self) -> usize {
-        let before = self.prefilling.len();
-        for mut prefilling in std::mem::take(&mut self.prefilling) {
-            if prefilling.sequence.is_abandoned() {
-                self.release(&mut prefilling.sequence);
-            } else {
-                self.prefilling.push_back(prefilling);
-            }
-        }
-        before - self.prefilling.len()
     }
 }
 

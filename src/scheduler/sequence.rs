@@ -9,11 +9,11 @@
 use std::time::Instant;
 
 use prefixd_cache::{Lease, Lookup};
+use prefixd_engine::{Constraint, ConstraintError, Ending, RowLogits, Sampler, TokenChoice};
 use tokio::sync::mpsc;
 
 use super::handle::Submission;
 use super::message::{Event, Failure, Finish, FinishReason, PromptUsage, Request};
-use crate::engine::{Constraint, ConstraintError, Ending, Sampler, TokenChoice};
 
 /// See the module's documentation.
 pub(super) struct Sequence {
@@ -33,6 +33,33 @@ pub(super) struct Sequence {
     sampler: Sampler,
     constraint: Option<Box<dyn Constraint>>,
     events: mpsc::Sender<Event>,
+}
+
+/// A row of the batch: a sequence with its state in the engine.
+pub(super) struct Row {
+    pub sequence: Sequence,
+    pub stage: Stage,
+}
+
+/// What a row's next tokens are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// More of the prompt.
+    Prefilling {
+        /// Tokens of the prompt that are in KV.
+        done_tokens: usize,
+        /// When its last chunk was computed, counted in chunks: who waited longest is next.
+        turn: u64,
+    },
+    /// The token that was chosen last.
+    Decoding,
+}
+
+impl Row {
+    /// Its prompt is done.
+    pub fn is_decoding(&self) -> bool {
+        self.stage == Stage::Decoding
+    }
 }
 
 /// What a chosen token means for its sequence.
@@ -92,7 +119,9 @@ impl Sequence {
 
     /// Chooses the next token from `logits` and reports it, unless it is the stop token that ends the answer.
     /// An error concerns this sequence alone.
-    pub fn choose(&mut self, mut logits: Vec<f32>) -> Result<Progress, Failure> {
+    pub fn choose(&mut self, mut logits: RowLogits) -> Result<Progress, Failure> {
+        let mut logits =
+            logits.pop().ok_or_else(|| Failure::Engine("a step brought no logits back".into()))?;
         let stops = self.request.stop_tokens.clone();
         let choice = self.pick(&mut logits, &stops)?;
         let id = choice.id;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use prefixd_cache::{PrefixCache, Restored};
+use prefixd_engine::{Engine, Owner};
 
 use super::admission::Restoring;
 use super::agents::{Agents, Contexts, Eviction};
@@ -14,10 +15,7 @@ use super::handle::{Condition, Message, Shared, Submission};
 use super::message::{Event, Failure};
 use super::options::SchedulerOptions;
 use super::pace::Pace;
-use super::prefill::Prefilling;
-use super::sequence::Sequence;
-use crate::engine::Engine;
-use crate::mlx::Owner;
+use super::sequence::{Row, Sequence};
 
 /// How often an idle scheduler looks after its cache (reports of the eviction service, budgets).
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -51,10 +49,11 @@ pub struct Scheduler<E: Engine> {
     pub(super) tickets: u64,
     pub(super) waiting: VecDeque<Submission>,
     pub(super) restoring: Vec<Restoring>,
-    pub(super) prefilling: VecDeque<Prefilling<E::Kv>>,
-    /// The decode batch; row `i` belongs to `rows[i]`.
+    /// The batch; row `i` belongs to `rows[i]`.
     pub(super) batch: E::Kv,
-    pub(super) rows: Vec<Sequence>,
+    pub(super) rows: Vec<Row>,
+    /// Chunks of prompts computed so far: whose prompt waited longest is next.
+    pub(super) turns: u64,
     pub(super) pace: Pace,
     pub(super) draining: Option<Instant>,
     pub(super) agents: Agents,
@@ -77,7 +76,7 @@ impl<E: Engine> Scheduler<E> {
         let restored = crossbeam_channel::unbounded();
         let budget_bytes = cache.as_ref().map_or(0, PrefixCache::resident_budget_bytes) as f64;
         let limit_bytes = (budget_bytes * options.pin_share) as u64;
-        let agents = Agents::new(options.agent_ttl, limit_bytes, engine.info().kv_bytes_per_token);
+        let agents = Agents::new(options.agent_ttl, limit_bytes, engine.info().state.token_bytes());
         Self {
             engine,
             cache,
@@ -89,9 +88,9 @@ impl<E: Engine> Scheduler<E> {
             tickets: 0,
             waiting: VecDeque::new(),
             restoring: Vec::new(),
-            prefilling: VecDeque::new(),
             batch,
             rows: Vec::new(),
+            turns: 0,
             pace,
             draining: None,
             agents,
@@ -187,10 +186,7 @@ impl<E: Engine> Scheduler<E> {
     }
 
     fn outcome(&mut self, connected: bool) -> StepOutcome {
-        let busy = !(self.waiting.is_empty()
-            && self.restoring.is_empty()
-            && self.prefilling.is_empty()
-            && self.rows.is_empty());
+        let busy = !(self.waiting.is_empty() && self.restoring.is_empty() && self.rows.is_empty());
         let late = self.draining.is_some_and(|deadline| (self.options.clock)() >= deadline);
         if late {
             self.fail_all(&Failure::ShuttingDown);
@@ -198,9 +194,8 @@ impl<E: Engine> Scheduler<E> {
         if (self.draining.is_some() || !connected) && (late || !busy) {
             return StepOutcome::Stopped;
         }
-        let computing = !(self.prefilling.is_empty() && self.rows.is_empty());
         // Sequences that only wait (for a read, or for another's prefix) wake us by a message.
-        if computing { StepOutcome::Worked } else { StepOutcome::Idle }
+        if self.rows.is_empty() { StepOutcome::Idle } else { StepOutcome::Worked }
     }
 
     /// Ends every sequence badly, waiting ones included, and gives everything back.
@@ -210,8 +205,7 @@ impl<E: Engine> Scheduler<E> {
         }
         let mut sequences: Vec<Sequence> =
             self.restoring.drain(..).map(|restoring| restoring.sequence).collect();
-        sequences.extend(self.prefilling.drain(..).map(|prefilling| prefilling.sequence));
-        sequences.append(&mut self.rows);
+        sequences.extend(self.rows.drain(..).map(|row| row.sequence));
         self.batch = self.engine.empty();
         for sequence in sequences {
             self.fail_one(sequence, failure.clone());
@@ -224,8 +218,7 @@ impl<E: Engine> Scheduler<E> {
         self.waiting.retain(|submission| !submission.events.is_closed());
         let mut cancelled = before - self.waiting.len();
         self.shared.waiting.fetch_sub(cancelled, Ordering::Relaxed);
-        cancelled +=
-            self.drop_abandoned_restores() + self.drop_abandoned_prefills() + self.drop_abandoned_rows();
+        cancelled += self.drop_abandoned_restores() + self.drop_abandoned_rows();
         if cancelled > 0 {
             self.shared.status.lock().cancelled += cancelled as u64;
         }
@@ -234,8 +227,8 @@ impl<E: Engine> Scheduler<E> {
     fn publish(&self) {
         let mut status = self.shared.status.lock();
         status.steps += 1;
-        status.prefilling = self.restoring.len() + self.prefilling.len();
-        status.decoding = self.rows.len();
+        status.decoding = self.rows.iter().filter(|row| row.is_decoding()).count();
+        status.prefilling = self.restoring.len() + self.rows.len() - status.decoding;
         if let Some(cache) = &self.cache {
             status.cache = cache.stats();
         }

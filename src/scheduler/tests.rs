@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use prefixd_cache::Tenant;
+use prefixd_engine::sim::SimEngine;
+use prefixd_engine::{Gate, GateError, Sampling};
 use proptest::prelude::*;
 
 use super::handle::{Message, Shared, Submission};
@@ -12,9 +14,6 @@ use super::message::{Event, Hold, Request, Stream};
 use super::options::SchedulerOptions;
 use super::step::{Scheduler, StepOutcome};
 use super::thread::starting;
-use crate::engine::Sampling;
-use crate::engine::sim::SimEngine;
-use crate::mlx::{Gate, GateError};
 
 /// A request and the step before which it comes.
 #[derive(Clone, Debug)]

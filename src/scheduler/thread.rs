@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache, Tuning};
+use prefixd_engine::{Engine, EngineInfo, EngineThread, Gate, GateError};
 
 use super::batch_sizes::BatchSizes;
 use super::handle::{Condition, Handle, Message, Shared, Status};
 use super::message::Failure;
 use super::options::SchedulerOptions;
 use super::step::Scheduler;
-use crate::engine::{Engine, EngineInfo};
-use crate::mlx::{Gate, GateError, Mlx};
 
 /// Why a scheduler did not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,7 @@ impl SchedulerThread {
     pub fn spawn<E, B, C>(options: SchedulerOptions, build: B, cache: C) -> Result<Self, StartError>
     where
         E: Engine + 'static,
-        B: FnOnce(&Mlx) -> Result<E, StartError> + Send + 'static,
+        B: FnOnce(&EngineThread) -> Result<E, StartError> + Send + 'static,
         C: FnOnce(&EngineInfo) -> Option<CacheOptions> + Send + 'static,
     {
         // Requests beyond the queue's bound are refused before they get here; the rest is gate jobs, whose callers
@@ -64,13 +63,13 @@ impl SchedulerThread {
                 ready.send(Err(error)).ok();
             };
             let Ok(owner) = thread_gate.enter() else { return fail(StartError::Died) };
-            let engine = match build(owner.mlx()) {
+            let engine = match build(owner.thread()) {
                 Ok(engine) => engine,
                 Err(error) => return fail(error),
             };
             let info = engine.info().clone();
             let tuning = Tuning {
-                window_tokens: info.window_tokens,
+                window_tokens: info.state.window_tokens(),
                 idle_ttl: options.idle_ttl,
                 daily_write_bytes: options.daily_write_bytes,
                 pin_share: options.pin_share,

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use prefixd::engine::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
 use prefixd_cache::{Fingerprint, Payload};
+use prefixd_engine::{
+    Engine, EngineError, EngineInfo, ImportBlock, OwnState, ReuseRule, RowLogits, RowWork, StateSpec,
+};
 
 use super::model::{END, GO, SCRIPT, START, VOCAB};
 
@@ -15,8 +17,7 @@ impl EchoEngine {
             fingerprint: Fingerprint::from_bytes([7; 32]),
             vocab: VOCAB,
             context_tokens: 4096,
-            window_tokens: None,
-            kv_bytes_per_token: 4,
+            state: StateSpec::own([OwnState { rule: ReuseRule::All, token_bytes: 4, row_bytes: 0 }]),
             backend: "echo".into(),
             kv_format: "tokens".into(),
         })
@@ -53,28 +54,29 @@ impl Engine for EchoEngine {
         Ok(vec![Vec::new()])
     }
 
-    fn import(&mut self, _: &[ImportBlock<'_>]) -> Result<Self::Kv, EngineError> {
+    fn append(
+        &mut self,
+        _: &mut Self::Kv,
+        _: usize,
+        _: &[ImportBlock<'_>],
+        _: usize,
+    ) -> Result<(), EngineError> {
         Err(EngineError::Block("this engine runs without a cache".into()))
     }
 
-    fn prefill(&mut self, row: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        row[0].extend(tokens);
-        Ok(logits(&row[0]))
+    fn step(&mut self, batch: &mut Self::Kv, work: &[RowWork<'_>]) -> Result<Vec<RowLogits>, EngineError> {
+        let step = |work: &RowWork<'_>| {
+            let row = &mut batch[work.row];
+            row.extend(work.tokens);
+            // Nobody wants more of this engine than the last token's.
+            (0..work.wanted.count(1)).map(|_| logits(row)).collect()
+        };
+        Ok(work.iter().map(step).collect())
     }
 
-    fn decode(&mut self, batch: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
-        batch.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
-        Ok(batch.iter().map(|row| logits(row)).collect())
-    }
-
-    fn decode_and_prefill(
-        &mut self,
-        batch: &mut Self::Kv,
-        tokens: &[u32],
-        row: &mut Self::Kv,
-        chunk: &[u32],
-    ) -> Result<DecodedAndPrefilled, EngineError> {
-        Ok((self.decode(batch, tokens)?, self.prefill(row, chunk)?))
+    fn trim(&mut self, batch: &mut Self::Kv, row: usize, tokens: usize) -> Result<(), EngineError> {
+        batch[row].truncate(tokens);
+        Ok(())
     }
 
     fn extend(&mut self, batch: &mut Self::Kv, rows: Self::Kv) -> Result<(), EngineError> {

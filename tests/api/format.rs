@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use prefixd::engine::{Allowed, Constraint, ConstraintError, Ending, Sampling};
 use prefixd::scheduler::{Event, Failure, FinishReason, Hold, Request, Stream};
 use prefixd_cache::Tenant;
+use prefixd_engine::{Allowed, Constraint, ConstraintError, Ending, Sampling};
 use serde_json::{Value, json};
 
 use super::client::{Response, called, chat, post};

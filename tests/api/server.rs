@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use prefixd::api::{self, ApiSettings, ApiState, ServedModel};
-use prefixd::engine::Engine;
-use prefixd::engine::sim::SimEngine;
 use prefixd::prompt::SamplingDefaults;
 use prefixd::scheduler::{Handle, SchedulerOptions, SchedulerThread, Status};
 use prefixd_cache::{CacheOptions, DiskOptions};
+use prefixd_engine::Engine;
+use prefixd_engine::sim::SimEngine;
 
 use super::echo::EchoEngine;
 use super::model;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prefixd::engine::Sampling;
 use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd::prompt::ModelText;
 use prefixd::scheduler::{
     Event, FinishReason, Hold, Request, SchedulerOptions, SchedulerThread, StartError, Stream,
 };
 use prefixd_cache::{CacheOptions, Tenant};
+use prefixd_engine::Sampling;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_rs::{Array, Device, DeviceType, Stream as MlxStream};
-use prefixd::mlx::{Gate, LoadOptions};
+use prefixd::mlx::LoadOptions;
 use prefixd::prompt::ModelText;
 use prefixd::scheduler::SchedulerOptions;
+use prefixd_engine::Gate;
 
 use super::support::{Answer, alone, chat, clerk, collect, handbook, request, root, start, stop};
 

@@ -4,9 +4,9 @@
 //! Protections: a mask is a type that carries its window, and a window layer keeps `window - 1` tokens before the next
 //! chunk. Shown by keeping half of them (`retained` in `mlx/kv/spec.rs` halved): every length here fails.
 
-use prefixd::engine::Engine;
-use prefixd::mlx::{Gate, GateError, LoadOptions, MlxEngine};
+use prefixd::mlx::{LoadOptions, MlxEngine};
 use prefixd::prompt::ModelText;
+use prefixd_engine::{Engine, Gate, GateError, Steps};
 
 use super::support::{chat, clerk, handbook};
 
@@ -17,8 +17,8 @@ fn chunks_of_a_long_prompt_give_what_one_shot_gives() {
     let text = ModelText::open(&clerk()).unwrap();
     let long = chat(&text, &handbook(1, 3300), "What is the door code of Ada Larsen?");
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mut engine = MlxEngine::load(owner.mlx(), &clerk(), LoadOptions::default(), &mut |_| ()).unwrap();
-    assert_eq!(engine.info().window_tokens, Some(512));
+    let mut engine = MlxEngine::load(owner.thread(), &clerk(), LoadOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(engine.info().state.window_tokens(), Some(512));
     let bits = |logits: &[f32]| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
     for length in LENGTHS {
         let prompt = &long[long.len() - length..];
@@ -49,7 +49,7 @@ fn facts_before_the_window_are_recalled_whatever_the_chunks() {
     let prompt = chat(&text, system, question);
     assert!(prompt.len() > 3000);
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mut engine = MlxEngine::load(owner.mlx(), &clerk(), LoadOptions::default(), &mut |_| ()).unwrap();
+    let mut engine = MlxEngine::load(owner.thread(), &clerk(), LoadOptions::default(), &mut |_| ()).unwrap();
     for size in [prompt.len(), 1018, 512, 100] {
         let (mut row, mut logits) = (engine.start().unwrap(), Vec::new());
         for chunk in prompt.chunks(size) {

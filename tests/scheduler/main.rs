@@ -9,11 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prefixd::engine::EngineError;
-use prefixd::engine::sim::SimCall;
 use prefixd::scheduler::{Condition, Event, FinishReason, Request, SchedulerOptions, Stream, SubmitError};
 use prefixd_cache::Tenant;
-
+use prefixd_engine::EngineError;
 use support::{BLOCK, VOCAB, collect, engine, options, prompt, reference, request, start, start_with, stop};
 
 #[test]
@@ -54,9 +52,7 @@ fn requests_that_share_an_uncached_prefix_compute_it_once() {
     let computed = Arc::new(AtomicUsize::new(0));
     let count = computed.clone();
     let engine = engine().with_hook(move |call| {
-        if let SimCall::Prefill { tokens, .. } = call {
-            count.fetch_add(tokens, Ordering::SeqCst);
-        }
+        count.fetch_add(call.prefilling(), Ordering::SeqCst);
         Ok(())
     });
     let scheduler = start_with(engine, options(), 1 << 20);
@@ -102,7 +98,7 @@ fn one_tenant_never_hits_another_s_prefix() {
 fn a_producer_that_pauses_loses_nothing() {
     let (resume, paused) = crossbeam_channel::bounded::<()>(0);
     let engine = engine().with_hook(move |call| {
-        if matches!(call, SimCall::Decode { .. }) {
+        if call.decoding() > 0 {
             paused.recv().ok();
         }
         Ok(())
@@ -180,11 +176,9 @@ fn bad_requests_are_refused_with_what_was_found() {
 fn a_failing_engine_fails_the_sequence_and_the_next_is_served() {
     let broken = Arc::new(AtomicBool::new(true));
     let switch = broken.clone();
-    let engine = engine().with_hook(move |call| match call {
-        SimCall::Decode { .. } if switch.load(Ordering::SeqCst) => {
-            Err(EngineError::Backend("planted".into()))
-        }
-        _ => Ok(()),
+    let engine = engine().with_hook(move |call| {
+        let fails = call.decoding() > 0 && switch.load(Ordering::SeqCst);
+        if fails { Err(EngineError::Backend("planted".into())) } else { Ok(()) }
     });
     let scheduler = start_with(engine, options(), 1 << 20);
     let mut stream = scheduler.handle().submit(request(prompt(10, 40), 6)).unwrap();
@@ -198,9 +192,9 @@ fn a_failing_engine_fails_the_sequence_and_the_next_is_served() {
 
 #[test]
 fn a_scheduler_that_panics_says_so_to_its_streams_and_to_health() {
-    let engine = engine().with_hook(|call| match call {
-        SimCall::Decode { .. } => panic!("planted panic"),
-        _ => Ok(()),
+    let engine = engine().with_hook(|call| {
+        assert!(call.decoding() == 0, "planted panic");
+        Ok(())
     });
     let scheduler = start_with(engine, options(), 1 << 20);
     let mut stream = scheduler.handle().submit(request(prompt(11, 40), 6)).unwrap();

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prefixd::engine::sim::SimEngine;
-use prefixd::engine::{Engine, Sampling};
 use prefixd::scheduler::{
     Event, FinishReason, Hold, PromptUsage, Request, SchedulerOptions, SchedulerThread, Stream,
 };
 use prefixd_cache::{CacheOptions, DiskOptions, Tenant};
+use prefixd_engine::sim::SimEngine;
+use prefixd_engine::{Engine, Sampling, Steps};
 
 pub const VOCAB: usize = 97;
 pub const WINDOW: usize = 24;
@@ -52,7 +52,7 @@ fn spawn(
     disk: Option<DiskOptions>,
 ) -> SchedulerThread {
     let block_tokens = options.block_tokens;
-    let cache = move |info: &prefixd::engine::EngineInfo| {
+    let cache = move |info: &prefixd_engine::EngineInfo| {
         Some(CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk })
     };
     SchedulerThread::spawn(options, move |_| Ok(engine), cache).unwrap()

@@ -3,10 +3,10 @@
 use mlx_rs::Array;
 
 use super::Queries;
-use crate::engine::EngineError;
 use crate::mlx::array::{Result, bytes, dims, from_f32, host as memory, settle};
 use crate::mlx::cpu::attention::{Row, Shape, attend};
 use crate::mlx::cpu::store::{Affine, Store};
+use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSpec, LayerKv};
 use crate::mlx::step::RowStep;
@@ -53,7 +53,7 @@ fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>>
         (Format::F16, [vectors]) => Ok(Store::F16(memory(mx, vectors)?)),
         (Format::Affine8, [codes, scales, biases]) => Ok(Store::Affine8(affine(mx, codes, scales, biases)?)),
         (Format::Affine4, [codes, scales, biases]) => Ok(Store::Affine4(affine(mx, codes, scales, biases)?)),
-        _ => Err(EngineError::Backend(format!("{} planes for {format:?}", planes.len()))),
+        _ => Err(MlxError::backend(format!("{} planes for {format:?}", planes.len()))),
     }
 }
 

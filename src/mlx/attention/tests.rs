@@ -1,11 +1,12 @@
 //! All implementations against the definition in f64, over every format, window and shape that differs in kind.
 
 use mlx_rs::{Array, Dtype};
+use prefixd_engine::{Gate, GateError};
 
 use super::{PackedAttention, Queries, device, host};
 use crate::mlx::array::{dims, from_f32, host as memory, host_contiguous};
 use crate::mlx::backend::Backend;
-use crate::mlx::gate::{Gate, GateError, Mlx};
+use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSetting, KvSpec, LayerKv};
 use crate::mlx::mask::Mask;
 use crate::mlx::step::{RowStep, Step};
@@ -138,7 +139,7 @@ const MASKS: [Mask; 3] = [Mask::Causal, Mask::Window { tokens: 100 }, Mask::Wind
 #[test]
 fn all_implementations_follow_the_definition() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mx = owner.mlx();
+    let mx = owner.thread();
     for setting in settings() {
         for mask in MASKS {
             for (length, tokens, heads) in [(1, 1, 2), (333, 1, 6), (65, 65, 4), (400, 130, 6), (257, 3, 2)] {
@@ -169,7 +170,7 @@ fn all_implementations_follow_the_definition() {
 #[test]
 fn rows_of_any_length_share_a_step() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mx = owner.mlx();
+    let mx = owner.thread();
     let heads = 6;
     // Decoding rows beside a chunk of a prompt, contexts shorter and longer than the window.
     let shapes = [(333, 1), (40, 1), (400, 130), (65, 65), (257, 3), (99, 1), (101, 1), (640, 64)];
@@ -199,7 +200,7 @@ fn rows_of_any_length_share_a_step() {
 #[test]
 fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mx = owner.mlx();
+    let mx = owner.thread();
     let (heads, tokens) = (6, 150);
     for setting in settings() {
         for mask in MASKS {
@@ -227,7 +228,7 @@ fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
 #[ignore = "measures"]
 fn attention_rate() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
-    let mx = owner.mlx();
+    let mx = owner.thread();
     let heads = 6;
     for setting in settings() {
         for (tokens, length, mask) in

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use super::layer::LayerKv;
 use super::spec::KvSpec;
-use crate::engine::EngineError;
 use crate::mlx::array::{Result, settle};
+use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 
 /// One row: its length and a [`LayerKv`] for each layer.
@@ -84,7 +84,7 @@ impl BatchKv {
     /// A row by number.
     pub(in crate::mlx) fn row(&self, row: usize) -> Result<&RowKv> {
         let count = self.rows.len();
-        self.rows.get(row).ok_or_else(|| EngineError::Backend(format!("row {row} of a batch of {count}")))
+        self.rows.get(row).ok_or_else(|| MlxError::input(format!("row {row} of a batch of {count}")))
     }
 
     /// Keeps the rows named, in that order. The others are freed.
@@ -97,7 +97,7 @@ impl BatchKv {
             sorted.windows(2).all(|pair| pair[0] != pair[1])
         };
         if !distinct {
-            return Err(EngineError::Backend(format!(
+            return Err(MlxError::input(format!(
                 "rows {keep:?} of a batch of {count}: each may be named once"
             )));
         }
@@ -112,9 +112,7 @@ impl BatchKv {
     /// Moves the rows of `other` behind these.
     pub fn extend(&mut self, mx: &Mlx, other: Self) -> Result<()> {
         if !Rc::ptr_eq(&self.spec, &other.spec) {
-            return Err(EngineError::Backend(
-                "rows of another model or KV setting cannot join the batch".into(),
-            ));
+            return Err(MlxError::input("rows of another model or KV setting cannot join the batch".into()));
         }
         self.rows.extend(other.rows);
         self.settle(mx)
@@ -140,13 +138,13 @@ impl BatchKv {
     pub fn trim(&mut self, mx: &Mlx, row: usize, length: usize) -> Result<()> {
         let held = self.row(row)?.length;
         if length > held {
-            return Err(EngineError::Backend(format!("cannot trim a row of {held} tokens to {length}")));
+            return Err(MlxError::input(format!("cannot trim a row of {held} tokens to {length}")));
         }
         let state = &mut self.rows[row];
         for layer in &state.layers {
             let (origin, needed) = (layer.origin(), layer.mask().visible_from(length));
             if origin > needed {
-                return Err(EngineError::Backend(format!(
+                return Err(MlxError::input(format!(
                     "cannot trim to {length} tokens: a window layer holds positions from {origin}, {needed} is needed"
                 )));
             }

@@ -170,7 +170,7 @@ impl Format {
             (Self::Affine8 | Self::Affine4, [codes, scales, biases]) => {
                 Ok(mlx_rs::ops::dequantize(codes, scales, biases, GROUP as i32, bits)?)
             }
-            _ => Err(crate::engine::EngineError::Backend(format!("{} planes for {self:?}", planes.len()))),
+            _ => Err(crate::mlx::error::MlxError::backend(format!("{} planes for {self:?}", planes.len()))),
         }
     }
 }

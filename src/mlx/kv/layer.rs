@@ -10,8 +10,8 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 
 use super::spec::KvSpec;
-use crate::engine::EngineError;
 use crate::mlx::array::{Result, bytes, dims, item_bytes, overwrite, settle, zeros_of};
+use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
 use crate::mlx::step::RowStep;
@@ -68,7 +68,7 @@ impl LayerKv {
     pub fn reserve(&mut self, mx: &Mlx, spec: &KvSpec, length: usize, more: usize) -> Result<()> {
         let held = length.checked_sub(self.origin).ok_or_else(|| {
             let origin = self.origin;
-            EngineError::Backend(format!("a row of {length} tokens begins at {origin}"))
+            MlxError::backend(format!("a row of {length} tokens begins at {origin}"))
         })?;
         if held + more <= self.capacity {
             return Ok(());
@@ -112,11 +112,7 @@ impl LayerKv {
             let vector = shape.width * item_bytes(shape.dtype);
             let (new, token) = (bytes(mx, new)?, shape.heads * vector);
             let new = new.get(at.first * token..at.range().end * token).ok_or_else(|| {
-                EngineError::Backend(format!(
-                    "tokens {:?} of encoded planes of {} bytes",
-                    at.range(),
-                    new.len()
-                ))
+                MlxError::backend(format!("tokens {:?} of encoded planes of {} bytes", at.range(), new.len()))
             })?;
             for head in 0..shape.heads {
                 let of_head = new.chunks_exact(token).map(|token| &token[head * vector..][..vector]);

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use mlx_rs::Array;
 use prefixd_cache::{Part, Payload, TensorBytes};
+use prefixd_engine::{EngineError, Gate, GateError, ImportBlock, Owner};
 use proptest::prelude::*;
 
 use super::{BatchKv, KvSetting, KvSpec, Vectors};
-use crate::engine::{EngineError, ImportBlock};
 use crate::mlx::array::{bytes, dims, from_f32, host_contiguous, item_bytes};
-use crate::mlx::gate::{Gate, GateError, Mlx, Owner};
+use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
 use crate::mlx::step::RowStep;
 
@@ -156,7 +156,7 @@ proptest! {
         operations in operations(),
     ) {
         let owner = owner();
-        let (mx, spec) = (owner.mlx(), spec_of(setting, sides));
+        let (mx, spec) = (owner.thread(), spec_of(setting, sides));
         let mut batch = BatchKv::new(spec.clone());
         let mut model: Vec<Vec<Token>> = Vec::new();
         for (seed, operation) in operations.into_iter().enumerate() {
@@ -206,7 +206,7 @@ proptest! {
         unused in 0..BLOCK,
     ) {
         let owner = owner();
-        let (mx, spec) = (owner.mlx(), spec_of(setting, sides));
+        let (mx, spec) = (owner.thread(), spec_of(setting, sides));
         let mut row = BatchKv::start(spec.clone());
         let (mut tokens, mut payloads) = (Vec::new(), Vec::new());
         for start in (0..length).step_by(BLOCK) {
@@ -249,7 +249,7 @@ fn without(payload: &Payload, keep: impl Fn(&TensorBytes) -> bool) -> Payload {
 #[test]
 fn window_parts_are_needed_only_where_the_window_reaches() {
     let owner = owner();
-    let (mx, spec) = (owner.mlx(), spec("k8v4"));
+    let (mx, spec) = (owner.thread(), spec("k8v4"));
     let full = five_blocks(mx, &spec);
     // 80 tokens, window 40: positions 41.. are seen, so blocks 2, 3 and 4 count.
     let strip = |from: usize| -> Vec<Payload> {
@@ -264,7 +264,7 @@ fn window_parts_are_needed_only_where_the_window_reaches() {
     let payloads = strip(3);
     let error = BatchKv::import(mx, &spec, &chain(&payloads, 80, 0)).unwrap_err();
     assert!(
-        matches!(&error, EngineError::Block(text) if text.contains("block 2") && text.contains("000.k")),
+        matches!(EngineError::from(error.clone()), EngineError::Block(text) if text.contains("block 2") && text.contains("000.k")),
         "{error}"
     );
 }
@@ -272,13 +272,13 @@ fn window_parts_are_needed_only_where_the_window_reaches() {
 #[test]
 fn a_block_of_another_shape_is_refused_and_named() {
     let owner = owner();
-    let (mx, spec) = (owner.mlx(), spec("k8v4"));
+    let (mx, spec) = (owner.thread(), spec("k8v4"));
     let good = five_blocks(mx, &spec);
     let refused = |damage: &dyn Fn(&mut Payload)| {
         let mut payloads = good.clone();
         damage(&mut payloads[4]);
         let error = BatchKv::import(mx, &spec, &chain(&payloads, 80, 0)).unwrap_err();
-        assert!(matches!(&error, EngineError::Block(_)), "{error}");
+        assert!(matches!(EngineError::from(error.clone()), EngineError::Block(_)), "{error}");
         error.to_string()
     };
     assert!(
@@ -307,7 +307,7 @@ fn a_block_of_another_shape_is_refused_and_named() {
 #[test]
 fn wrong_rows_and_ranges_are_errors_and_change_nothing() {
     let owner = owner();
-    let (mx, spec) = (owner.mlx(), spec("16"));
+    let (mx, spec) = (owner.thread(), spec("16"));
     let mut batch = BatchKv::start(spec.clone());
     append(mx, &mut batch, 0, 600, 1);
     assert!(batch.filter(mx, &[0, 0]).is_err());
@@ -327,7 +327,7 @@ fn wrong_rows_and_ranges_are_errors_and_change_nothing() {
 #[test]
 fn appending_writes_into_the_same_memory() {
     let owner = owner();
-    let (mx, spec) = (owner.mlx(), spec("k8v4"));
+    let (mx, spec) = (owner.thread(), spec("k8v4"));
     let mut batch = BatchKv::start(spec.clone());
     append(mx, &mut batch, 0, 10, 1);
     let addresses = |batch: &BatchKv| -> Vec<usize> {

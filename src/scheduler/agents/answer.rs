@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use prefixd_cache::{BlockKey, Freed, Moved, PrefixCache, PrefixSize, Tenant};
+use prefixd_engine::Engine;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::contexts::Context;
 use super::registry::{Agent, Turn};
-use crate::engine::Engine;
 use crate::scheduler::handle::Handle;
 use crate::scheduler::message::SubmitError;
 use crate::scheduler::sequence::Sequence;

@@ -1,24 +1,25 @@
-//! The gate: the one way to MLX. It is an executor owned by one thread, and it is reentrant.
+//! The gate: the one way to what computes. It is an executor owned by one thread, and it is reentrant.
 //!
-//! MLX's streams belong to threads: what one thread records lazily, another cannot evaluate. A lock cannot mend that,
-//! so work travels to the owner instead of the owner's right travelling to the work.
+//! Compute libraries bind their state to threads: what one thread records lazily, another cannot evaluate. A lock cannot
+//! mend that, so work travels to the owner instead of the owner's right travelling to the work.
 //!
 //! 1. A job runs on the owner's thread: inline when the owner calls, at any depth; queued when another thread does.
-//! 2. Code that builds or evaluates arrays takes [`&Mlx`](Mlx). Only the owner can have one, and it is neither `Send`
-//!    nor `Sync`, so forgetting the gate does not compile.
+//! 2. Code that builds or evaluates arrays takes [`&EngineThread`](EngineThread). Only the owner can have one, and it is
+//!    neither `Send` nor `Sync`, so forgetting the gate does not compile.
 //! 3. What a job returns is [`Host`] data: numbers, text, bytes. An array is not, so nothing lazy leaves.
 //! 4. A job that panics fails its caller, not the owner.
 //!
 //! ```compile_fail,E0277
-//! // An array does not leave the gate: `Array` is not `Host`.
-//! # fn f(gate: &prefixd::mlx::Gate) {
-//! let array = gate.run(|mx| prefixd::mlx::zeros(mx, &[2, 2]));
+//! // What is bound to the thread does not leave the gate: `Rc` is not `Host`.
+//! # fn f(gate: &prefixd_engine::Gate) {
+//! let bound = gate.run(|_| std::rc::Rc::new(1_u32));
 //! # }
 //! ```
 //! ```compile_fail,E0277
 //! // The token stays on its thread.
-//! # fn f(mx: &prefixd::mlx::Mlx) {
-//! std::thread::scope(|scope| { scope.spawn(|| prefixd::mlx::zeros(mx, &[2, 2])); });
+//! # fn compute(_: &prefixd_engine::EngineThread) {}
+//! # fn f(thread: &prefixd_engine::EngineThread) {
+//! std::thread::scope(|scope| { scope.spawn(|| compute(thread)); });
 //! # }
 //! ```
 
@@ -28,24 +29,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::engine::EngineInfo;
+use crate::info::EngineInfo;
 
 /// Proof that the holder runs on the gate's thread. Every function that builds or evaluates an array takes it.
 #[derive(Debug)]
-pub struct Mlx {
+pub struct EngineThread {
     _thread_bound: PhantomData<*const ()>,
 }
 
-impl Mlx {
+impl EngineThread {
     /// Another token for what lives on this thread.
+    #[must_use]
     #[allow(clippy::unused_self, reason = "only who has a token gets another")]
-    pub(crate) fn token(&self) -> Self {
+    pub fn token(&self) -> Self {
         Self { _thread_bound: PhantomData }
     }
 }
 
 /// Work for the gate's thread.
-pub type Job = Box<dyn FnOnce(&Mlx) + Send>;
+pub type Job = Box<dyn FnOnce(&EngineThread) + Send>;
 
 /// Data that may leave the gate: materialized by nature.
 pub trait Host: Send + 'static {}
@@ -63,10 +65,10 @@ impl<A: Host, B: Host> Host for (A, B) {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
     /// The owner is gone, or leaving.
-    #[error("the MLX thread has stopped; no more work can run on it")]
+    #[error("the engine's thread has stopped; no more work can run on it")]
     Closed,
     /// The job panicked; its effects are unknown, the owner goes on.
-    #[error("a job panicked on the MLX thread")]
+    #[error("a job panicked on the engine's thread")]
     Panicked,
     /// A second thread tried to own the gate.
     #[error("the gate already has an owner")]
@@ -100,7 +102,7 @@ impl Gate {
         let (sender, receiver) = crossbeam_channel::bounded::<Job>(1);
         let gate = Self::new(move |job| sender.send(job).map_err(|_| GateError::Closed));
         let id = gate.id;
-        std::thread::Builder::new().name("prefixd-mlx".into()).spawn(move || {
+        std::thread::Builder::new().name("prefixd-gate".into()).spawn(move || {
             OWNED.set(id);
             let owner = Owner::bound();
             for job in receiver {
@@ -123,13 +125,16 @@ impl Gate {
     ///
     /// # Errors
     /// [`GateError::Closed`] when the owner has stopped, [`GateError::Panicked`] when the job panicked.
-    pub fn run<R: Host>(&self, job: impl FnOnce(&Mlx) -> R + Send + 'static) -> Result<R, GateError> {
+    pub fn run<R: Host>(
+        &self,
+        job: impl FnOnce(&EngineThread) -> R + Send + 'static,
+    ) -> Result<R, GateError> {
         if OWNED.get() == self.id {
-            return Ok(job(&Mlx { _thread_bound: PhantomData }));
+            return Ok(job(&EngineThread { _thread_bound: PhantomData }));
         }
         let (reply, result) = crossbeam_channel::bounded(1);
-        (self.post)(Box::new(move |mx: &Mlx| {
-            let outcome = catch_unwind(AssertUnwindSafe(|| job(mx))).map_err(|_| GateError::Panicked);
+        (self.post)(Box::new(move |thread: &EngineThread| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| job(thread))).map_err(|_| GateError::Panicked);
             // The caller may have died meanwhile; then nobody is left to tell.
             reply.send(outcome).ok();
         }))?;
@@ -140,22 +145,22 @@ impl Gate {
 /// The owner's side of a gate, on its thread.
 #[derive(Debug)]
 pub struct Owner {
-    mlx: Mlx,
+    thread: EngineThread,
 }
 
 impl Owner {
     fn bound() -> Self {
-        Self { mlx: Mlx { _thread_bound: PhantomData } }
+        Self { thread: EngineThread { _thread_bound: PhantomData } }
     }
 
     /// The token.
-    pub fn mlx(&self) -> &Mlx {
-        &self.mlx
+    pub fn thread(&self) -> &EngineThread {
+        &self.thread
     }
 
     /// Runs a queued job.
     pub fn execute(&self, job: Job) {
-        job(&self.mlx);
+        job(&self.thread);
     }
 }
 
@@ -172,11 +177,11 @@ mod tests {
     #[test]
     fn a_job_from_another_thread_runs_on_the_owner_s_thread() {
         let gate = Gate::spawn().unwrap();
-        let name = |_: &Mlx| std::thread::current().name().map(str::to_owned);
-        assert_eq!(gate.run(name).unwrap().as_deref(), Some("prefixd-mlx"));
+        let name = |_: &EngineThread| std::thread::current().name().map(str::to_owned);
+        assert_eq!(gate.run(name).unwrap().as_deref(), Some("prefixd-gate"));
         let other = gate.clone();
         let seen = std::thread::spawn(move || other.run(name).unwrap()).join().unwrap();
-        assert_eq!(seen.as_deref(), Some("prefixd-mlx"));
+        assert_eq!(seen.as_deref(), Some("prefixd-gate"));
     }
 
     #[test]

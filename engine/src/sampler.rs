@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::constraint::{Allowed, ConstraintError};
+use crate::constraint::{Allowed, ConstraintError};
 
 /// How tokens are chosen. The default is greedy.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,28 +10,52 @@ use std::ops::Range;
 
 use prefixd_cache::{Dtype, Fingerprint, Part, Payload, TensorBytes};
 
-use super::{DecodedAndPrefilled, Engine, EngineError, EngineInfo, ImportBlock};
+use crate::contract::{Engine, ImportBlock};
+use crate::error::EngineError;
+use crate::info::EngineInfo;
+use crate::state::{OwnState, ReuseRule, StateSpec};
+use crate::work::{RowLogits, RowWork, Wanted, check_work};
 
 /// What the engine is about to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SimCall {
-    /// A prefill of this many tokens onto a row that holds `row_tokens`.
-    Prefill {
-        /// Tokens in the row.
-        row_tokens: usize,
-        /// Tokens to append.
-        tokens: usize,
-    },
-    /// A decode step of this many rows.
-    Decode {
-        /// Rows in the batch.
-        rows: usize,
-    },
+    /// A step: what each row of it gets.
+    Step(Vec<SimWork>),
     /// An import of this many tokens.
     Import {
         /// Tokens of all blocks together.
         tokens: usize,
     },
+}
+
+/// What one row of a step gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimWork {
+    /// Tokens in the row.
+    pub row_tokens: usize,
+    /// Tokens to append.
+    pub tokens: usize,
+    /// The row's logits were wanted before: its prompt is done.
+    pub decoding: bool,
+}
+
+impl SimCall {
+    /// Rows of a step that decode.
+    pub fn decoding(&self) -> usize {
+        self.rows().filter(|row| row.decoding).count()
+    }
+
+    /// Tokens of prompts in a step.
+    pub fn prefilling(&self) -> usize {
+        self.rows().filter(|row| !row.decoding).map(|row| row.tokens).sum()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &SimWork> {
+        match self {
+            Self::Step(rows) => rows.iter(),
+            Self::Import { .. } => [].iter(),
+        }
+    }
 }
 
 /// Sees every call; may block or fail it.
@@ -40,6 +64,7 @@ pub type SimHook = Box<dyn FnMut(SimCall) -> Result<(), EngineError> + Send>;
 /// See the module's documentation.
 pub struct SimEngine {
     info: EngineInfo,
+    window_tokens: usize,
     hook: Option<SimHook>,
 }
 
@@ -48,6 +73,7 @@ pub struct SimEngine {
 pub struct SimRow {
     full: Vec<u64>,
     window: Vec<u64>,
+    decoding: bool,
 }
 
 const POISON: u64 = u64::MAX;
@@ -56,16 +82,17 @@ impl SimEngine {
     /// An engine of that vocabulary and window.
     pub fn new(vocab: usize, context_tokens: usize, window_tokens: usize) -> Self {
         let identity = format!("sim v1, vocabulary {vocab}, window {window_tokens}");
+        let layers = [ReuseRule::All, ReuseRule::Last(window_tokens.saturating_sub(1))];
+        let layers = layers.map(|rule| OwnState { rule, token_bytes: 8, row_bytes: 0 });
         let info = EngineInfo {
             fingerprint: Fingerprint::from_bytes(*blake3::hash(identity.as_bytes()).as_bytes()),
             vocab,
             context_tokens,
-            window_tokens: Some(window_tokens),
-            kv_bytes_per_token: 16,
+            state: StateSpec::own(layers),
             backend: "sim".into(),
             kv_format: "digest".into(),
         };
-        Self { info, hook: None }
+        Self { info, window_tokens, hook: None }
     }
 
     /// The same engine, watched.
@@ -83,8 +110,7 @@ impl SimEngine {
     }
 
     fn logits(&self, row: &SimRow) -> Vec<f32> {
-        let window = self.info.window_tokens.unwrap_or(usize::MAX);
-        let visible = &row.window[row.window.len().saturating_sub(window)..];
+        let visible = &row.window[row.window.len().saturating_sub(self.window_tokens)..];
         let mut hasher = blake3::Hasher::new();
         for entry in row.full.iter().chain(visible) {
             hasher.update(&entry.to_le_bytes());
@@ -93,6 +119,20 @@ impl SimEngine {
         let mut bytes = vec![0; self.info.vocab * 2];
         reader.fill(&mut bytes);
         bytes.chunks_exact(2).map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])) / 8192.0).collect()
+    }
+
+    /// Appends a work's tokens to its row.
+    fn grow(&self, row: &mut SimRow, work: &RowWork<'_>) -> RowLogits {
+        let unwanted = work.tokens.len() - work.wanted.count(work.tokens.len());
+        let mut logits = RowLogits::new();
+        for (at, token) in work.tokens.iter().enumerate() {
+            row.push(*token);
+            if at >= unwanted {
+                logits.push(self.logits(row));
+            }
+        }
+        row.decoding |= work.wanted != Wanted::Nothing;
+        logits
     }
 }
 
@@ -103,6 +143,11 @@ impl SimRow {
         self.full.push(entry);
         self.window.push(entry.rotate_left(17));
     }
+}
+
+fn row_mut(batch: &mut [SimRow], row: usize) -> Result<&mut SimRow, EngineError> {
+    let rows = batch.len();
+    batch.get_mut(row).ok_or_else(|| EngineError::Input(format!("row {row} of a batch of {rows}")))
 }
 
 fn digest(words: &[u64]) -> u64 {
@@ -148,51 +193,52 @@ impl Engine for SimEngine {
         Ok(vec![SimRow::default()])
     }
 
-    fn import(&mut self, blocks: &[ImportBlock<'_>]) -> Result<Self::Kv, EngineError> {
+    fn append(
+        &mut self,
+        batch: &mut Self::Kv,
+        row: usize,
+        blocks: &[ImportBlock<'_>],
+        end_tokens: usize,
+    ) -> Result<(), EngineError> {
         self.announce(SimCall::Import { tokens: blocks.iter().map(|block| block.used_tokens).sum() })?;
-        let mut row = SimRow::default();
+        let row = row_mut(batch, row)?;
+        let mut grown = row.clone();
         for block in blocks {
+            // Entries of the window layer that neither the next token sees nor an export may ask for.
+            let kept = self.window_tokens.max(2 * block.block_tokens);
+            let unseen_to = (end_tokens + 1).saturating_sub(kept);
             let full = entries(block.payload, "full", block.block_tokens)?
                 .ok_or_else(|| EngineError::Block("the full layer is missing".into()))?;
             let window = entries(block.payload, "window", block.block_tokens)?
                 .unwrap_or_else(|| vec![POISON; block.block_tokens]);
-            row.full.extend(&full[..block.used_tokens]);
-            row.window.extend(&window[..block.used_tokens]);
+            let unseen = unseen_to.saturating_sub(grown.full.len()).min(block.used_tokens);
+            grown.full.extend(&full[..block.used_tokens]);
+            grown.window.extend(std::iter::repeat_n(POISON, unseen));
+            grown.window.extend(&window[unseen..block.used_tokens]);
         }
-        Ok(vec![row])
+        *row = grown;
+        Ok(())
     }
 
-    fn prefill(&mut self, row: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        let [only] = row.as_mut_slice() else {
-            return Err(EngineError::Backend(format!("prefill works on one row, found {}", row.len())));
+    fn step(&mut self, batch: &mut Self::Kv, work: &[RowWork<'_>]) -> Result<Vec<RowLogits>, EngineError> {
+        check_work(work, batch.len(), self.info.vocab)?;
+        let call = |work: &RowWork<'_>| {
+            let row = &batch[work.row];
+            SimWork { row_tokens: row.full.len(), tokens: work.tokens.len(), decoding: row.decoding }
         };
-        self.announce(SimCall::Prefill { row_tokens: only.full.len(), tokens: tokens.len() })?;
-        for token in tokens {
-            only.push(*token);
-        }
-        Ok(self.logits(only))
+        self.announce(SimCall::Step(work.iter().map(call).collect()))?;
+        Ok(work.iter().map(|work| self.grow(&mut batch[work.row], work)).collect())
     }
 
-    fn decode(&mut self, batch: &mut Self::Kv, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
-        if batch.len() != tokens.len() {
-            return Err(EngineError::Backend(format!("{} tokens for {} rows", tokens.len(), batch.len())));
+    fn trim(&mut self, batch: &mut Self::Kv, row: usize, tokens: usize) -> Result<(), EngineError> {
+        let row = row_mut(batch, row)?;
+        let held = row.full.len();
+        if tokens > held {
+            return Err(EngineError::Input(format!("cannot trim a row of {held} tokens to {tokens}")));
         }
-        self.announce(SimCall::Decode { rows: batch.len() })?;
-        batch.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
-        Ok(batch.iter().map(|row| self.logits(row)).collect())
-    }
-
-    fn decode_and_prefill(
-        &mut self,
-        batch: &mut Self::Kv,
-        tokens: &[u32],
-        row: &mut Self::Kv,
-        chunk: &[u32],
-    ) -> Result<DecodedAndPrefilled, EngineError> {
-        let (mut decoded, mut prefilled) = (batch.clone(), row.clone());
-        let logits = (self.decode(&mut decoded, tokens)?, self.prefill(&mut prefilled, chunk)?);
-        (*batch, *row) = (decoded, prefilled);
-        Ok(logits)
+        row.full.truncate(tokens);
+        row.window.truncate(tokens);
+        Ok(())
     }
 
     fn extend(&mut self, batch: &mut Self::Kv, rows: Self::Kv) -> Result<(), EngineError> {
@@ -209,12 +255,12 @@ impl Engine for SimEngine {
         batch
             .get(row)
             .map(|row| vec![row.clone()])
-            .ok_or_else(|| EngineError::Backend(format!("row {row} of a batch of {}", batch.len())))
+            .ok_or_else(|| EngineError::Input(format!("row {row} of a batch of {}", batch.len())))
     }
 
     fn export(&mut self, batch: &Self::Kv, row: usize, range: Range<usize>) -> Result<Payload, EngineError> {
         let found = batch.get(row).filter(|row| range.end <= row.full.len());
-        let row = found.ok_or_else(|| EngineError::Backend(format!("no tokens {range:?} in row {row}")))?;
+        let row = found.ok_or_else(|| EngineError::Input(format!("no tokens {range:?} in row {row}")))?;
         let tensors = vec![
             tensor("full", Part::Full, &row.full[range.clone()]),
             tensor("window", Part::Window, &row.window[range]),
@@ -226,6 +272,7 @@ impl Engine for SimEngine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steps::Steps;
 
     fn blocks(payloads: &[Payload], used_tokens: usize) -> Vec<ImportBlock<'_>> {
         payloads.iter().map(|payload| ImportBlock { payload, block_tokens: 4, used_tokens }).collect()
@@ -239,7 +286,61 @@ mod tests {
         let payloads = [engine.export(&row, 0, 0..4).unwrap(), engine.export(&row, 0, 4..8).unwrap()];
         let mut warm = engine.import(&blocks(&payloads, 4)).unwrap();
         assert_eq!(engine.prefill(&mut warm, &[9]).unwrap(), expected);
-        assert_eq!(warm, row);
+        assert_eq!(warm[0].full, row[0].full);
+    }
+
+    #[test]
+    fn an_import_in_pieces_answers_as_one_at_once() {
+        let mut engine = SimEngine::new(64, 1000, 6);
+        let mut row = engine.start().unwrap();
+        let tokens: Vec<u32> = (1..=20).collect();
+        engine.prefill(&mut row, &tokens).unwrap();
+        let payloads: Vec<Payload> =
+            (0..5).map(|block| engine.export(&row, 0, block * 4..block * 4 + 4).unwrap()).collect();
+        let mut whole = engine.import(&blocks(&payloads, 4)).unwrap();
+        let mut pieces = engine.start().unwrap();
+        for piece in payloads.chunks(2) {
+            engine.append(&mut pieces, 0, &blocks(piece, 4), 20).unwrap();
+        }
+        assert_eq!(pieces, whole);
+        let expected = engine.prefill(&mut row, &[21]).unwrap();
+        assert_eq!(engine.prefill(&mut pieces, &[21]).unwrap(), expected);
+        assert_eq!(engine.prefill(&mut whole, &[21]).unwrap(), expected);
+        // A row that stops short of what was announced lacks what its window sees.
+        let mut short = engine.start().unwrap();
+        engine.append(&mut short, 0, &blocks(&payloads[..3], 4), 20).unwrap();
+        let expected = engine.import(&blocks(&payloads[..3], 4)).unwrap();
+        assert_ne!(short, expected);
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_no_row() {
+        let mut calls = 0;
+        let mut engine = SimEngine::new(64, 1000, 6).with_hook(move |call| {
+            calls += usize::from(matches!(call, SimCall::Step(_)));
+            if calls == 2 { Err(EngineError::OutOfMemory("planted".into())) } else { Ok(()) }
+        });
+        let mut batch = engine.start().unwrap();
+        let other = engine.start().unwrap();
+        engine.extend(&mut batch, other).unwrap();
+        let work = |row, tokens| RowWork { row, tokens, wanted: Wanted::Last };
+        engine.step(&mut batch, &[work(0, &[1, 2]), work(1, &[3])]).unwrap();
+        let before = batch.clone();
+        let failed = engine.step(&mut batch, &[work(0, &[4]), work(1, &[5, 6])]);
+        assert_eq!(failed, Err(EngineError::OutOfMemory("planted".into())));
+        assert!(engine.step(&mut batch, &[work(0, &[4]), work(1, &[64])]).is_err(), "outside the vocabulary");
+        assert_eq!(batch, before);
+    }
+
+    #[test]
+    fn a_trimmed_row_goes_on_as_one_that_was_never_longer() {
+        let mut engine = SimEngine::new(64, 1000, 3);
+        let (mut short, mut long) = (engine.start().unwrap(), engine.start().unwrap());
+        engine.prefill(&mut short, &[1, 2, 3]).unwrap();
+        engine.prefill(&mut long, &[1, 2, 3, 9, 8]).unwrap();
+        engine.trim(&mut long, 0, 3).unwrap();
+        assert_eq!(engine.decode(&mut long, &[4]).unwrap(), engine.decode(&mut short, &[4]).unwrap());
+        assert!(engine.trim(&mut long, 0, 5).is_err());
     }
 
     #[test]

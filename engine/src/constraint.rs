@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::wishes::Wishes;
+use crate::wishes::Wishes;
 
 /// A grammar's state along one answer. Lives on the scheduler thread; must be cheap per token.
 pub trait Constraint: Debug + Send + Sync {
