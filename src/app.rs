@@ -155,7 +155,9 @@ impl App {
             running.await?;
             stopped.await.map_err(std::io::Error::other)
         })?;
-        ended.map_err(|_| AppError::Scheduler("the scheduler's end is unknown".into()))?.map_err(AppError::Scheduler)
+        ended
+            .map_err(|_| AppError::Scheduler("the scheduler's end is unknown".into()))?
+            .map_err(AppError::Scheduler)
     }
 }
 

@@ -26,7 +26,8 @@ impl Wishes {
         let mut beginnings = Vec::new();
         for (token, word) in words.iter().enumerate() {
             let quote = word.iter().position(|byte| *byte == b'"');
-            let ends = quote.map(|at| at + 1).or((SEPARATORS.contains(word.first().unwrap_or(&0))).then_some(1));
+            let ends =
+                quote.map(|at| at + 1).or((SEPARATORS.contains(word.first().unwrap_or(&0))).then_some(1));
             let Some(end) = ends.filter(|end| *end < word.len()) else { continue };
             // The letters before the quote, where no token closes behind them.
             let first = known.get(&word[..end]).or_else(|| known.get(&word[..end - 1]).filter(|_| end > 1));

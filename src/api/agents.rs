@@ -256,10 +256,13 @@ async fn generate(
     let mut plan = Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs, "logprobs")?;
     plan.answer.continues = true;
     plan.hold.agent = Some(id.clone());
-    let (scheduler, served) = (state.scheduler.clone(), state.clone());
-    let prompt = place.run(move || {
+    let scheduler = state.scheduler.clone();
+    let known = blocking(move || {
         let known = scheduler.agent_tokens(tenant, id.clone()).map_err(submit)?;
-        let known = known.ok_or(ApiError::UnknownAgent { id })?;
+        known.ok_or(ApiError::UnknownAgent { id })
+    });
+    let (known, served) = (known.await?, state.clone());
+    let prompt = place.run(move || {
         let more = match prompt {
             More::Tokens(tokens) => tokens,
             More::Text(text) => {

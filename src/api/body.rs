@@ -15,16 +15,22 @@ use super::error::ApiError;
 /// Of a body over the limit, this much more is read and thrown away, so that a client that only reads after sending gets the
 /// answer instead of a broken pipe.
 const DRAIN_FACTOR: usize = 4;
+/// JSON values of a body at most, besides a prompt's token ids.
+const MOST_VALUES: usize = 200_000;
 /// Some editors and libraries begin a file with it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Bytes a second that a body must come at on average, pauses aside; a sender of single bytes would hold a connection for days.
 const SLOWEST: f64 = 1000.0;
 
-/// A body as a JSON object.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+/// A body as a JSON object of at most [`MOST_VALUES`] values and `tokens` more. Read, a value of two letters takes a hundred bytes.
+pub fn object(bytes: &[u8], tokens: usize) -> Result<Map<String, Value>, ApiError> {
     let invalid = |message: String| ApiError::Invalid { message, param: None };
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(invalid(format!("the request body is not UTF-8: byte {} is wrong", error.valid_up_to())));
+    }
+    let (values, most) = (count_values(bytes), MOST_VALUES.saturating_add(tokens));
+    if values > most {
+        return Err(invalid(format!("the request body has {values} JSON values; expected at most {most}")));
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let read = serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&whole_characters(bytes)));
@@ -33,6 +39,21 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
         Ok(other) => Err(invalid(format!("the request body is {}; expected a JSON object", kind(&other)))),
         Err(error) => Err(invalid(format!("the request body is not valid JSON: {error}"))),
     }
+}
+
+/// Items of lists, members of objects, and lists and objects themselves.
+fn count_values(json: &[u8]) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in json {
+        if in_string {
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+        } else {
+            in_string = *byte == b'"';
+            count += usize::from(matches!(byte, b',' | b'[' | b'{'));
+        }
+    }
+    count
 }
 
 /// The body, as it came.

@@ -80,6 +80,7 @@ async fn probe_cache(
 ) -> Result<HttpResponse, ApiError> {
     let Incoming { object, tenant, place, .. } = state.open(&request, payload).await?;
     let prompt = openai::only_prompt(&state, tenant, &object, &place).await?;
+    drop(place);
     let prompt_tokens = prompt.len();
     let scheduler = state.scheduler.clone();
     let param = if object.contains_key("messages") { "messages" } else { "prompt" };

@@ -33,7 +33,9 @@ impl Encoding {
             "gzip" | "x-gzip" => Ok(Self::Gzip),
             "deflate" => Ok(Self::Deflate),
             other => Err(ApiError::Invalid {
-                message: format!("the body's content-encoding is {other:?}; expected gzip, deflate or identity"),
+                message: format!(
+                    "the body's content-encoding is {other:?}; expected gzip, deflate or identity"
+                ),
                 param: None,
             }),
         }

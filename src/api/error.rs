@@ -256,7 +256,8 @@ impl ApiError {
             Self::BodyStalled { .. } => wire(408, "invalid_request_error", None, Some("body_timeout")),
             Self::Template(TemplateError::NoTools) => invalid(Some("tools"), None),
             Self::Template(_) => invalid(Some("messages"), None),
-            Self::TooLong(TooLong { param, .. }) | Self::Submit { error: SubmitError::TooLong { .. }, param } => {
+            Self::TooLong(TooLong { param, .. })
+            | Self::Submit { error: SubmitError::TooLong { .. }, param } => {
                 invalid(Some(param), Some("context_length_exceeded"))
             }
             Self::Submit { error: SubmitError::Empty | SubmitError::Vocabulary { .. }, param } => {

@@ -4,13 +4,13 @@ use actix_web::web;
 use prefixd_cache::Tenant;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::error::ApiError;
 use super::marks::Mark;
 use super::plan::Plan;
 use super::submit::{Prompt, encode};
 use super::work::Place;
-use crate::prompt::{CallCount, CallRules, Conversation, Format, Held};
+use super::{ApiState, ServedModel};
+use crate::prompt::{CallCount, CallRules, Conversation, Format, Held, Strictness, ThoughtStart};
 
 /// Which tools the answer may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct FormatFields {
     pub schema: &'static str,
     /// Where the tools are.
     pub tools: &'static str,
+    /// A schema that cannot be enforced in full is refused.
+    pub strict: bool,
 }
 
 /// What of the answer's format must be enforced. `schema`: the answer is JSON of that schema. `tools` are functions as
@@ -201,13 +203,33 @@ async fn enforce(
         Format::Calls(_) | Format::TextOrCalls(_) => Held::Everywhere,
     };
     let (model, thought) = (state.model.clone(), plan.answer.thought);
-    let constraint = place.run(move || {
-        let constraint = model.text.constraint(&format, thought);
-        constraint.map_err(|error| ApiError::field(param, format!("{param}: {error}")))
+    let strict = fields.strict;
+    let compiled = place.run(move || {
+        let compile = |strictness| model.text.constraint(&format, thought, strictness);
+        let (error, constraint) = match compile(Strictness::Strict) {
+            Ok(constraint) => return Ok((constraint, None)),
+            Err(error) => (error, if strict { None } else { compile(Strictness::Lenient).ok() }),
+        };
+        let tool =
+            unenforceable(&model, &format).map(|name| format!("the tool {name:?}: ")).unwrap_or_default();
+        match constraint {
+            Some(constraint) => Ok((constraint, Some(format!("{param} is enforced in part. {tool}{error}")))),
+            None => Err(ApiError::field(param, format!("{param}: {tool}{error}"))),
+        }
     });
-    let constraint = constraint.await?;
-    plan.constraint = Some(constraint);
+    let (constraint, warning) = compiled.await?;
+    (plan.constraint, plan.warning) = (Some(constraint), warning);
     Ok(())
+}
+
+/// The tool whose arguments cannot be enforced.
+fn unenforceable(model: &ServedModel, format: &Format) -> Option<String> {
+    let (Format::Calls(rules) | Format::JsonOrCalls(_, rules)) = format else { return None };
+    let fails = |tool: &&(String, Value)| {
+        let alone = Format::Calls(CallRules { tools: vec![(*tool).clone()], count: rules.count });
+        model.text.constraint(&alone, ThoughtStart::Never, Strictness::Strict).is_err()
+    };
+    rules.tools.iter().find(fails).map(|(name, _)| name.clone())
 }
 
 /// Sees to it that no call begins where none may, and that what begins as a call becomes one of a declared tool, with arguments of its schema, or any object where the
@@ -223,12 +245,13 @@ async fn steer(
     }
     let (model, thought) = (state.model.clone(), plan.answer.thought);
     let constraint = place.run(move || {
-        let compile = |format: &Format| model.text.constraint(format, thought).ok();
+        let compile = |format: &Format, strictness| model.text.constraint(format, thought, strictness).ok();
+        let lenient = || compile(&format, Strictness::Lenient);
         let loose = || match &format {
-            Format::TextOrCalls(rules) => compile(&Format::TextOrCalls(rules.loose())),
+            Format::TextOrCalls(rules) => compile(&Format::TextOrCalls(rules.loose()), Strictness::Lenient),
             _ => None,
         };
-        Ok(compile(&format).or_else(loose))
+        Ok(compile(&format, Strictness::Strict).or_else(lenient).or_else(loose))
     });
     plan.constraint = constraint.await?;
     if plan.constraint.is_some() {

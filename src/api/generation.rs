@@ -169,7 +169,8 @@ impl Answer {
     ) -> Self {
         let tokenizer = &model.text.tokenizer;
         let detokenizer = if options.continues { tokenizer.continuation() } else { tokenizer.detokenizer() };
-        let tools = (!options.tools.is_empty()).then(|| model.text.tool_syntax.reader(&options.tools, options.calls_are));
+        let tools = (!options.tools.is_empty())
+            .then(|| model.text.tool_syntax.reader(&options.tools, options.calls_are));
         Self {
             index,
             events: Some(events),

@@ -168,7 +168,16 @@ impl ApiState {
         let responses = Arc::new(ResponseStore::new(settings.responses));
         let limits = Arc::new(Limits::new(settings.limits));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
-        Self { model, scheduler, settings, durations: Arc::default(), checkpoints, responses, limits, work: Arc::default() }
+        Self {
+            model,
+            scheduler,
+            settings,
+            durations: Arc::default(),
+            checkpoints,
+            responses,
+            limits,
+            work: Arc::default(),
+        }
     }
 }
 
@@ -209,6 +218,7 @@ pub fn server(state: ApiState, listener: TcpListener) -> io::Result<Server> {
             .default_service(web::to(openapi::not_served))
             .wrap(middleware::from_fn(limits::limits))
             .wrap(middleware::from_fn(request_log::head_as_get))
+            .wrap(middleware::from_fn(request_log::without_chunks))
             .wrap(middleware::Condition::new(!state.settings.cors_origins.is_empty(), cors(&state.settings)))
             .wrap(middleware::from_fn(request_log::request_log))
     };

@@ -41,6 +41,8 @@ pub struct Plan {
     pub constraint: Option<Box<dyn Constraint>>,
     /// What is kept on purpose.
     pub hold: Hold,
+    /// What the client asked for and gets in part.
+    pub warning: Option<String>,
 }
 
 impl Plan {
@@ -80,6 +82,7 @@ impl Plan {
             detail: if options.prefixd_usage == Some(true) { Detail::Full } else { Detail::Brief },
             answer,
             constraint: None,
+            warning: None,
             hold: Hold { pins: Vec::new(), agent: options.session_id.map(|name| format!("oai_{name}")) },
         })
     }
@@ -100,7 +103,7 @@ impl Plan {
 
     /// Where usage is added up.
     pub fn count(&self) -> UsageCount {
-        UsageCount::new(self.n, self.detail)
+        UsageCount::new(self.n, self.detail).with_warning(self.warning.clone())
     }
 
     /// Refuses more choices than one request may have.
@@ -143,7 +146,8 @@ pub fn stops(stop: Option<Stop>, param: &'static str) -> Result<Vec<String>, Api
     };
     check_count(param, stops.len(), MOST_STOPS)?;
     if let Some(stop) = stops.iter().find(|stop| stop.len() > LONGEST_STOP) {
-        let message = format!("{param} has a string of {} bytes; expected at most {LONGEST_STOP}", stop.len());
+        let message =
+            format!("{param} has a string of {} bytes; expected at most {LONGEST_STOP}", stop.len());
         return Err(ApiError::field(param, message));
     }
     if let Some(at) = stops.iter().position(String::is_empty) {
@@ -198,7 +202,7 @@ fn check_count(param: &'static str, found: usize, most: usize) -> Result<(), Api
 }
 
 fn logit_bias(options: &Options) -> Result<Vec<(u32, f32)>, ApiError> {
-    check_count("logit_bias", options.logit_bias.as_ref().map_or(0, |biases| biases.len()), MOST_BIASES)?;
+    check_count("logit_bias", options.logit_bias.iter().flatten().count(), MOST_BIASES)?;
     let entries = options.logit_bias.iter().flatten();
     entries
         .map(|(token, bias)| {

@@ -1,11 +1,12 @@
-//! A name for every request (`x-request-id`, the client's own or a new one) and a line in the log.
+//! What happens to every request: a name (`x-request-id`, the client's own or a new one), a line in the log, and what its version
+//! of HTTP makes necessary.
 
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::middleware::Next;
 use rand::RngExt;
 
@@ -44,6 +45,21 @@ pub async fn head_as_get<B: MessageBody + 'static>(
         request.head_mut().method = Method::GET;
     }
     next.call(request).await
+}
+
+/// Clients of HTTP/1.0 know no chunks: a stream goes on until the connection ends.
+pub async fn without_chunks<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let first = request.version() < Version::HTTP_11;
+    let mut response = next.call(request).await?;
+    if first && response.response().body().size() == BodySize::Stream {
+        let head = response.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 /// `prefix` and 24 random hexadecimal digits.

@@ -105,11 +105,13 @@ pub fn respond<S: Shape + 'static>(mut shape: S, answers: Answers, plan: StreamP
     for index in 0..choices {
         shape.opening(index, &mut out);
     }
+    let mut response = HttpResponse::Ok();
+    count.warn(&mut response);
     let writer = Writer { shape, answers, keepalive, count, out, ended: false };
     let frames = stream::unfold(writer, |mut writer| async move {
         writer.next().await.map(|bytes| (Ok::<_, Infallible>(bytes), writer))
     });
-    HttpResponse::Ok()
+    response
         .content_type("text/event-stream; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         // Proxies that buffer would turn a stream into one late answer.

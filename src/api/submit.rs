@@ -37,8 +37,9 @@ impl ApiState {
         let bytes = read_bytes(request, payload, &self.settings).await?;
         let encoding = Encoding::of(request)?;
         let room = if encoding == Encoding::Plain { bytes.len() } else { bytes.len() * USUAL_RATIO };
-        let (place, limit) = (self.work.enter(&tenant, room).await?, self.settings.body_limit_bytes);
-        let object = place.run_if_large(move || object(&encoding.unpack(bytes, limit)?)).await?;
+        let place = self.work.enter(&tenant, room).await?;
+        let (limit, tokens) = (self.settings.body_limit_bytes, self.scheduler.info().context_tokens);
+        let object = place.run_if_large(move || object(&encoding.unpack(bytes, limit)?, tokens)).await?;
         let mut options: Options = fields(&object)?;
         session::settle(request, &mut options)?;
         let model = self.model_name(options.model.as_deref())?;
@@ -156,14 +157,14 @@ pub async fn encode(
     let state = state.clone();
     place
         .run(move || {
-        let ModelText { template, tokenizer, .. } = &state.model.text;
-        let template = template.as_ref().ok_or(TemplateError::Missing)?;
-        let text = template.render(&conversation)?;
-        let tokens = state.tokens_of(&tenant, &text)?;
-        let rendered =
-            Rendered { template, tokenizer, conversation: &conversation, text: &text, tokens: &tokens };
-        let pins = marks.iter().filter_map(|mark| mark.pin(&rendered)).collect();
-        Ok(Prompt { thought: template.thought(&text), pins, tokens })
-    })
-    .await
+            let ModelText { template, tokenizer, .. } = &state.model.text;
+            let template = template.as_ref().ok_or(TemplateError::Missing)?;
+            let text = template.render(&conversation)?;
+            let tokens = state.tokens_of(&tenant, &text)?;
+            let rendered =
+                Rendered { template, tokenizer, conversation: &conversation, text: &text, tokens: &tokens };
+            let pins = marks.iter().filter_map(|mark| mark.pin(&rendered)).collect();
+            Ok(Prompt { thought: template.thought(&text), pins, tokens })
+        })
+        .await
 }

@@ -19,6 +19,7 @@ pub struct UsageCount {
     /// Completion tokens that were thought.
     pub thought_tokens: usize,
     cache: CacheUsage,
+    warning: Option<String>,
 }
 
 /// Whether a client wants to know what the cache did.
@@ -58,6 +59,21 @@ impl UsageCount {
             completion_tokens: 0,
             thought_tokens: 0,
             cache,
+            warning: None,
+        }
+    }
+
+    /// With what the client is to be warned of.
+    #[must_use]
+    pub fn with_warning(self, warning: Option<String>) -> Self {
+        Self { warning, ..self }
+    }
+
+    /// What is known before the answer, as a header.
+    pub fn warn(&self, response: &mut HttpResponseBuilder) {
+        if let Some(warning) = &self.warning {
+            let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+            response.insert_header(("x-prefixd-warning", warning.chars().map(plain).collect::<String>()));
         }
     }
 
@@ -103,6 +119,7 @@ impl UsageCount {
 
     /// What the cache did, as headers of a whole response.
     pub fn headers(&self, response: &mut HttpResponseBuilder) {
+        self.warn(response);
         let cache = &self.cache;
         response.insert_header(("x-prefixd-cached-tokens", self.cached_tokens));
         response.insert_header(("x-prefixd-resident-tokens", cache.resident_tokens));

@@ -20,6 +20,8 @@ use super::error::ApiError;
 const LARGE_BYTES: usize = 256 << 10;
 /// Large requests worked on at a time.
 const LARGE_PLACES: usize = 1;
+/// Small ones, where there are fewer processors: some of them wait for a word of the scheduler.
+const LEAST_SMALL_PLACES: usize = 4;
 
 /// The first half of a tenant names the key; salts are no other clients.
 type Client = [u8; 16];
@@ -45,7 +47,7 @@ struct Lane {
 
 impl Default for Work {
     fn default() -> Self {
-        let small = std::thread::available_parallelism().map_or(2, |threads| threads.get().max(2));
+        let small = std::thread::available_parallelism().map_or(0, usize::from).max(LEAST_SMALL_PLACES);
         Self { small: Lane::new(small), large: Lane::new(LARGE_PLACES) }
     }
 }

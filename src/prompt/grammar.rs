@@ -4,11 +4,13 @@
 //!    in the model's own syntax. A model that thinks first may. Where calls are only possible, text without the mark of
 //!    one is free.
 //!    Arguments of calls that are demanded have no other keys than those declared, unless their schema says more about them.
-//! 2. A schema that cannot be enforced is refused when the request comes, with the reason.
+//! 2. A schema that cannot be enforced is refused when the request comes, with the reason; or enforced as far as it can be, where
+//!    that was not demanded strictly.
 //! 3. What a value says is the model's own: where a token would end it and go on as the grammar forbids, it ends it
 //!    ([`Wishes`]).
 //! 4. Between two parts of JSON stands one blank at most, or a new line with its indentation: a model cannot spend its tokens on
-//!    white space.
+//!    white space. In an answer no value begins on a new line behind its key: nobody writes that, and small models lose their way
+//!    there.
 //! 5. Compiling happens where requests are read; a step costs what one mask costs.
 //!
 //! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
@@ -34,6 +36,9 @@ const MOST_BYTES: usize = 256 << 10;
 
 /// White space between two parts of JSON: a blank, or a new line with its indentation.
 const SPACE: &str = r"\x20|\r?\n[\x20\t]{0,40}";
+
+/// How a key ends. Within a string nothing follows it that is forbidden here: strings have no line breaks of their own.
+const KEY_END: [u8; 2] = *b"\":";
 
 /// The rest of a thought, up to its first end.
 const THOUGHT: &str = "thought[lazy]: /(.|\\n)*/ \"</think>\"\nspace: /[ \\n]{1,4}/\n";
@@ -81,6 +86,15 @@ pub enum CallCount {
     One,
 }
 
+/// How much of a schema must be enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// All of it.
+    Strict,
+    /// What can be: `not`, `if`, `propertyNames`, `uniqueItems` and patterns that look around may be broken.
+    Lenient,
+}
+
 /// Why a format cannot be enforced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this format cannot be enforced: {0}")]
@@ -90,6 +104,8 @@ pub struct FormatError(String);
 pub struct Grammars {
     factory: ParserFactory,
     wishes: Arc<Wishes>,
+    /// Tokens that begin a line.
+    breaks: Arc<[u32]>,
     syntax: ToolSyntax,
 }
 
@@ -105,6 +121,8 @@ impl Grammars {
         let spelled = |id: u32| if stop_tokens.contains(&id) { &[][..] } else { tokenizer.token_bytes(id) };
         let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab() as u32).map(|id| spelled(id).to_vec()).collect();
         let wishes = Arc::new(Wishes::new(&words));
+        let breaks = (0..).zip(&words).filter(|(_, word)| word.starts_with(b"\n") || word.starts_with(b"\r"));
+        let breaks = breaks.map(|(id, _)| id).collect();
         // The grammar's own end; ours is decided by `Allowed::end`. A token of its own, beyond the vocabulary.
         let end = words.len() as u32;
         words.push(b"\xff<end>".to_vec());
@@ -114,7 +132,7 @@ impl Grammars {
         factory.quiet();
         // Errors go to clients; what the model has written so far does not belong in them.
         factory.limits_mut().verbose_errors = false;
-        Ok(Self { factory, wishes, syntax })
+        Ok(Self { factory, wishes, breaks, syntax })
     }
 
     /// A constraint at the start of an answer.
@@ -122,19 +140,25 @@ impl Grammars {
         &self,
         format: &Format,
         thought: ThoughtStart,
+        strictness: Strictness,
     ) -> Result<Box<dyn Constraint>, FormatError> {
-        let grammar = lark(format, thought, self.syntax)?;
+        let grammar = lark(format, thought, self.syntax, strictness)?;
         if grammar.len() > MOST_BYTES {
             let bytes = grammar.len();
-            return Err(FormatError(format!("its schemas make a grammar of {bytes} bytes; expected at most {MOST_BYTES}")));
+            return Err(FormatError(format!(
+                "its schemas make a grammar of {bytes} bytes; expected at most {MOST_BYTES}"
+            )));
         }
         let grammar = TopLevelGrammar::from_lark(grammar);
         let parser = self.factory.create_parser(grammar).map_err(wrong)?;
         let mut matcher = Matcher::new(Ok(parser));
         // A grammar that allows nothing shows at its first mask.
         matcher.compute_mask().map_err(wrong)?;
-        let (wishes, end) = (self.wishes.clone(), self.factory.tok_env().eos_token());
-        Ok(Box::new(Grammar { matcher, wishes, end }))
+        let answers =
+            matches!(format, Format::Json(_) | Format::JsonOrCalls(..)) && thought == ThoughtStart::Never;
+        let (wishes, words) = (self.wishes.clone(), self.factory.tok_env().clone());
+        let breaks = answers.then(|| self.breaks.clone());
+        Ok(Box::new(Grammar { matcher, wishes, words, breaks, last: [0; 2] }))
     }
 }
 
@@ -144,7 +168,12 @@ fn wrong(error: impl fmt::Display) -> FormatError {
 }
 
 /// The format in llguidance's dialect of Lark.
-fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<String, FormatError> {
+fn lark(
+    format: &Format,
+    thought: ThoughtStart,
+    syntax: ToolSyntax,
+    strictness: Strictness,
+) -> Result<String, FormatError> {
     let (json, calls) = match format {
         Format::Json(schema) => (Some(schema), None),
         Format::Calls(rules) | Format::TextOrCalls(rules) => (None, Some(rules)),
@@ -186,13 +215,13 @@ fn lark(format: &Format, thought: ThoughtStart, syntax: ToolSyntax) -> Result<St
         }
     }
     if let Some(schema) = json {
-        let spaced = with_options(schema, &json!({"whitespace_pattern": SPACE}))?;
+        let spaced = with_options(schema, json!({"whitespace_pattern": SPACE}), strictness)?;
         text.extend(["answer: %json ", &Value::Object(spaced).to_string(), "\n"]);
     }
     if let Some(rules) = calls {
         let free = matches!(format, Format::TextOrCalls(_));
         let spacing = if free { Spacing::Models } else { Spacing::Templates };
-        calls_lark(rules, syntax, spacing, &mut text)?;
+        calls_lark(rules, syntax, spacing, strictness, &mut text)?;
     }
     Ok(text)
 }
@@ -203,6 +232,7 @@ fn calls_lark(
     rules: &CallRules,
     syntax: ToolSyntax,
     spacing: Spacing,
+    strictness: Strictness,
     text: &mut String,
 ) -> Result<(), FormatError> {
     let Marks { open, body, close, between } = syntax.marks();
@@ -224,7 +254,9 @@ fn calls_lark(
     }
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
         match body {
-            CallBody::Json { arguments } => json_call(rule, (name, schema), arguments, spacing, text)?,
+            CallBody::Json { arguments } => {
+                json_call(rule, (name, schema), arguments, (spacing, strictness), text)?;
+            }
             CallBody::Gemma { quote } => gemma::call(rule, (name, schema), quote, spacing, text)?,
         }
     }
@@ -236,7 +268,7 @@ fn json_call(
     rule: &str,
     (name, schema): (&str, &Value),
     arguments: &str,
-    spacing: Spacing,
+    (spacing, strictness): (Spacing, Strictness),
     text: &mut String,
 ) -> Result<(), FormatError> {
     let options = match spacing {
@@ -249,7 +281,7 @@ fn json_call(
     let name = literal(&Value::from(name).to_string());
     let key = literal(&literal(arguments));
     let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
-    let mut schema = with_options(schema, &options)?;
+    let mut schema = with_options(schema, options, strictness)?;
     if spacing == Spacing::Templates {
         close_keys(&mut schema);
     }
@@ -311,7 +343,11 @@ fn literal(text: &str) -> String {
 }
 
 /// The schema with how its JSON is spaced. Arguments and answers without a schema are objects.
-fn with_options(schema: &Value, options: &Value) -> Result<Map<String, Value>, FormatError> {
+fn with_options(
+    schema: &Value,
+    mut options: Value,
+    strictness: Strictness,
+) -> Result<Map<String, Value>, FormatError> {
     let mut schema = match schema {
         Value::Null => Map::new(),
         Value::Object(schema) => schema.clone(),
@@ -320,14 +356,38 @@ fn with_options(schema: &Value, options: &Value) -> Result<Map<String, Value>, F
     if schema.is_empty() {
         schema.insert("type".into(), "object".into());
     }
-    schema.insert("x-guidance".into(), options.clone());
+    if strictness == Strictness::Lenient {
+        options["lenient"] = true.into();
+        schema.values_mut().for_each(drop_look_around);
+    }
+    schema.insert("x-guidance".into(), options);
     Ok(schema)
+}
+
+/// Takes away patterns that look at what is around them, which no automaton can.
+fn drop_look_around(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let looks = |pattern: &Value| {
+                let pattern = pattern.as_str().unwrap_or_default();
+                ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|sign| pattern.contains(sign))
+            };
+            fields.retain(|key, value| key != "pattern" || !looks(value));
+            fields.values_mut().for_each(drop_look_around);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_look_around),
+        _ => {}
+    }
 }
 
 struct Grammar {
     matcher: Matcher,
     wishes: Arc<Wishes>,
-    end: u32,
+    words: TokEnv,
+    /// Tokens that may not follow a key.
+    breaks: Option<Arc<[u32]>>,
+    /// The last bytes that were no blanks.
+    last: [u8; 2],
 }
 
 impl fmt::Debug for Grammar {
@@ -343,19 +403,34 @@ fn stuck(error: impl fmt::Display) -> ConstraintError {
 impl Constraint for Grammar {
     fn allowed(&mut self) -> Result<Allowed, ConstraintError> {
         let mut mask = self.matcher.compute_mask_or_eos().map_err(stuck)?;
-        let end = mask.is_allowed(self.end);
+        let end_token = self.words.tok_trie().eos_token();
+        let end = mask.is_allowed(end_token);
         // Engines may know more ids than the tokenizer; this one is not theirs.
-        mask.disallow_token(self.end);
+        mask.disallow_token(end_token);
+        if let (Some(breaks), KEY_END) = (&self.breaks, self.last) {
+            for token in breaks.iter() {
+                mask.disallow_token(*token);
+            }
+        }
         Ok(Allowed { tokens: mask.as_slice().to_vec(), end, wishes: Some(self.wishes.clone()) })
     }
 
     fn advance(&mut self, token: u32) -> Result<Ending, ConstraintError> {
         self.matcher.consume_token(token).map_err(stuck)?;
+        for byte in self.words.tok_trie().token(token).iter().filter(|byte| **byte != b' ') {
+            self.last = [self.last[1], *byte];
+        }
         Ok(if self.matcher.is_stopped() { Ending::Complete } else { Ending::Open })
     }
 
     fn boxed_clone(&self) -> Box<dyn Constraint> {
-        Box::new(Self { matcher: self.matcher.deep_clone(), wishes: self.wishes.clone(), end: self.end })
+        Box::new(Self {
+            matcher: self.matcher.deep_clone(),
+            wishes: self.wishes.clone(),
+            words: self.words.clone(),
+            breaks: self.breaks.clone(),
+            last: self.last,
+        })
     }
 }
 

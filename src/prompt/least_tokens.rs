@@ -81,7 +81,9 @@ impl Weights {
         let mut steps = Steps::default();
         steps.normalizer(&shape.normalizer)?;
         steps.pre_tokenizer(&shape.pre_tokenizer)?;
-        if !matches!(shape.model.kind.as_str(), "BPE" | "Unigram") || steps.byte_level && steps.space.is_some() {
+        if !matches!(shape.model.kind.as_str(), "BPE" | "Unigram")
+            || steps.byte_level && steps.space.is_some()
+        {
             return None;
         }
         let mut longest = [0_usize; 256];
@@ -119,7 +121,8 @@ impl Weights {
         // Added tokens are found in the text as it is.
         let heaviest = shape.added_tokens.iter().map(|added| found.of(&added.content)).max().unwrap_or(0);
         if heaviest > TOKEN {
-            let lighter = |weight: u64| (u128::from(weight) * u128::from(TOKEN) / u128::from(heaviest)) as u64;
+            let lighter =
+                |weight: u64| (u128::from(weight) * u128::from(TOKEN) / u128::from(heaviest)) as u64;
             found.bytes = found.bytes.map(lighter);
             found.least = lighter(found.least);
         }
@@ -138,7 +141,8 @@ impl Weights {
             if self.strips && c.is_whitespace() {
                 continue;
             }
-            let composed = self.normal && (!c.is_ascii() || chars.peek().is_some_and(|next| !next.is_ascii()));
+            let composed =
+                self.normal && (!c.is_ascii() || chars.peek().is_some_and(|next| !next.is_ascii()));
             sum += if composed {
                 self.least * bytes.len() as u64
             } else {
@@ -163,7 +167,9 @@ impl Steps {
     fn normalizer(&mut self, step: &Value) -> Option<()> {
         match step["type"].as_str() {
             None => step.is_null().then_some(()),
-            Some("Sequence") => step["normalizers"].as_array()?.iter().try_for_each(|step| self.normalizer(step)),
+            Some("Sequence") => {
+                step["normalizers"].as_array()?.iter().try_for_each(|step| self.normalizer(step))
+            }
             Some("NFC" | "NFD" | "NFKC" | "NFKD") => {
                 self.normal = true;
                 Some(())
@@ -203,7 +209,8 @@ impl Steps {
 
     /// The bytes that a token of the vocabulary stands for.
     fn bytes(&self, token: &str) -> Vec<u8> {
-        let spelled = self.byte_level.then(|| token.chars().map(byte_of).collect::<Option<Vec<u8>>>()).flatten();
+        let spelled =
+            self.byte_level.then(|| token.chars().map(byte_of).collect::<Option<Vec<u8>>>()).flatten();
         spelled.unwrap_or_else(|| token.as_bytes().to_vec())
     }
 }

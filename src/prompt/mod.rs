@@ -27,7 +27,7 @@ mod tool_call;
 pub use canonical::in_order;
 pub use checkpoint::Checkpoints;
 pub use detokenizer::Detokenizer;
-pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars};
+pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars, Strictness};
 pub use message::{Content, ContentError, FunctionCall, Message, Part, Role, ToolCallMessage};
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};

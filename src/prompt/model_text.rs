@@ -7,7 +7,7 @@ use prefixd_engine::Constraint;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::grammar::{Format, FormatError, Grammars};
+use super::grammar::{Format, FormatError, Grammars, Strictness};
 use super::template::{ChatTemplate, TemplateError};
 use super::thought::ThoughtStart;
 use super::tokenizer::{TokenText, Tokenizer, TokenizerConfig, TokenizerError};
@@ -146,10 +146,11 @@ impl ModelText {
         &self,
         format: &Format,
         thought: ThoughtStart,
+        strictness: Strictness,
     ) -> Result<Box<dyn Constraint>, FormatError> {
         let make = || Grammars::new(&self.tokenizer, &self.stop_tokens, self.tool_syntax);
         let grammars = self.grammars.get_or_init(make);
-        grammars.as_ref().map_err(Clone::clone)?.constraint(format, thought)
+        grammars.as_ref().map_err(Clone::clone)?.constraint(format, thought, strictness)
     }
 
     /// Identity of tokenizer and template, for the fingerprint.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{called, Response, chat, chat_body, post};
+use super::client::{Response, called, chat, chat_body, post};
 use super::server::Setup;
 
 fn says(text: &str) -> String {
@@ -229,7 +229,10 @@ fn tools_that_must_not_be_called_are_shown_and_not_called() {
     let (auto, none) = (ask("auto"), ask("none"));
     assert_eq!(none["usage"]["prompt_tokens"], auto["usage"]["prompt_tokens"], "the prompt is the same");
     let message = &none["choices"][0]["message"];
-    assert!(message["tool_calls"].is_null() && !message["content"].as_str().unwrap().contains("<tool_call>"), "{none}");
+    assert!(
+        message["tool_calls"].is_null() && !message["content"].as_str().unwrap().contains("<tool_call>"),
+        "{none}"
+    );
 }
 
 #[test]
@@ -239,14 +242,21 @@ fn allowed_tools_are_called_and_no_others_while_all_are_shown() {
         let names: Vec<Value> =
             names.iter().map(|name| json!({"type": "function", "function": {"name": name}})).collect();
         let choice = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}});
-        chat(server.address, &says(script), json!({"tools": tools(), "tool_choice": choice, "max_tokens": 300}))
+        chat(
+            server.address,
+            &says(script),
+            json!({"tools": tools(), "tool_choice": choice, "max_tokens": 300}),
+        )
     };
     for (mode, script) in [("auto", CALLS), ("required", CALLS), ("required", "I will not.")] {
         let body = ask(mode, &["pwd"], script).json();
         let calls = body["choices"][0]["message"]["tool_calls"].as_array().unwrap();
         assert!(!calls.is_empty() && calls.iter().all(|call| call["function"]["name"] == "pwd"), "{body}");
     }
-    assert_eq!(ask("auto", &["pwd"], "I will not.").json()["choices"][0]["message"]["content"], "I will not.");
+    assert_eq!(
+        ask("auto", &["pwd"], "I will not.").json()["choices"][0]["message"]["content"],
+        "I will not."
+    );
     for (mode, name) in [("auto", "rm"), ("never", "pwd")] {
         let refused = ask(mode, &[name], "x");
         assert_eq!((refused.status, refused.json()["error"]["param"].as_str()), (400, Some("tool_choice")));

@@ -52,13 +52,17 @@ pub fn called(chunks: &[Value]) -> Vec<Value> {
     for delta in deltas.flatten() {
         let (index, function) = (delta["index"].as_u64().unwrap() as usize, &delta["function"]);
         if index == calls.len() {
-            assert!(delta["id"].as_str().unwrap().starts_with("call_") && delta["type"] == "function", "{delta}");
+            assert!(
+                delta["id"].as_str().unwrap().starts_with("call_") && delta["type"] == "function",
+                "{delta}"
+            );
             calls.push(function.clone());
             continue;
         }
         assert!(index + 1 == calls.len() && delta["id"].is_null() && function["name"].is_null(), "{delta}");
         let arguments = &mut calls[index]["arguments"];
-        *arguments = format!("{}{}", arguments.as_str().unwrap(), function["arguments"].as_str().unwrap()).into();
+        *arguments =
+            format!("{}{}", arguments.as_str().unwrap(), function["arguments"].as_str().unwrap()).into();
     }
     calls
 }

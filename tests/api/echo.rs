@@ -36,7 +36,9 @@ fn next(row: &[u32]) -> u32 {
     let header = "assistant\n".len();
     let answer =
         row[go..].iter().rposition(|token| *token == START).map_or(go + 1, |at| go + at + 1 + header);
-    row[script + 1..go].get(row.len() - answer).copied().unwrap_or(END)
+    // A chunk of the prompt may end before the answer begins.
+    let at = row.len().checked_sub(answer);
+    at.and_then(|at| row[script + 1..go].get(at)).copied().unwrap_or(END)
 }
 
 impl Engine for EchoEngine {

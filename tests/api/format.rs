@@ -279,3 +279,36 @@ fn a_grammar_that_breaks_ends_its_own_sequence_alone() {
     }
     server.eventually("the end", || {}, |status| status.decoding == 0 && status.failed == 2);
 }
+
+#[test]
+fn what_cannot_be_enforced_in_full_is_told_or_where_it_is_strict_refused_with_the_tools_name() {
+    let server = Setup::default().echo();
+    let mut schema = pet();
+    schema["not"] = json!({"required": ["wings"]});
+    let text = r#"{"kind": "cat", "legs": 4}"#;
+    let format = |strict: bool| json!({"type": "json_schema", "json_schema": {"name": "pet", "strict": strict, "schema": schema}});
+    for stream in [false, true] {
+        let response =
+            chat(server.address, &says(text), json!({"response_format": format(false), "stream": stream}));
+        let warning = response.header("x-prefixd-warning").unwrap();
+        assert!(
+            response.status == 200 && warning.contains("response_format") && warning.contains("not"),
+            "{warning}"
+        );
+    }
+    assert_eq!(chat(server.address, &says(text), json!({"response_format": format(true)})).status, 400);
+    assert_eq!(
+        chat(server.address, &says(text), json!({"response_format": of_schema(&pet())}))
+            .header("x-prefixd-warning"),
+        None
+    );
+    let mut tools = tools();
+    tools[1]["function"]["parameters"] = schema.clone();
+    tools[1]["function"]["strict"] = true.into();
+    let refused = chat(server.address, "x", json!({"tools": tools, "tool_choice": "required"}));
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        refused.status == 400 && message.contains("\"feed\"") && !message.contains("\"ls\""),
+        "{message}"
+    );
+}

@@ -121,7 +121,11 @@ fn a_message_starts_at_once_and_silence_is_filled_with_pings() {
         connection.read_to_string(&mut rest).unwrap();
         let text = String::from_utf8_lossy(&seen).into_owned() + &rest;
         assert!(text.find("event: message_start").unwrap() < text.find("event: ping").unwrap());
-        assert_eq!((text.matches("event: message_start").count(), text.matches("\n: ").count()), (1, 0), "{text}");
+        assert_eq!(
+            (text.matches("event: message_start").count(), text.matches("\n: ").count()),
+            (1, 0),
+            "{text}"
+        );
         let counts: Vec<u64> = text
             .split("\"input_tokens\":")
             .skip(1)

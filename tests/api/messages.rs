@@ -373,5 +373,5 @@ fn other_errors_have_anthropics_words_too() {
     }
     let long =
         with(&[("x-api-key", "secret")], "/v1/messages", json!({"system": "x".repeat(5000), "stream": true}));
-    assert!(error(&long).0 == 400 && error(&long).2.contains("4096"), "{}", long.text());
+    assert!(error(&long).0 == 400 && error(&long).2.contains("> 4095 maximum"), "{}", long.text());
 }

@@ -72,7 +72,8 @@ fn a_whole_response_has_everything_clients_read() {
     for (field, prefix) in [("/id", "resp_"), ("/output/0/id", "msg_")] {
         assert!(response.pointer(field).unwrap().as_str().unwrap().starts_with(prefix), "{field}");
     }
-    let (created, completed) = (response["created_at"].as_u64().unwrap(), response["completed_at"].as_u64().unwrap());
+    let (created, completed) =
+        (response["created_at"].as_u64().unwrap(), response["completed_at"].as_u64().unwrap());
     assert!(created > 1_700_000_000 && (created..created + 60).contains(&completed));
     // bos, the system message, the user's, the assistant's head; the answer and its stop token.
     let (input, output) = (1 + (1 + 7 + 9 + 1) + (1 + 5 + 1 + 12 + 1 + 1) + (1 + 10), 13);
@@ -539,7 +540,15 @@ fn the_fields_that_are_told_again_are_those_that_were_asked() {
         "service_tier": "auto", "include": ["message.output_text.logprobs"], "top_logprobs": 2});
     let response = whole(server.address, json!(says("x")), more);
     let told = json!([0.5, 0.25, 3, "s", null, "default", 2]);
-    let fields = ["presence_penalty", "frequency_penalty", "max_tool_calls", "safety_identifier", "user", "service_tier", "top_logprobs"];
+    let fields = [
+        "presence_penalty",
+        "frequency_penalty",
+        "max_tool_calls",
+        "safety_identifier",
+        "user",
+        "service_tier",
+        "top_logprobs",
+    ];
     assert_eq!(json!(fields.map(|field| response[field].clone())), told);
     let cut = whole(server.address, json!(says("abcdef")), json!({"max_output_tokens": 2}));
     assert_eq!((&cut["status"], &cut["completed_at"]), (&json!("incomplete"), &Value::Null));
@@ -551,7 +560,12 @@ fn an_input_can_be_counted_and_a_stored_one_be_listed() {
     let first = whole(server.address, json!(says("one")), json!({"instructions": "Be brief."}));
     let previous = json!({"previous_response_id": first["id"], "input": says("two"), "tools": tools()});
     let count = post(server.address, "/v1/responses/input_tokens", &previous);
-    assert_eq!((count.status, &count.json()["object"]), (200, &json!("response.input_tokens")), "{}", count.text());
+    assert_eq!(
+        (count.status, &count.json()["object"]),
+        (200, &json!("response.input_tokens")),
+        "{}",
+        count.text()
+    );
     let second = post(server.address, "/v1/responses", &previous).json();
     assert_eq!(count.json()["input_tokens"], second["usage"]["input_tokens"]);
     let path = format!("/v1/responses/{}/input_items", second["id"].as_str().unwrap());
@@ -562,10 +576,16 @@ fn an_input_can_be_counted_and_a_stored_one_be_listed() {
     };
     let all = list("?order=asc");
     assert_eq!(texts(&all), [says("one"), "one".into(), says("two")]);
-    assert_eq!((&all["data"][0]["type"], &all["data"][0]["content"][0]["type"]), (&json!("message"), &json!("input_text")));
+    assert_eq!(
+        (&all["data"][0]["type"], &all["data"][0]["content"][0]["type"]),
+        (&json!("message"), &json!("input_text"))
+    );
     assert_eq!(all["data"][1]["content"][0]["type"], "output_text");
     let page = list("?limit=1");
-    assert_eq!((texts(&page), &page["has_more"], &page["first_id"]), (vec![says("two")], &json!(true), &all["data"][2]["id"]));
+    assert_eq!(
+        (texts(&page), &page["has_more"], &page["first_id"]),
+        (vec![says("two")], &json!(true), &all["data"][2]["id"])
+    );
     let rest = list(&format!("?after={}", page["last_id"].as_str().unwrap()));
     assert_eq!((texts(&rest), &rest["has_more"]), (vec!["one".into(), says("one")], &json!(false)));
     for (query, param) in [("?order=up", "order"), ("?limit=0", "limit"), ("?after=x", "after")] {

@@ -200,7 +200,8 @@ fn odd_but_legal_bodies_are_read() {
         assert_eq!(response.status, 200, "{}", response.text());
         response.json()["choices"][0].clone()
     };
-    let text = |script: &str| format!(r#"{{"messages": [{{"role": "user", "content": "<script>{script}<go>"}}]}}"#);
+    let text =
+        |script: &str| format!(r#"{{"messages": [{{"role": "user", "content": "<script>{script}<go>"}}]}}"#);
     let said = |choice: &Value| choice["message"]["content"].clone();
     assert_eq!(said(&ask(&[], text("cut \\ud83d here").as_bytes())), "cut \u{fffd} here");
     assert_eq!(said(&ask(&[], format!("\u{feff}{}", text("marked")).as_bytes())), "marked");
@@ -234,7 +235,8 @@ fn packed_bodies_are_limited_as_they_are_unpacked_and_wrong_ones_refused() {
     packer.write_all(&vec![b' '; 50_000_000]).unwrap();
     let bomb = packer.finish().unwrap();
     assert!(bomb.len() < 100_000);
-    for (encoding, body, status) in [("gzip", bomb.as_slice(), 413), ("gzip", b"{}", 400), ("br", b"{}", 400)] {
+    for (encoding, body, status) in [("gzip", bomb.as_slice(), 413), ("gzip", b"{}", 400), ("br", b"{}", 400)]
+    {
         let headers = [("content-encoding", encoding)];
         let refused = receive(send(server.address, "POST", "/v1/chat/completions", &headers, body));
         assert_eq!(refused.status, status, "{encoding}: {}", refused.text());
@@ -252,5 +254,8 @@ fn a_client_of_the_first_version_gets_its_stream_to_the_end_of_the_connection() 
     connection.write_all((head + &body).as_bytes()).unwrap();
     let mut text = String::new();
     connection.read_to_string(&mut text).unwrap();
-    assert!(!text.to_lowercase().contains("transfer-encoding") && text.ends_with("\n\ndata: [DONE]\n\n"), "{text}");
+    assert!(
+        !text.to_lowercase().contains("transfer-encoding") && text.ends_with("\n\ndata: [DONE]\n\n"),
+        "{text}"
+    );
 }

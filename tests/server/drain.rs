@@ -35,7 +35,8 @@ fn body(path: &str, most: &str, tokens: u32, stream: bool) -> Value {
 
 /// Status and body, which must come whole.
 fn ask(url: &str, path: &str, body: &Value) -> (u16, String) {
-    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
+    let agent =
+        ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
     let response = agent.post(format!("{url}{path}")).header("content-type", "application/json");
     let mut response = response.send(body.to_string()).unwrap_or_else(|error| panic!("{path}: {error}"));
     let text = response.body_mut().with_config().limit(1 << 30).read_to_string();
@@ -62,7 +63,10 @@ fn assert_told(path: &str, stream: bool, status: u16, text: &str) {
         assert_eq!(status, 503, "{what}");
         serde_json::from_str(text).unwrap_or_else(|_| panic!("{what}"))
     };
-    assert!(error["error"]["message"].as_str().is_some_and(|message| message.contains("shutting down")), "{what}");
+    assert!(
+        error["error"]["message"].as_str().is_some_and(|message| message.contains("shutting down")),
+        "{what}"
+    );
 }
 
 /// A server whose answers have so many seconds to finish.
@@ -73,7 +77,11 @@ fn start(dir: &std::path::Path, drain_s: u32) -> Server {
 }
 
 /// Every kind of request at once, more than there are rows; `signal` is called when all rows decode.
-fn interrupted(server: &Server, tokens: u32, signal: impl FnOnce()) -> Vec<(&'static str, bool, u16, String)> {
+fn interrupted(
+    server: &Server,
+    tokens: u32,
+    signal: impl FnOnce(),
+) -> Vec<(&'static str, bool, u16, String)> {
     std::thread::scope(|scope| {
         let clients: Vec<_> = kinds()
             .map(|(path, most, stream)| {

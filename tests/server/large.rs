@@ -20,7 +20,7 @@ fn large() -> Vec<(&'static str, &'static str, Value)> {
     let prose = "The clerk wrote it down twice, and at 12:30 he sent the letter on to Saltmarsh. ";
     let text = prose.repeat(LARGE / prose.len());
     let messages = json!([{"role": "user", "content": text}]);
-    let many: Vec<Value> = (0..LARGE / 40).map(|_| json!({"role": "user", "content": "Hi."})).collect();
+    let many = |count| (0..count).map(|_| json!({"role": "user", "content": "Hi."})).collect::<Vec<_>>();
     vec![
         ("POST", "/v1/chat/completions", json!({"messages": messages})),
         ("POST", "/v1/messages", json!({"messages": messages, "max_tokens": 5})),
@@ -32,8 +32,18 @@ fn large() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/v1/cache/probe", json!({"prompt": text})),
         ("PUT", "/v1/contexts/long", json!({"messages": messages})),
         ("POST", "/v1/agents/oai_known/generate", json!({"prompt": text})),
-        ("POST", "/v1/chat/completions", json!({"messages": many})),
-        ("POST", "/v1/chat/completions", json!({"messages": [{"role": "user", "content": "Hi."}], "stop": text})),
+        ("POST", "/v1/chat/completions", json!({"messages": many(LARGE / 40)})),
+        ("POST", "/v1/chat/completions", json!({"messages": many(70_000)})),
+        (
+            "POST",
+            "/v1/chat/completions",
+            json!({"messages": messages, "metadata": vec![json!({"": 0}); LARGE / 8]}),
+        ),
+        (
+            "POST",
+            "/v1/chat/completions",
+            json!({"messages": [{"role": "user", "content": "Hi."}], "stop": text}),
+        ),
         (
             "POST",
             "/v1/chat/completions",
@@ -44,7 +54,8 @@ fn large() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 fn send(server: &Server, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
-    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
+    let agent =
+        ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
     let url = format!("{}{path}", server.url);
     let request = if method == "PUT" { agent.put(url) } else { agent.post(url) };
     let mut response = request.header("content-type", "application/json").send(body).unwrap();
@@ -57,11 +68,13 @@ fn first_token(server: &Server, nth: usize) -> Duration {
     let body = json!({"messages": [{"role": "user", "content": format!("Question {nth}: who are you?")}],
         "stream": true, "max_tokens": 2, "ignore_eos": true, "temperature": 0});
     let began = Instant::now();
-    let request = ureq::post(format!("{}/v1/chat/completions", server.url)).header("content-type", "application/json");
+    let request =
+        ureq::post(format!("{}/v1/chat/completions", server.url)).header("content-type", "application/json");
     let response = request.send(body.to_string()).unwrap();
     let lines = BufReader::new(response.into_body().into_reader()).lines();
     let mut told = lines.map_while(Result::ok).filter(|line| {
-        let chunk: Option<Value> = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
+        let chunk: Option<Value> =
+            line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
         chunk.is_some_and(|chunk| {
             chunk["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty())
         })
@@ -79,9 +92,11 @@ fn median(mut times: Vec<Duration>) -> f64 {
 fn four_large_bodies_at_once_cost_little_and_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    let known = json!({"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 2, "session_id": "known"});
+    let known =
+        json!({"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 2, "session_id": "known"});
     assert_eq!(send(&server, "POST", "/v1/chat/completions", known.to_string().as_bytes()).0, 200);
-    let bodies: Vec<_> = large().into_iter().map(|(method, path, body)| (method, path, body.to_string())).collect();
+    let bodies: Vec<_> =
+        large().into_iter().map(|(method, path, body)| (method, path, body.to_string())).collect();
     let (mut slowdown, mut nth) = (f64::INFINITY, 0);
     let mut times = |until: &dyn Fn(usize) -> bool| {
         let mut times = Vec::new();
@@ -110,7 +125,9 @@ fn four_large_bodies_at_once_cost_little_and_hold_nobody_up() {
                 .collect();
             let over = &over;
             scope.spawn(move || {
-                clients.into_iter().for_each(|client| client.join().unwrap());
+                for client in clients {
+                    client.join().unwrap();
+                }
                 over.store(true, Ordering::Relaxed);
             });
             times(&|count| count < 5 || !over.load(Ordering::Relaxed))

@@ -85,12 +85,8 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
     let schema =
         json_schema(field, asked.as_ref(), |asked| (format!("{field}.schema"), asked["schema"].clone()))?;
     let format = format::format(schema, &tools, &choice, calls)?;
-    let conversation = Conversation {
-        messages: converter.messages,
-        tools,
-        variables,
-        add_generation_prompt: true,
-    };
+    let conversation =
+        Conversation { messages: converter.messages, tools, variables, add_generation_prompt: true };
     Ok(Asked { conversation, format, choice, calls, marks: converter.marks })
 }
 

@@ -52,7 +52,7 @@ pub async fn messages(
     let (conversation, messages, tools) = behind(&state, tenant, context, asked.conversation).await?;
     let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
     let marked = !marks.is_empty();
-    let fields = FormatFields { schema: "output_config.format", tools: "tools" };
+    let fields = FormatFields { schema: "output_config.format", tools: "tools", strict: false };
     let asked = Asking { tenant, place, conversation, marks, format: asked.format, choice: asked.choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let prompt_tokens = prompt.len();

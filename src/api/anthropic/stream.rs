@@ -15,8 +15,8 @@ use crate::api::error::ApiError;
 use crate::api::generation::{EndReason, Piece};
 use crate::api::sse::{Frames, Shape};
 use crate::api::usage::{Detail, UsageCount};
-use crate::scheduler::PromptUsage;
 use crate::prompt::CallPart;
+use crate::scheduler::PromptUsage;
 
 /// How long clients wait for `message_start` at most.
 const MOMENT: Duration = Duration::from_millis(250);
@@ -169,7 +169,8 @@ impl Shape for MessageEvents {
             Piece::Call(_, CallPart::Arguments(more)) => {
                 // What is no object comes at once.
                 let begins = self.open == Some(Open::Call { told: false });
-                let more = if begins && !more.starts_with('{') { input(&more).get().to_owned() } else { more };
+                let more =
+                    if begins && !more.starts_with('{') { input(&more).get().to_owned() } else { more };
                 self.open = Some(Open::Call { told: true });
                 self.delta(BlockDelta::InputJsonDelta { partial_json: more }, out);
             }

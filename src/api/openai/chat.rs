@@ -51,8 +51,9 @@ pub async fn chat_completions(
     let asked = asked(chat)?;
     let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
     plan.answer.calls = asked.calls;
-    let fields = FormatFields { schema: "response_format", tools: "tools" };
-    let asked = Asking { tenant, place, conversation, marks: Vec::new(), format: asked.format, choice: asked.choice };
+    let fields = FormatFields { schema: "response_format", tools: "tools", strict: asked.strict };
+    let asked =
+        Asking { tenant, place, conversation, marks: Vec::new(), format: asked.format, choice: asked.choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await?;
     let answers = state.submit(&[prompt], &plan, tenant, "messages")?;
     let fingerprint = &state.scheduler.info().fingerprint;
@@ -157,9 +158,11 @@ fn add_to_call(open: &mut Option<FunctionReply>, whole: &mut Vec<ToolCallReply>,
     match (part, open) {
         (CallPart::Begin(name), open) => *open = Some(FunctionReply { name, arguments: String::new() }),
         (CallPart::Arguments(more), Some(call)) => call.arguments.push_str(&more),
-        (CallPart::End, open) => whole.extend(
-            open.take().map(|function| ToolCallReply { id: random_id("call_"), kind: "function", function }),
-        ),
+        (CallPart::End, open) => whole.extend(open.take().map(|function| ToolCallReply {
+            id: random_id("call_"),
+            kind: "function",
+            function,
+        })),
         (CallPart::Arguments(_), None) => {}
     }
 }

@@ -41,6 +41,8 @@ pub struct Asked {
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
     pub choice: ToolChoice,
+    /// What cannot be enforced in full is refused.
+    pub strict: bool,
     pub calls: CallCount,
 }
 
@@ -70,13 +72,15 @@ pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
         ("response_format.json_schema.schema".into(), asked["json_schema"]["schema"].clone())
     })?;
     let format = format(schema, &tools, &choice, calls)?;
+    let strict = fields.response_format.as_ref().is_some_and(|asked| asked["json_schema"]["strict"] == true)
+        || tools.iter().any(|tool| tool["function"]["strict"] == true);
     let conversation = Conversation {
         messages: fields.messages,
         tools,
         variables: variables(fields.chat_template_kwargs, fields.reasoning_effort.as_deref()),
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
-    Ok(Asked { conversation, format, choice, calls })
+    Ok(Asked { conversation, format, choice, strict, calls })
 }
 
 fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {

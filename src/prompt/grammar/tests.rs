@@ -88,14 +88,14 @@ proptest! {
 
     #[test]
     fn whatever_ends_is_json_of_its_schema(seed: u64) {
-        let mut constraint = grammars().constraint(&Format::Json(person()), ThoughtStart::Never).unwrap();
+        let mut constraint = grammars().constraint(&Format::Json(person()), ThoughtStart::Never, Strictness::Strict).unwrap();
         let text = draw(&mut *constraint, seed, 2000).expect("the schema bounds the length");
         prop_assert!(is_person(&serde_json::from_str(&text).unwrap()), "{}", text);
     }
 
     #[test]
     fn whatever_ends_without_a_schema_is_an_object(seed: u64) {
-        let mut constraint = grammars().constraint(&Format::Json(json!({})), ThoughtStart::Never).unwrap();
+        let mut constraint = grammars().constraint(&Format::Json(json!({})), ThoughtStart::Never, Strictness::Strict).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 300) {
             prop_assert!(is_object(&text), "{}", text);
         }
@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn whatever_ends_is_calls_of_the_tools(seed: u64, several: bool, syntax in prop::sample::select(&SYNTAXES[..])) {
         let count = if several { CallCount::Several } else { CallCount::One };
-        let mut constraint = grammars_of(syntax).constraint(&Format::Calls(rules(count)), ThoughtStart::Never).unwrap();
+        let mut constraint = grammars_of(syntax).constraint(&Format::Calls(rules(count)), ThoughtStart::Never, Strictness::Strict).unwrap();
         if let Some(text) = draw(&mut *constraint, seed, 1000) {
             let (rest, calls) = calls(syntax, &text);
             prop_assert!(rest.is_empty() && !calls.is_empty() && (several || calls.len() == 1), "{}", text);
@@ -133,7 +133,7 @@ fn takes(format: &Format, text: &str) -> bool {
 }
 
 fn takes_with(grammars: &Grammars, thought: ThoughtStart, format: &Format, text: &str) -> bool {
-    let mut constraint = grammars.constraint(format, thought).unwrap();
+    let mut constraint = grammars.constraint(format, thought, Strictness::Strict).unwrap();
     let ids = tokenizer().encode_rendered(text).unwrap();
     for (at, id) in ids.iter().enumerate() {
         let allowed = constraint.allowed().unwrap();
@@ -321,7 +321,7 @@ fn what_gemmas_calls_cannot_say_is_refused_with_the_reason() {
     ] {
         let rules = CallRules { tools: vec![(name.into(), schema.clone())], count: CallCount::One };
         let error = grammars_of(ToolSyntax::FunctionGemma)
-            .constraint(&Format::Calls(rules), ThoughtStart::Never)
+            .constraint(&Format::Calls(rules), ThoughtStart::Never, Strictness::Strict)
             .unwrap_err()
             .to_string();
         assert!(error.contains(reason), "{schema}: {error}");
@@ -382,7 +382,7 @@ fn what_cannot_be_enforced_is_refused_with_the_reason() {
         (json!({"type": "integer", "minimum": 5, "maximum": 4}), ""),
     ] {
         let error = grammars()
-            .constraint(&Format::Json(schema.clone()), ThoughtStart::Never)
+            .constraint(&Format::Json(schema.clone()), ThoughtStart::Never, Strictness::Strict)
             .unwrap_err()
             .to_string();
         assert!(error.contains(reason), "{schema}: {error}");
@@ -391,8 +391,9 @@ fn what_cannot_be_enforced_is_refused_with_the_reason() {
 
 #[test]
 fn a_clone_goes_its_own_way() {
-    let mut first =
-        grammars().constraint(&Format::Json(json!({"enum": ["a", "b"]})), ThoughtStart::Never).unwrap();
+    let mut first = grammars()
+        .constraint(&Format::Json(json!({"enum": ["a", "b"]})), ThoughtStart::Never, Strictness::Strict)
+        .unwrap();
     first.advance(u32::from(b'"')).unwrap();
     let mut second = first.clone();
     first.advance(u32::from(b'a')).unwrap();
@@ -426,7 +427,7 @@ fn a_vocabulary_of_gemmas_size_stays_within_the_limits() {
     );
     for format in [Format::Calls(rules.clone()), Format::TextOrCalls(rules)] {
         let grammars = Grammars::new(&tokenizer, &[STOP], ToolSyntax::FunctionGemma).unwrap();
-        let mut constraint = grammars.constraint(&format, ThoughtStart::Never).unwrap();
+        let mut constraint = grammars.constraint(&format, ThoughtStart::Never, Strictness::Strict).unwrap();
         for byte in text.chars() {
             let id = tokenizer.encode_rendered(&byte.to_string()).unwrap()[0];
             let allowed = constraint.allowed().unwrap();
@@ -439,9 +440,12 @@ fn a_vocabulary_of_gemmas_size_stays_within_the_limits() {
 
 #[test]
 fn between_the_parts_of_json_stands_one_blank_or_a_new_line_with_its_indentation() {
-    let schema = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}});
+    let schema =
+        json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}});
     let rules = CallRules { tools: vec![("f".into(), schema.clone())], count: CallCount::One };
-    let call = |arguments: &str| format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>");
+    let call = |arguments: &str| {
+        format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>")
+    };
     for (json, fine) in [
         ("{\"a\":[1,2]}", true),
         ("{ \"a\" : [ 1 , 2 ] }", true),
@@ -454,6 +458,9 @@ fn between_the_parts_of_json_stands_one_blank_or_a_new_line_with_its_indentation
     ] {
         assert_eq!(takes(&Format::Json(schema.clone()), json), fine, "{json}");
         assert_eq!(takes(&Format::TextOrCalls(rules.clone()), &call(json)), fine, "{json}");
+    }
+    for broken in ["{\"a\":\n[]}", "{\"a\": \n[]}"] {
+        assert!(!takes(&Format::Json(schema.clone()), broken), "{broken}");
     }
     let endless = format!("{{\n{}", " ".repeat(41));
     assert!(!takes(&Format::Json(schema), &endless));
@@ -524,11 +531,43 @@ fn what_may_not_follow_a_value_does_not_change_it() {
         ] {
             let tokenizer = straddling();
             let grammars = Grammars::new(&tokenizer, &[STOP], ToolSyntax::Hermes).unwrap();
-            let mut constraint = grammars.constraint(&format, ThoughtStart::Never).unwrap();
+            let mut constraint =
+                grammars.constraint(&format, ThoughtStart::Never, Strictness::Strict).unwrap();
             let text = written(&mut *constraint, &tokenizer, wanted);
             let at = text.find(&format!("\"{key}\": ")).unwrap_or_else(|| panic!("{text}")) + key.len() + 4;
             let found = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>().next();
             assert_eq!(found.unwrap().unwrap_or_default(), value, "{text}");
         }
     }
+}
+
+#[test]
+fn what_no_grammar_can_hold_is_let_through_where_it_is_not_demanded_strictly() {
+    let property = |schema: Value| json!({"type": "object", "properties": {"a": schema, "b": {"type": "integer"}}, "required": ["a", "b"]});
+    for schema in [
+        property(json!({"type": "array", "uniqueItems": true, "items": {"type": "integer"}})),
+        property(json!({"type": "array", "not": {"minItems": 5}})),
+        property(json!({"type": "array", "if": {"minItems": 1}, "then": {"maxItems": 2}})),
+        property(json!({"type": "array", "items": {"type": "object", "propertyNames": {"pattern": "^a"}}})),
+        property(json!({"type": "array", "items": {"type": "string", "pattern": "^(?!x)y"}})),
+    ] {
+        let format = Format::Json(schema.clone());
+        let compile = |strictness| grammars().constraint(&format, ThoughtStart::Never, strictness);
+        assert!(compile(Strictness::Strict).is_err(), "{schema}");
+        let mut constraint = compile(Strictness::Lenient).unwrap();
+        // The rest of it is held.
+        for (at, id) in tokenizer().encode_rendered("{\"a\": [], \"b\": ").unwrap().into_iter().enumerate() {
+            assert!(
+                constraint.allowed().unwrap().tokens[id as usize / 32] >> (id % 32) & 1 == 1,
+                "{schema} {at}"
+            );
+            constraint.advance(id).unwrap();
+        }
+        assert!(
+            constraint.allowed().unwrap().tokens[usize::from(b'"') / 32] >> (b'"' % 32) & 1 == 0,
+            "{schema}"
+        );
+    }
+    let wrong = Format::Json(json!({"type": "no such type"}));
+    assert!(grammars().constraint(&wrong, ThoughtStart::Never, Strictness::Lenient).is_err());
 }

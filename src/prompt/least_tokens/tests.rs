@@ -18,7 +18,8 @@ fn tokenizers() -> &'static [Tokenizer] {
     static ALL: OnceLock<Vec<Tokenizer>> = OnceLock::new();
     ALL.get_or_init(|| {
         let pieces = sentence_piece(&marker(), &restore(1));
-        let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true});
+        let metaspace =
+            json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true});
         let mut all = vec![
             byte_level(),
             with(&byte_level(), "/added_tokens/0/rstrip", true.into()),
@@ -46,7 +47,8 @@ fn assert_fits(tokenizer: &Tokenizer, text: &str) {
 #[test]
 fn no_character_weighs_more_than_its_tokens() {
     let ranges = [0..0x3400, 0xf900..0x1_1000, 0x1_d000..0x1_f200, 0x2_f800..0x2_fa20];
-    let all: Vec<String> = ranges.into_iter().flatten().filter_map(char::from_u32).map(String::from).collect();
+    let all: Vec<String> =
+        ranges.into_iter().flatten().filter_map(char::from_u32).map(String::from).collect();
     for tokenizer in tokenizers() {
         all.iter().for_each(|text| assert_fits(tokenizer, text));
     }
@@ -56,7 +58,8 @@ fn no_character_weighs_more_than_its_tokens() {
 fn long_texts_are_known_to_be_long() {
     let prose = "The clerk wrote it down, twice, and then (at 12:30) sent the letter on.\n".repeat(1000);
     for tokenizer in tokenizers() {
-        let (least, found) = (tokenizer.least_tokens(&prose), tokenizer.encode_rendered(&prose).unwrap().len());
+        let (least, found) =
+            (tokenizer.least_tokens(&prose), tokenizer.encode_rendered(&prose).unwrap().len());
         assert!(least * 8 >= found, "{least} of {found}");
     }
 }
@@ -67,7 +70,10 @@ fn where_a_token_may_stand_for_any_length_nothing_is_promised() {
     let text = "never seen ".repeat(1000);
     for (json, why) in [
         (with(&pieces, "/model/byte_fallback", false.into()), "unknown characters are one token together"),
-        (with(&pieces, "/normalizer", json!({"type": "Strip", "strip_left": true, "strip_right": true})), "spaces go"),
+        (
+            with(&pieces, "/normalizer", json!({"type": "Strip", "strip_left": true, "strip_right": true})),
+            "spaces go",
+        ),
         (
             with(
                 &byte_level(),

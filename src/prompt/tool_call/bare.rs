@@ -165,7 +165,9 @@ impl ToolCallFormat for BareFormat {
         let held = std::mem::take(&mut self.held);
         match calls {
             Some(calls) => {
-                calls.into_iter().for_each(|call| whole(&mut out, call));
+                for call in calls {
+                    whole(&mut out, call);
+                }
                 out.extend(cut.then_some(ToolText::Cut));
             }
             None => text(&mut out, held),

@@ -36,7 +36,9 @@ fn begin(text: &str, known: impl Fn(&str, bool) -> bool) -> Result<Begun, End> {
     rest.take('{')?;
     let mut name = None;
     loop {
-        let key = rest.string(|key, whole| KEYS.iter().any(|known| if whole { *known == key } else { known.starts_with(key) }))?;
+        let key = rest.string(|key, whole| {
+            KEYS.iter().any(|known| if whole { *known == key } else { known.starts_with(key) })
+        })?;
         rest.take(':')?;
         match key.as_str() {
             "name" => name = Some(rest.string(&known)?),
@@ -44,7 +46,11 @@ fn begin(text: &str, known: impl Fn(&str, bool) -> bool) -> Result<Begun, End> {
             _ => {
                 let name = name.ok_or(End::Other)?;
                 let at = text.len() - rest.start()?.len();
-                return if text[at..].starts_with('{') { Ok(Begun::Call { name, at }) } else { Err(End::Other) };
+                return if text[at..].starts_with('{') {
+                    Ok(Begun::Call { name, at })
+                } else {
+                    Err(End::Other)
+                };
             }
         }
         rest.take(',')?;
@@ -144,7 +150,9 @@ mod tests {
     fn a_call_is_known_by_its_beginning() {
         let whole = r#" {"type": "function", "name" : "get_weather", "arguments": {"city": "Paris"}}"#;
         let at = whole.find("{\"city").unwrap();
-        let known = |name: &str, whole: bool| if whole { name == "get_weather" } else { "get_weather".starts_with(name) };
+        let known = |name: &str, whole: bool| {
+            if whole { name == "get_weather" } else { "get_weather".starts_with(name) }
+        };
         for end in 0..=at {
             assert_eq!(begun(&whole[..end], known), Begun::Open, "{}", &whole[..end]);
         }

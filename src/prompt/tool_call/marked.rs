@@ -61,23 +61,20 @@ impl MarkedFormat {
             out.push(ToolText::Call(CallPart::Begin(name)));
             self.told = Some(self.body.arguments());
         }
-        match &mut self.told {
-            Some(arguments) => {
-                let more = arguments.push(&mut self.held);
-                if !more.is_empty() {
-                    out.push(ToolText::Call(CallPart::Arguments(more)));
-                }
-                let end = if arguments.done() { self.held.find(self.close) } else { None };
-                let Some(end) = end else { return false };
-                self.held.drain(..end + self.close.len());
-                self.told = None;
-                self.calls += 1;
-                out.push(ToolText::Call(CallPart::End));
+        if let Some(arguments) = &mut self.told {
+            let more = arguments.push(&mut self.held);
+            if !more.is_empty() {
+                out.push(ToolText::Call(CallPart::Arguments(more)));
             }
-            None => {
-                let Some(end) = self.read_whole(out) else { return false };
-                self.held.drain(..end);
-            }
+            let end = if arguments.done() { self.held.find(self.close) } else { None };
+            let Some(end) = end else { return false };
+            self.held.drain(..end + self.close.len());
+            self.told = None;
+            self.calls += 1;
+            out.push(ToolText::Call(CallPart::End));
+        } else {
+            let Some(end) = self.read_whole(out) else { return false };
+            self.held.drain(..end);
         }
         self.in_call = false;
         true
@@ -169,7 +166,9 @@ impl ToolCallFormat for MarkedFormat {
             let call = self.body.read(&held).ok();
             match call.or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held)).flatten()) {
                 Some(call) => whole(&mut out, call),
-                None if end == CallEnd::Model => text(&mut out, format!("{}{}{held}", self.before, self.open)),
+                None if end == CallEnd::Model => {
+                    text(&mut out, format!("{}{}{held}", self.before, self.open))
+                }
                 None => out.push(ToolText::Cut),
             }
         } else if self.mark_was_cut(&held, end) {

@@ -46,9 +46,10 @@ fn borders(text: &str) -> impl Iterator<Item = usize> {
 
 #[test]
 fn a_call_that_is_cut_off_is_no_text_and_what_was_complete_is_a_call() {
-    for (syntax, calls_are) in SYNTAXES.into_iter().flat_map(|syntax| {
-        [Held::ToNothing, Held::Everywhere].map(|calls_are| (syntax, calls_are))
-    }) {
+    for (syntax, calls_are) in SYNTAXES
+        .into_iter()
+        .flat_map(|syntax| [Held::ToNothing, Held::Everywhere].map(|calls_are| (syntax, calls_are)))
+    {
         let (text, calls) = answer(syntax);
         // Where calls are all that may come, the text before them is none.
         let begins = text.find(syntax.marks().open).unwrap();
@@ -72,7 +73,15 @@ fn a_call_that_is_cut_off_is_no_text_and_what_was_complete_is_a_call() {
 #[test]
 fn text_that_is_cut_off_stays_text() {
     for syntax in SYNTAXES {
-        for text in ["a < b", "{ x", "{\"answer\": [1, 2", "{\"name\": \"Ada\", \"arguments\": {", "[1, 2", "```rust\nfn", "\n"] {
+        for text in [
+            "a < b",
+            "{ x",
+            "{\"answer\": [1, 2",
+            "{\"name\": \"Ada\", \"arguments\": {",
+            "[1, 2",
+            "```rust\nfn",
+            "\n",
+        ] {
             let mut reader = syntax.reader(&names(), Held::ToNothing);
             let (shown, calls, was_cut) = read_until(&mut *reader, pieces(text), CallEnd::Length);
             assert_eq!((shown.as_str(), calls.len(), was_cut), (text, 0, false), "{syntax:?}");

@@ -68,7 +68,7 @@ async function formats() {
   check("response_format", JSON.parse(reply.choices[0].message.content), { [RECORD.field]: RECORD.value });
   const models = await client.models.list();
   check("models", models.data.some((model) => model.id === MODEL), true);
-  const refused = await client.chat.completions.create({ ...GREEDY, messages, max_tokens: -1 }).catch((error) => error);
+  const refused = await client.chat.completions.create({ ...GREEDY, messages, max_tokens: -2 }).catch((error) => error);
   check("a wrong field", [refused instanceof OpenAI.BadRequestError, refused.param], [true, "max_tokens"]);
   const stop = new AbortController();
   const stream = await client.chat.completions.create({ ...STREAMED, max_tokens: 20_000, ignore_eos: true, messages }, { signal: stop.signal });

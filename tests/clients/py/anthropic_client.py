@@ -27,9 +27,12 @@ def calls_of(reply):
 
 def streamed(client, **request):
     with client.messages.stream(**GREEDY, **request) as events:
-        text = "".join(events.text_stream)
+        told = list(events)
         reply = events.get_final_message()
-    check("the deltas are the text", text, text_of(reply))
+    check("the deltas are the text", "".join(event.text for event in told if event.type == "text"), text_of(reply))
+    check("message_start comes first", told[0].type, "message_start")
+    if reply.stop_reason == "tool_use":
+        check("arguments come as they are made", len([event for event in told if event.type == "input_json"]) > 2, True)
     return reply
 
 
@@ -96,6 +99,7 @@ def formats(client):
 def errors(client):
     for name, request, kind in (
         ("an empty history", {"messages": []}, anthropic.BadRequestError),
+        ("too long", {"messages": [{"role": "user", "content": "word " * 400_000}]}, anthropic.BadRequestError),
         ("an unknown model", {"messages": [{"role": "user", "content": "x"}], "model": "claude-9"}, anthropic.NotFoundError),
     ):
         try:
@@ -103,6 +107,7 @@ def errors(client):
             check(name, "taken", "refused")
         except kind as error:
             check(name, error.body["type"], "error")
+            check(name, name != "too long" or "prompt is too long: " in str(error), True)
 
 
 def main():

@@ -60,7 +60,7 @@ def main():
                                response_format={"type": "json_schema", "json_schema": {"name": "record", "schema": schema, "strict": True}}, **openai)
     check("response_format", json.loads(reply.choices[0].message.content), {RECORD["field"]: RECORD["value"]})
     try:
-        litellm.completion(messages=[{"role": "user", "content": "x"}], max_tokens=-1, api_key=KEY, max_retries=0, **openai)
+        litellm.completion(messages=[{"role": "user", "content": "x"}], max_tokens=-2, api_key=KEY, max_retries=0, **openai)
         check("a wrong field", "taken", "refused")
     except litellm.BadRequestError as error:
         check("a wrong field", "max_tokens" in str(error), True)

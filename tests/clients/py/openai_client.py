@@ -23,9 +23,14 @@ def usage(reply):
 
 def streamed(client, messages, **more):
     with client.chat.completions.stream(messages=messages, stream_options={"include_usage": True}, **GREEDY, **more) as events:
-        text = "".join(event.delta for event in events if event.type == "content.delta")
+        told = list(events)
         reply = events.get_final_completion()
+    text = "".join(event.delta for event in told if event.type == "content.delta")
     check("the deltas are the text", text, reply.choices[0].message.content or "")
+    if reply.choices[0].message.tool_calls:
+        deltas = [event for event in told if event.type == "tool_calls.function.arguments.delta"]
+        check("arguments come as they are made", len(deltas) > 2, True)
+    check("refusal", reply.choices[0].message.refusal, None)
     return reply
 
 
@@ -76,14 +81,33 @@ def formats(client):
     check("n, stop, no call", [[choice.message.content, choice.finish_reason] for choice in reply.choices], [["90", "stop"]] * 2)
 
 
+def cut_calls(client):
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": LOOP[0]["user"]}]
+    for most in range(1, 24):
+        reply = client.chat.completions.create(messages=messages, tools=OPENAI_TOOLS, **(GREEDY | {"max_tokens": most}))
+        choice = reply.choices[0]
+        check("a call that is cut off is no text", choice.message.content or "", "")
+        calls = [[call.function.name, json.loads(call.function.arguments)] for call in choice.message.tool_calls or []]
+        check("what is complete of it is a call", calls in ([], [called(LOOP[0])]) and (choice.finish_reason == "length" or len(calls) == 1), True)
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "open_door"}}]}
+    reply = client.chat.completions.create(messages=messages, tools=OPENAI_TOOLS, tool_choice={"type": "allowed_tools", "allowed_tools": allowed}, **GREEDY)
+    names = {call.function.name for call in reply.choices[0].message.tool_calls or []}
+    check("no other tool than allowed", names <= {"open_door"}, True)
+
+
 def others(client):
     check("models", MODEL in [model.id for model in client.models.list()], True)
     check("a model", client.models.retrieve(MODEL).id, MODEL)
     try:
-        client.chat.completions.create(messages=[{"role": "user", "content": "x"}], model=MODEL, max_tokens=-1)
+        client.chat.completions.create(messages=[{"role": "user", "content": "x"}], model=MODEL, max_tokens=-2)
         check("a wrong field", "taken", "refused")
     except openai.BadRequestError as error:
         check("a wrong field", error.param, "max_tokens")
+    try:
+        client.chat.completions.create(messages=[{"role": "user", "content": "word " * 400_000}], model=MODEL)
+        check("too long", "taken", "refused")
+    except openai.BadRequestError as error:
+        check("too long", [error.code, "maximum context length is" in error.message], ["context_length_exceeded", True])
     try:
         client.models.retrieve("gpt-5")
         check("an unknown model", "found", "not found")
@@ -96,6 +120,7 @@ def main():
     chat(client)
     loop(client)
     formats(client)
+    cut_calls(client)
     others(client)
 
 

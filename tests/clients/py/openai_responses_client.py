@@ -22,8 +22,12 @@ def usage(reply):
 
 def streamed(client, **request):
     with client.responses.stream(**GREEDY, **request) as events:
-        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        told = list(events)
         reply = events.get_final_response()
+    text = "".join(event.delta for event in told if event.type == "response.output_text.delta")
+    if any(item.type == "function_call" for item in reply.output):
+        deltas = [event for event in told if event.type == "response.function_call_arguments.delta"]
+        check("arguments come as they are made", len(deltas) > 2, True)
     check("the deltas are the text", text, reply.output_text)
     check("status", reply.status, "completed")
     return reply
@@ -53,6 +57,10 @@ def loop(client):
         reply = streamed(client, input=results, tools=FUNCTION_TOOLS, previous_response_id=reply.id)
         turn(f"answer {at + 1}", reply.output_text, step["answer"], *usage(reply))
         last = reply.id
+    asked = list(client.responses.input_items.list(last, order="asc"))
+    check("input_items", asked[0].content[0].text, SYSTEM)
+    counted = client.responses.input_tokens.count(model=MODEL, instructions=SYSTEM, input=LOOP[0]["user"], tools=FUNCTION_TOOLS)
+    check("input_tokens", counted.input_tokens > 100, True)
     check("retrieve", client.responses.retrieve(last).output_text, LOOP[-1]["answer"])
 
 

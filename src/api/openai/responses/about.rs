@@ -101,9 +101,14 @@ pub async fn list_input_items(
     }
     let unknown = || ApiError::UnknownResponse { id: id.to_string(), param: None };
     let (history, reply) = state.responses.asked(tenant, &id).ok_or_else(unknown)?;
-    let reply: Value = serde_json::from_slice(&reply).map_err(|error| ApiError::Internal(error.to_string()))?;
-    let mut items: Vec<Value> =
-        history.iter().flat_map(|turn| &turn.items).enumerate().map(|(at, item)| told(&id, at, item)).collect();
+    let reply: Value =
+        serde_json::from_slice(&reply).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let mut items: Vec<Value> = history
+        .iter()
+        .flat_map(|turn| &turn.items)
+        .enumerate()
+        .map(|(at, item)| told(&id, at, item))
+        .collect();
     // What the response itself added is its output.
     items.truncate(items.len().saturating_sub(reply["output"].as_array().map_or(0, Vec::len)));
     match order.as_deref() {
@@ -115,7 +120,8 @@ pub async fn list_input_items(
     }
     if let Some(after) = after {
         let at = items.iter().position(|item| item["id"] == after.as_str());
-        let at = at.ok_or_else(|| ApiError::field("after", format!("after is {after:?}, which is no item here")))?;
+        let at =
+            at.ok_or_else(|| ApiError::field("after", format!("after is {after:?}, which is no item here")))?;
         items.drain(..=at);
     }
     let has_more = items.len() > limit;
@@ -131,7 +137,12 @@ fn told(response: &str, at: usize, item: &Item) -> Value {
     let id = item.id.clone().unwrap_or_else(|| format!("item_{at}_{response}"));
     let kind = item.kind.as_deref().unwrap_or("message");
     let mut told = json!({"id": id, "type": kind, "status": "completed"});
-    let texts = [("call_id", &item.call_id), ("name", &item.name), ("namespace", &item.namespace), ("arguments", &item.arguments)];
+    let texts = [
+        ("call_id", &item.call_id),
+        ("name", &item.name),
+        ("namespace", &item.namespace),
+        ("arguments", &item.arguments),
+    ];
     for (key, text) in texts {
         if let Some(text) = text {
             told[key] = text.as_str().into();
@@ -179,7 +190,9 @@ pub async fn cancel_response(
         return Err(ApiError::UnknownResponse { id: id.into_inner(), param: None });
     }
     Err(ApiError::Invalid {
-        message: "Cannot cancel a synchronous response: it is over. One in the making ends when its client leaves".into(),
+        message:
+            "Cannot cancel a synchronous response: it is over. One in the making ends when its client leaves"
+                .into(),
         param: None,
     })
 }

@@ -67,6 +67,7 @@ pub async fn create_response(
     plan.answer.calls =
         if asked.parallel_tool_calls == Some(false) { CallCount::One } else { CallCount::Several };
     let asked_format = asked.text.as_ref().and_then(|text| text.format.as_ref());
+    let strict = asked_format.is_some_and(|format| format["strict"] == true);
     let schema = json_schema("text.format", asked_format, |asked| {
         ("text.format.schema".into(), asked["schema"].clone())
     })?;
@@ -74,7 +75,7 @@ pub async fn create_response(
     let mut reply = reply(&asked, &plan, model, &tools);
     reply.store &= state.settings.responses.budget_bytes > 0;
     let (conversation, history, items) = conversation(&state, owner, asked, &mut tools)?;
-    let fields = FormatFields { schema: "text.format", tools: "tools" };
+    let fields = FormatFields { schema: "text.format", tools: "tools", strict };
     let asked = Asking { tenant, place, conversation, marks: Vec::new(), format, choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(of_input)?;
     let answers = state.submit(&[prompt], &plan, tenant, "input")?;
