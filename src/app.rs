@@ -6,6 +6,8 @@
 //!
 //! The connections close last, when the scheduler has said how every answer ended: nobody is left without an end.
 
+mod watch;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -88,10 +90,18 @@ impl App {
         let address = format!("{}:{}", config.host, config.port);
         let listener = TcpListener::bind((config.host.as_str(), config.port))
             .map_err(|reason| AppError::Listen { address, reason })?;
+        let disk = config.cache.as_ref().and_then(disk_options);
+        if let Some(error) = disk.and_then(|disk| prefixd_cache::try_directory(&disk).err()) {
+            // Later would do for the cache. Now is before minutes of loading.
+            if !error.leaves_memory() {
+                return Err(StartError::from(error).into());
+            }
+        }
         let contexts = config.cache.iter().flat_map(|cache| &cache.contexts);
         let contexts = contexts.map(|path| read_context(path)).collect::<Result<_, _>>()?;
         let text = ModelText::open(&source.dir)?;
         text.tokenizer.check()?;
+        text.concerns().iter().for_each(|concern| tracing::warn!("{concern}"));
         let load = load_options(config)?;
         let dir = source.dir.clone();
         let build = move |mx: &crate::mlx::Mlx| {
@@ -101,12 +111,16 @@ impl App {
             let check = self_check(&mut engine, SELF_CHECK_TOKENS).map_err(|error| {
                 StartError::Engine(format!("the start-up check failed, so this model is not served: {error}"))
             })?;
-            tracing::info!(tokens = check.prompt_tokens, distance = check.distance, "start-up check passed");
+            let distance = format!("{:.1e}", check.distance);
+            tracing::debug!(tokens = check.prompt_tokens, distance, "start-up check passed");
             Ok(engine)
         };
         let (cache, block_tokens) = (config.cache.clone(), config.block_tokens);
         let cache = move |info: &EngineInfo| cache.map(|cache| cache_options(&cache, info, block_tokens));
         let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
+        if let Some(reason) = &scheduler.handle().status().cache.no_disk {
+            tracing::warn!("blocks are kept in memory only, and not over a restart: {reason}");
+        }
         let state =
             ApiState::new(served(config, source, text), scheduler.handle().clone(), api_settings(config));
         Ok(Self { scheduler, state, listener, drain: config.drain, contexts })
@@ -124,6 +138,11 @@ impl App {
         self.scheduler.handle().info()
     }
 
+    /// Why there is no disk tier although there should be one.
+    pub fn no_disk(&self) -> Option<String> {
+        self.scheduler.handle().status().cache.no_disk
+    }
+
     /// Blocks found on disk.
     pub fn blocks_found(&self) -> u64 {
         self.scheduler.handle().status().cache.disk.map_or(0, |disk| disk.tier.blocks)
@@ -139,6 +158,7 @@ impl App {
         let ended = system.block_on(async move {
             let running = server(state.clone(), listener)?;
             actix_web::rt::spawn(warm_up(state, contexts));
+            actix_web::rt::spawn(watch::disk(handle.clone()));
             let http = running.handle();
             let stopped = actix_web::rt::spawn(async move {
                 let by = signals.next().await;
@@ -181,14 +201,18 @@ pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
 
 /// How the cache is opened; `doctor` opens it the same way.
 pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize) -> CacheOptions {
-    let disk = cache.disk.as_ref().map(|disk| DiskOptions {
+    let (resident_bytes, disk) = (cache.ram_bytes, disk_options(cache));
+    CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk }
+}
+
+fn disk_options(cache: &CacheConfig) -> Option<DiskOptions> {
+    cache.disk.as_ref().map(|disk| DiskOptions {
         dir: disk.dir.clone(),
         budget_bytes: disk.budget_bytes,
         free_floor_bytes: disk.free_floor_bytes,
         write_queue_bytes: disk.write_queue_bytes,
         readers: disk.readers,
-    });
-    CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes: cache.ram_bytes, disk }
+    })
 }
 
 fn scheduler_options(config: &Config) -> SchedulerOptions {

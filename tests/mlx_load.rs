@@ -79,6 +79,19 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
             assert!(text.contains(word), "{key} = {value}: {text}");
         }
     }
+    for (key, value) in [
+        ("rope_scaling", json!({"factor": 8})),
+        ("rope_scaling", json!({"factor": 8, "original_max_position_embeddings": 512})),
+        ("rope_scaling", json!(8)),
+        ("rope_parameters", json!({"factor": 8, "rope_theta": 10000.0})),
+    ] {
+        let dir = with_config("llama3", |config| {
+            config["rope_scaling"] = Value::Null;
+            config[key] = value.clone();
+        });
+        let text = refusal(dir.path());
+        assert!(text.contains(key) && text.contains("rope_type"), "{key} = {value}: {text}");
+    }
     let dir = with_config("gemma3", |config| config["final_logit_softcapping"] = json!(30.0));
     assert!(refusal(dir.path()).contains("final_logit_softcapping"));
     let dir = with_config("qwen3", |config| config["use_sliding_window"] = json!(true));
@@ -128,8 +141,43 @@ fn missing_and_broken_files_are_named() {
     assert!(refusal(dir.path()).contains("model-00007"));
     let whole = std::fs::read(golden("gemma3").join("model.safetensors")).unwrap();
     let dir = copy("gemma3");
-    std::fs::write(dir.path().join("model.safetensors"), &whole[..whole.len() - 100]).unwrap();
-    refusal(dir.path());
+    let weights = dir.path().join("model.safetensors");
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    for (bytes, words) in [
+        (&whole[..whole.len() - 100], "download"),
+        (&whole[..40], "download"),
+        (&[][..], "0 bytes"),
+        (&pointer[..], "git lfs pull"),
+        (b"<html>Not found</html>", "not a safetensors file"),
+    ] {
+        std::fs::write(&weights, bytes).unwrap();
+        let text = refusal(dir.path());
+        assert!(text.contains(words) && text.contains("model.safetensors"), "{text}");
+        for place in [".cpp", ".rs", ".h:"] {
+            assert!(!text.contains(place), "{text}");
+        }
+    }
+    std::fs::write(dir.path().join("config.json"), pointer).unwrap();
+    assert!(refusal(dir.path()).contains("git lfs pull"));
+}
+
+#[test]
+fn weights_that_are_there_are_found_whatever_the_index_says() {
+    let single = copy("gemma3");
+    let index = single.path().join("model.safetensors.index.json");
+    for stale in
+        [r#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#, r#"{"weight_map": {}}"#, "{", "[]"]
+    {
+        std::fs::write(&index, stale).unwrap();
+        assert!(load(single.path(), "16").is_ok(), "{stale}");
+    }
+    let sharded = copy("llama-sharded-quantized");
+    let whole = load(sharded.path(), "16").unwrap().info().fingerprint;
+    std::fs::remove_file(sharded.path().join("model.safetensors.index.json")).unwrap();
+    assert_eq!(load(sharded.path(), "16").unwrap().info().fingerprint, whole, "numbered files need no index");
+    std::fs::remove_file(sharded.path().join("model-00002-of-00002.safetensors")).unwrap();
+    let text = refusal(sharded.path());
+    assert!(text.contains("expected 2 files") && text.contains("model-00001-of-00002"), "{text}");
 }
 
 #[test]

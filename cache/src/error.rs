@@ -44,6 +44,12 @@ pub enum CacheError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The budget is a share of a file system that does not tell its size.
+    #[error("the file system of {} does not tell its size, so that a share of it is nothing; give the disk budget in bytes", dir.display())]
+    NoSize {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The index was written by a newer build, or cannot be used and cannot be replaced.
     #[error("block index in {}: {reason}", path.display())]
     Index {
@@ -52,6 +58,13 @@ pub enum CacheError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl CacheError {
+    /// Whether the cache could do its work without the directory: it is sound as far as one can see, and cannot be written.
+    pub fn leaves_memory(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Index { .. } | Self::NoSize { .. })
+    }
 }
 
 /// Why a stored block cannot be used. Always a miss, never a failed request.

@@ -38,6 +38,7 @@ mod tuning;
 
 pub use block::Block;
 pub use cache::{Freed, Lease, Moved, Pinned, PrefixCache, PrefixSize};
+pub use disk::try_directory;
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
 pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};

@@ -22,7 +22,8 @@ pub struct CacheOptions {
 pub struct DiskOptions {
     /// The store's directory; created, mode 0700, when missing. One process at a time.
     pub dir: PathBuf,
-    /// Disk budget in allocated bytes; everything found in the directory counts.
+    /// Disk budget in allocated bytes; everything found in the directory counts. 0: a share of a file system that does not
+    /// tell its size.
     pub budget_bytes: u64,
     /// Bytes of the filesystem that stay free whatever the budget says.
     pub free_floor_bytes: u64,

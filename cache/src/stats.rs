@@ -10,6 +10,8 @@ pub struct CacheStats {
     pub resident: TierStats,
     /// Blocks on disk; `None` without a disk tier.
     pub disk: Option<DiskStats>,
+    /// Why there is no disk tier although there should be one.
+    pub no_disk: Option<String>,
     /// Blocks that leases keep.
     pub pinned_blocks: u64,
     /// Blocks that a retention pins.

@@ -27,6 +27,11 @@ pub struct Tuning {
     /// Share of the budget that blocks pinned by [`PrefixCache::pin`](crate::PrefixCache::pin) may take: of the disk budget
     /// while there is a disk tier that works, else of the RAM budget. Tenants have fair parts of it. From 0 to 1.
     pub pin_share: f64,
+    /// A directory that cannot be written leaves a cache in RAM alone, which says why ([`CacheStats::no_disk`]); otherwise
+    /// it is an error.
+    ///
+    /// [`CacheStats::no_disk`]: crate::CacheStats::no_disk
+    pub disk_is_optional: bool,
     /// The clock; only tests and simulations need another.
     pub clock: WallClock,
 }
@@ -41,6 +46,7 @@ impl Default for Tuning {
             read_stall: Duration::from_secs(10),
             read_retry: Duration::from_secs(30),
             pin_share: 0.5,
+            disk_is_optional: false,
             clock: Arc::new(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
             }),

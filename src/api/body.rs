@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::ApiSettings;
 use super::encoding::whole_characters;
 use super::error::ApiError;
+use crate::wording::plain;
 
 /// Of a body over the limit, this much more is read and thrown away, so that a client that only reads after sending gets the
 /// answer instead of a broken pipe.
@@ -103,7 +104,7 @@ pub fn fields<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Api
     );
     serde_path_to_error::deserialize(object).map_err(|error| {
         let path = error.path().to_string();
-        let reason = in_plain_words(&error.into_inner().to_string());
+        let reason = plain(&error.into_inner().to_string());
         let mut param = (path != ".").then_some(path);
         // Serde names the object that lacks a field; clients look for the field.
         if let Some(name) = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
@@ -123,22 +124,6 @@ impl<'de> serde::de::IntoDeserializer<'de, serde_json::Error> for Borrowed<'de> 
     fn into_deserializer(self) -> Self::Deserializer {
         self.0
     }
-}
-
-/// Rust's names of types are no help to a client.
-fn in_plain_words(reason: &str) -> String {
-    const WORDS: [(&str, &str); 9] = [
-        ("expected u64", "expected an integer of at least 0"),
-        ("expected u32", "expected an integer of at least 0"),
-        ("expected i64", "expected an integer"),
-        ("expected f32", "expected a number"),
-        ("expected a boolean", "expected true or false"),
-        ("expected a sequence", "expected a list"),
-        ("expected a map", "expected an object"),
-        ("expected struct ", "expected an object: "),
-        ("floating point", "number"),
-    ];
-    WORDS.iter().fold(reason.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -24,6 +24,7 @@ use super::openai;
 use super::openapi::{AgentRefusals, Refusals};
 use super::options::Options;
 use super::plan::Plan;
+use super::refuse::{refuse_foreign, refuse_misnamed};
 use super::session;
 use super::submit::{Incoming, blocking, encode};
 use super::work::Place;
@@ -136,6 +137,19 @@ async fn put(
 ) -> Result<ContextState, ApiError> {
     session::check("name", &name)?;
     let ContextFields { system, ttl_s, .. } = fields(object)?;
+    let of_requests = "with the requests that refer to the context";
+    refuse_foreign(object)?;
+    refuse_misnamed(
+        object,
+        &[
+            ("prompt", "messages"),
+            ("input", "messages"),
+            ("instructions", "system"),
+            ("ttl", "ttl_s"),
+            ("chat_template_kwargs", of_requests),
+            ("response_format", of_requests),
+        ],
+    )?;
     let ttl_s = ttl_s.unwrap_or(usual_ttl_s);
     if !(1..=LONGEST_TTL_S).contains(&ttl_s) {
         let message = format!("ttl_s is {ttl_s}; expected 1 to {LONGEST_TTL_S} seconds");

@@ -88,12 +88,17 @@ pub enum ApiError {
         param: Option<&'static str>,
     },
     /// No such path.
-    #[error("there is nothing at {method} {path}")]
+    #[error(
+        "there is nothing at {method} {path}{}",
+        instead.as_ref().map_or_else(String::new, |here| format!("; what you look for is at {here}, in the form of OpenAI's or Anthropic's API"))
+    )]
     UnknownPath {
         /// The request's method.
         method: String,
         /// The request's path.
         path: String,
+        /// The path that was meant.
+        instead: Option<String>,
     },
     /// The path exists, with another method.
     #[error("{path} does not take {method}; it takes {allowed}")]

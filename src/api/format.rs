@@ -114,7 +114,8 @@ fn schemas(tools: &[Value]) -> impl Iterator<Item = (String, Value)> {
     })
 }
 
-/// The schema that `{"type": "json_object" | "json_schema", ...}` asks for. `schema` says where a `json_schema` keeps it.
+/// The schema that `{"type": "json_object" | "json_schema", ...}` asks for. `schema` says where a `json_schema` keeps it; in
+/// both it may also be right there.
 pub fn json_schema(
     field: &str,
     asked: Option<&Value>,
@@ -123,9 +124,22 @@ pub fn json_schema(
     let Some(asked) = asked.filter(|asked| !asked.is_null()) else { return Ok(None) };
     match asked["type"].as_str() {
         Some("text") => Ok(None),
-        Some("json_object") => Ok(Some(json!({"type": "object"}))),
+        Some("json_object") => match [&asked["schema"], &asked["json_schema"]["schema"]] {
+            [Value::Null, Value::Null] => Ok(Some(json!({"type": "object"}))),
+            [schema @ Value::Object(_), _] | [Value::Null, schema @ Value::Object(_)] => {
+                Ok(Some(schema.clone()))
+            }
+            [schema, _] => {
+                let path = format!("{field}.schema");
+                let message = format!("{path} is {schema}; expected a JSON schema, an object");
+                Err(ApiError::field(path, message))
+            }
+        },
         Some("json_schema") => {
-            let (path, schema) = schema(asked);
+            let (path, mut schema) = schema(asked);
+            if schema.is_null() {
+                schema = asked["schema"].clone();
+            }
             if schema.is_object() {
                 return Ok(Some(schema));
             }

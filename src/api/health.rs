@@ -36,7 +36,7 @@ struct Queue {
 
 #[derive(Serialize, ToSchema)]
 struct CacheHealth<'a> {
-    /// Why the disk tier does less than it should; null when all is well.
+    /// Why the disk tier does less than it should, or is not there; null when all is well.
     degraded: Option<&'a str>,
 }
 
@@ -77,7 +77,14 @@ fn tell(state: &ApiState) -> HttpResponse {
         kv: &info.kv_format,
         context_tokens: info.context_tokens,
         queue: Queue { waiting: now.waiting, prefilling: now.prefilling, decoding: now.decoding },
-        cache: CacheHealth { degraded: now.cache.disk.as_ref().and_then(|disk| disk.degraded.as_deref()) },
+        cache: CacheHealth {
+            degraded: now
+                .cache
+                .disk
+                .as_ref()
+                .and_then(|disk| disk.degraded.as_deref())
+                .or(now.cache.no_disk.as_deref()),
+        },
     };
     json_response(&mut response, &body)
 }

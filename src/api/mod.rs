@@ -35,6 +35,7 @@ mod auth;
 mod body;
 mod cache;
 mod contexts;
+mod elsewhere;
 mod encoding;
 mod error;
 mod format;

@@ -20,6 +20,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Response
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::anthropic::{AnthropicError, AnthropicErrorBody};
+use super::elsewhere;
 use super::error::{ApiError, ErrorBody};
 
 /// The document and what it says of paths, ready to be sent and to be looked up.
@@ -98,7 +99,10 @@ pub async fn not_served(request: HttpRequest, document: web::Data<Document>) -> 
     let (method, path) = (request.method().to_string(), request.path().to_owned());
     let anthropic = speaks_anthropic(&path);
     let error = match document.methods(&path) {
-        None => ApiError::UnknownPath { method, path },
+        None => {
+            let instead = elsewhere::instead(&path, |path| document.methods(path).is_some());
+            ApiError::UnknownPath { method, path, instead }
+        }
         Some(methods) => {
             let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
             ApiError::Method { method, path, allowed: names.join(", ") }

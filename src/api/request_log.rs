@@ -26,7 +26,8 @@ pub async fn request_log<B: MessageBody + 'static>(
     let id = given.or_else(|| HeaderValue::from_str(&random_id("req-")).ok());
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let mut response = next.call(request).await?;
-    let millis = began.elapsed().as_secs_f64() * 1e3;
+    // To a tenth.
+    let millis = (began.elapsed().as_secs_f64() * 1e4).round() / 10.0;
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     tracing::info!(target: "prefixd::access", %method, path, status = response.status().as_u16(), millis, id = shown, "request");
     if let Some(id) = id {

@@ -63,7 +63,10 @@ impl Server {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM)
             .context("the server could not be told to stop")?;
+        // Its end would be a second wish to stop, which gives up what is still to be written.
+        let input = self.child.stdin.take();
         let status = self.child.wait()?;
+        drop(input);
         anyhow::ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
@@ -73,7 +76,16 @@ fn arguments(program: &Path, command: &ServerCommand) -> Command {
     let mut process = Command::new(program);
     process.arg("serve").args(command.model.as_ref());
     process
-        .args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"])
+        .args([
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--log-level",
+            "warn",
+            "--until-input-ends",
+            "--cache-dir",
+        ])
         .arg(&command.cache_dir);
     for (flag, value) in
         [("--kv-bits", command.kv_bits.clone()), ("--max-batch", command.max_batch.map(|n| n.to_string()))]
@@ -82,7 +94,8 @@ fn arguments(program: &Path, command: &ServerCommand) -> Command {
             process.args([flag, &value]);
         }
     }
-    process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    // Its input ends with this process, however that ends.
+    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     process
 }
 

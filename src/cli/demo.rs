@@ -1,15 +1,13 @@
 //! `prefixd demo`: one long prompt cold, warm, and after a restart of the process, side by side.
 
-use std::time::Duration;
-
 use anyhow::Context;
-use comfy_table::{CellAlignment, Table, presets};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::child::{Server, ServerCommand};
 use super::client::Answer;
 use super::conversation::Conversation;
+use super::progress::Progress;
+use super::table::Table;
 
 /// A handbook of about 4,000 tokens and a question about it, made by the embedded model's task generator.
 const CONVERSATION: &str = include_str!("../../models/clerk/demo.json");
@@ -34,9 +32,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<bool> {
 
     let dir = tempfile::tempdir().context("no directory for the demo's cache")?;
     let command = ServerCommand { model: None, cache_dir: dir.path().into(), kv_bits: None, max_batch: None };
-    let progress = ProgressBar::new_spinner();
-    progress.enable_steady_tick(Duration::from_millis(100));
-    let say = |text: &'static str| progress.set_message(text);
+    let progress = Progress::of_steps();
+    let say = |text: &'static str| progress.say(text);
 
     say("starting the server");
     let server = Server::start(&command)?;
@@ -51,7 +48,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     say("sending the prompt once more");
     let restored = server.client().chat(body)?;
     server.stop()?;
-    progress.finish_and_clear();
+    progress.end();
 
     let rows = [("cold", &cold), ("warm", &warm), ("after restart", &restored)];
     if args.json {
@@ -81,12 +78,11 @@ fn print_json(question: &str, rows: &[(&str, &Answer)]) {
 
 fn print_table(question: &str, rows: &[(&str, &Answer)]) {
     let cold = rows.first().map_or(0.0, |(_, answer)| answer.ttft.as_secs_f64());
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["run", "prompt tokens", "cached tokens", "TTFT", "against cold", "answer"]);
+    let heads = ["run", "prompt tokens", "cached tokens", "TTFT", "against cold", "answer"];
+    let mut table = Table::new(&heads, &[1, 2, 3, 4]);
     for (name, answer) in rows {
         let ttft = answer.ttft.as_secs_f64();
-        table.add_row([
+        table.add([
             (*name).to_owned(),
             answer.usage.prompt_tokens.unwrap_or(0).to_string(),
             answer.usage.cached_tokens.unwrap_or(0).to_string(),
@@ -94,11 +90,6 @@ fn print_table(question: &str, rows: &[(&str, &Answer)]) {
             format!("{:.1}x", cold / ttft),
             answer.text.trim().to_owned(),
         ]);
-    }
-    for column in 1..5 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     println!("{question}\n{table}");
 }

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use prefixd_cache::PrefixCache;
+use prefixd_cache::{PrefixCache, Tuning};
 use prefixd_engine::{Engine, EngineInfo, Gate};
 
 use super::ServeArgs;
 use crate::app::{cache_options, load_options};
 use crate::config::Config;
+use crate::machine;
 use crate::mlx::{LoadOptions, Mlx, MlxEngine, self_check};
 use crate::prompt::{Conversation, Message, ModelText, Role};
 use crate::source;
@@ -17,6 +18,7 @@ use crate::source;
 #[derive(Default)]
 struct Report {
     failed: usize,
+    warned: usize,
 }
 
 impl Report {
@@ -33,6 +35,21 @@ impl Report {
             }
         }
     }
+
+    /// What lets the server run and will be missed.
+    fn warn(&mut self, what: &str) {
+        println!("WARN  {what}");
+        self.warned += 1;
+    }
+
+    fn end(&self) -> String {
+        let checks = if self.failed == 0 { "all checks passed" } else { "some checks failed" };
+        match self.warned {
+            0 => checks.to_owned(),
+            1 => format!("{checks}, with a warning"),
+            warned => format!("{checks}, with {warned} warnings"),
+        }
+    }
 }
 
 /// Runs every check that can run. False when one failed.
@@ -40,6 +57,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<bool> {
     let mut report = Report::default();
     let config = Config::load(&args.overrides).map(|config| (config, "valid"));
     let Some(config) = report.note("configuration", config) else { return Ok(false) };
+    if report.note("limits of this process", machine::claim().map(|()| ((), "enough"))).is_none() {
+        return Ok(false);
+    }
     let found = source::resolve(args.model(), &config.models).map(|source| {
         let detail = format!("{} in {}", source.name, source.dir.display());
         (source, detail)
@@ -60,7 +80,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<bool> {
             check_cache(&mut report, &config, &info);
         }
     }
-    println!("{}", if report.failed == 0 { "all checks passed" } else { "some checks failed" });
+    println!("{}", report.end());
     Ok(report.failed == 0)
 }
 
@@ -75,10 +95,8 @@ fn check_text(report: &mut Report, text: &ModelText) {
         ((), detail)
     });
     report.note("tokenizer round trip", round_trip);
-    let Some(template) = &text.template else {
-        report.note("chat template", Ok::<_, String>(((), "none; /v1/chat/completions will refuse")));
-        return;
-    };
+    text.concerns().iter().for_each(|concern| report.warn(concern));
+    let Some(template) = &text.template else { return };
     let messages = vec![Message::text(Role::User, "Hello")];
     let hello = Conversation { messages, add_generation_prompt: true, ..Conversation::default() };
     let rendered = template.render(&hello).map_err(|error| error.to_string());
@@ -123,7 +141,7 @@ fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Opt
     let check = self_check(&mut engine, usize::MAX).map_err(|error| failed(&error));
     let detail = check.map(|check| {
         format!(
-            "{} tokens, distance {:e}, allowed {:e}",
+            "{} tokens, distance {:.1e}, allowed {:.1e}",
             check.prompt_tokens, check.distance, check.tolerance
         )
     });
@@ -140,7 +158,14 @@ fn check_cache(report: &mut Report, config: &Config, info: &EngineInfo) {
         report.note("cache", Ok::<_, String>(((), "off")));
         return;
     };
-    let opened = PrefixCache::open(cache_options(cache, info, config.block_tokens)).map(|cache| {
+    let tuning = Tuning { disk_is_optional: true, ..Tuning::default() };
+    let opened = PrefixCache::open_tuned(cache_options(cache, info, config.block_tokens), tuning);
+    let lost = opened.as_ref().ok().and_then(|cache| cache.stats().no_disk);
+    if let Some(reason) = lost {
+        report.warn(&format!("cache directory: blocks are kept in memory only: {reason}"));
+        return;
+    }
+    let opened = opened.map(|cache| {
         let stats = cache.stats();
         let detail = match &stats.disk {
             None => "in memory only".to_owned(),

@@ -9,18 +9,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 
 use super::child::{Server, ServerCommand};
 use super::conversation::{Conversation, Played};
+use super::progress::Progress;
+use super::table::Table;
 
 /// The embedded model's small task file, always at hand.
 const SMALL: &str = include_str!("../../models/clerk/tasks-small.jsonl");
@@ -63,6 +62,16 @@ enum Phase {
     Restored,
 }
 
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Restored => "restored",
+        }
+    }
+}
+
 /// One line of the table.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Score {
@@ -89,9 +98,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
     let conversations = Conversation::read_all(&text)?;
     let settings = args.kv_bits.len() * args.batch.len();
     let plays = (conversations.len() * args.phases.len() * settings) as u64;
-    let progress = ProgressBar::new(plays);
-    progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")?);
-    progress.enable_steady_tick(Duration::from_millis(200));
+    let progress = Progress::of_things("starting the server");
+    progress.set(0, plays);
     let mut answers = args
         .answers
         .as_ref()
@@ -113,7 +121,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<bool> {
     if let Some(file) = &mut answers {
         file.flush().context("the answers could not be written")?;
     }
-    progress.finish_and_clear();
+    progress.end();
     report(args.json, &scores)?;
     Ok(scores.values().all(|score| score.changed == 0))
 }
@@ -131,7 +139,7 @@ impl Setting<'_> {
         self,
         args: &EvalArgs,
         conversations: &[Conversation],
-        progress: &ProgressBar,
+        progress: &Progress,
         first: &mut Option<Vec<Vec<Played>>>,
         scores: &mut BTreeMap<Class, Score>,
         mut record: impl FnMut(Phase, &Conversation, &[Played]) -> anyhow::Result<()>,
@@ -149,7 +157,7 @@ impl Setting<'_> {
                 server.stop()?;
                 server = Server::start(&command)?;
             }
-            progress.set_message(format!("{} x{} {phase:?}", self.kv_bits, self.batch));
+            progress.say(format!("{} x{} {}", self.kv_bits, self.batch, phase.name()));
             let played = play_all(&server, conversations, self.batch, progress)?;
             for (at, (conversation, turns)) in conversations.iter().zip(&played).enumerate() {
                 record(*phase, conversation, turns)?;
@@ -190,7 +198,7 @@ fn play_all(
     server: &Server,
     conversations: &[Conversation],
     batch: usize,
-    progress: &ProgressBar,
+    progress: &Progress,
 ) -> anyhow::Result<Vec<Vec<Played>>> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![Vec::new(); conversations.len()]);
@@ -201,7 +209,7 @@ fn play_all(
             let Some(conversation) = conversations.get(at) else { return Ok(()) };
             let played = conversation.play(&client).with_context(|| conversation.id.clone())?;
             results.lock()[at] = played;
-            progress.inc(1);
+            progress.add_one();
         }
     };
     std::thread::scope(|scope| {
@@ -243,28 +251,17 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "KV",
-        "batch",
-        "phase",
-        "task",
-        "up to tokens",
-        "turns",
-        "right",
-        "ended",
-        "changed",
-        "cached",
-        "mean TTFT",
-    ]);
+    // "up to" are tokens of the prompt.
+    let heads =
+        ["KV", "batch", "phase", "task", "up to", "turns", "right", "ended", "changed", "cached", "TTFT"];
+    let mut table = Table::new(&heads, &[1, 4, 5, 6, 7, 8, 9, 10]);
     for ((kv, batch, phase, task, bucket), score) in scores {
-        let share = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole.max(1.0));
+        let share = |part: f64, whole: f64| format!("{:.0} %", 100.0 * part / whole.max(1.0));
         let turns = score.turns as f64;
-        table.add_row([
+        table.add([
             kv.clone(),
             batch.to_string(),
-            format!("{phase:?}").to_lowercase(),
+            phase.name().to_owned(),
             task.clone(),
             bucket.to_string(),
             score.turns.to_string(),
@@ -274,11 +271,6 @@ fn report(json: bool, scores: &BTreeMap<Class, Score>) -> anyhow::Result<()> {
             share(score.cached_tokens as f64, score.prompt_tokens as f64),
             format!("{:.0} ms", score.ttft_ms / turns.max(1.0)),
         ]);
-    }
-    for column in [1, 4, 5, 6, 7, 8, 9, 10] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     println!("{table}");
     Ok(())

@@ -8,7 +8,9 @@ mod conversation;
 mod demo;
 mod doctor;
 mod eval;
+mod progress;
 mod serve;
+mod table;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,9 @@ struct ServeArgs {
     /// The same as MODEL
     #[arg(long = "model", env = "PREFIXD_MODEL", value_name = "MODEL", id = "model_flag")]
     model_flag: Option<String>,
+    /// End when standard input does: for programs that start a server of their own
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
     #[command(flatten)]
     overrides: Overrides,
 }

@@ -1,15 +1,16 @@
 //! `prefixd serve`: load, say that it is ready, serve.
 
-use std::time::Duration;
+use std::io::{IsTerminal, Read};
 
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 use super::ServeArgs;
 use super::child::READY;
+use super::progress::Progress;
 use crate::app::App;
 use crate::config::Config;
+use crate::machine;
 use crate::mlx::{LoadProgress, LoadStage};
 use crate::source;
 
@@ -17,19 +18,46 @@ use crate::source;
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(&args.overrides)?;
     start_log(&config)?;
+    if args.until_input_ends {
+        end_with_input()?;
+    }
+    machine::claim()?;
     let source = source::resolve(args.model(), &config.models)?;
-    let bar = load_bar()?;
-    let shown = bar.clone();
-    let app = App::start(&config, &source, move |progress| show(&shown, progress))?;
-    bar.finish_and_clear();
+    let progress = Progress::of_bytes();
+    let shown = progress.clone();
+    let app = App::start(&config, &source, move |loaded| show(&shown, loaded));
+    // Before an error is told, too.
+    progress.end();
+    let app = app?;
     app.run(|app| announce(&config, &source.name, app))?;
     Ok(())
 }
 
+/// Ends this process in order when nobody holds the other end of its standard input any more: whoever started it is gone.
+fn end_with_input() -> std::io::Result<()> {
+    let wait = || {
+        let mut input = std::io::stdin().lock();
+        let mut bytes = [0; 64];
+        while input.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        let this = rustix::process::getpid();
+        if let Err(error) = rustix::process::kill_process(this, rustix::process::Signal::TERM) {
+            tracing::error!("the process that started this server is gone, and this one cannot end: {error}");
+        }
+    };
+    std::thread::Builder::new().name("input".into()).spawn(wait).map(drop)
+}
+
 fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level)
+    let filter = EnvFilter::try_new(filter(&config.log_level))
         .map_err(|error| anyhow::anyhow!("log.level is `{}`: {error}", config.log_level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let mut log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(config.log_json);
+    // Otherwise NO_COLOR decides, which it reads itself.
+    if !std::io::stderr().is_terminal() {
+        log = log.with_ansi(false);
+    }
     if config.log_json {
         log.json().init();
     } else {
@@ -38,21 +66,20 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar over the bytes of the weights; nothing where standard error is no terminal.
-pub(super) fn load_bar() -> anyhow::Result<ProgressBar> {
-    let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}")?);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    Ok(bar)
+/// A level is that of our own events; frameworks are heard when something is wrong.
+fn filter(level: &str) -> String {
+    match level.trim().to_ascii_lowercase().as_str() {
+        level @ ("info" | "debug") => format!("warn,prefixd={level},prefixd_cache={level}"),
+        other => other.to_owned(),
+    }
 }
 
-pub(super) fn show(bar: &ProgressBar, progress: LoadProgress) {
-    bar.set_message(match progress.stage {
+fn show(progress: &Progress, loaded: LoadProgress) {
+    progress.say(match loaded.stage {
         LoadStage::Digest => "checking weights",
         LoadStage::Weights => "loading weights",
     });
-    bar.set_length(progress.total_bytes);
-    bar.set_position(progress.done_bytes);
+    progress.set(loaded.done_bytes, loaded.total_bytes);
 }
 
 /// The ready line, for people and for the programs that wait for it.
@@ -67,6 +94,9 @@ fn announce(config: &Config, name: &str, app: &App) {
             let ram = ByteSize(cache.ram_bytes);
             match &cache.disk {
                 None => println!("  cache    in memory only, {ram}"),
+                Some(_) if app.no_disk().is_some() => {
+                    println!("  cache    in memory only, {ram} (the warning says why)")
+                }
                 Some(disk) => {
                     let (dir, budget) = (disk.dir.display(), ByteSize(disk.budget_bytes));
                     println!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::file::{self, File, Overrides};
 use super::size::Size;
+use crate::wording::plain;
 
 /// Checked values. Units are in the names.
 #[derive(Clone, Debug)]
@@ -101,7 +102,7 @@ pub struct CacheConfig {
 pub struct DiskConfig {
     /// Where blocks are kept.
     pub dir: PathBuf,
-    /// Budget in allocated bytes.
+    /// Budget in allocated bytes; 0: a share of a file system that does not tell its size.
     pub budget_bytes: u64,
     /// Bytes of the file system that stay free.
     pub free_floor_bytes: u64,
@@ -121,7 +122,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn file(path: &Path, error: &dyn Display) -> Self {
-        Self { faults: vec![format!("{}: {error}", path.display())] }
+        Self { faults: vec![format!("{}: {}", path.display(), plain(&error.to_string()))] }
     }
 
     pub(super) fn default_file(error: &dyn Display) -> Self {
@@ -172,6 +173,23 @@ impl Faults {
         }
     }
 
+    /// A level, or a filter whose every part ends with one: a misspelled level would be read as a module's name.
+    fn log_filter(&mut self, text: &str) {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+            LEVELS.contains(&level.as_str())
+        };
+        if let Some(part) = text.split(',').find(|part| !level(part)) {
+            let found = if part.trim() == text.trim() { String::new() } else { format!(" in `{text}`") };
+            self.0.push(format!(
+                "log.level is `{}`{found}; expected {}, or a filter such as prefixd=debug",
+                part.trim(),
+                LEVELS.join(", ")
+            ));
+        }
+    }
+
     fn size(&mut self, key: &str, text: &str, whole_bytes: u64) -> u64 {
         match text.parse::<Size>() {
             Ok(size) => size.of(whole_bytes),
@@ -212,6 +230,7 @@ impl Config {
         let mut api_keys = server.api_keys;
         api_keys.extend(faults.keys_of(&server.api_keys_file));
         faults.origins(&server.cors_origins);
+        faults.log_filter(&log.level);
         let config = Self {
             host: server.host,
             port: server.port,
@@ -237,7 +256,7 @@ impl Config {
             block_tokens,
             cache: check_cache(cache, ram_bytes, &mut faults),
             models: ModelsConfig {
-                unpack_dir: user_dir().unwrap_or_else(|| std::env::temp_dir().join("prefixd")).join("models"),
+                unpack_dir: user_dir().join("models"),
                 hf_home: overrides.hf_home.clone(),
                 hf_token: overrides.hf_token.clone(),
                 hf_offline: overrides.hf_offline,
@@ -258,15 +277,7 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     faults.at_least("cache.session_ttl_m", usize::try_from(cache.session_ttl_m).unwrap_or(usize::MAX), 1);
     let resident_bytes = faults.size("cache.ram_budget", &cache.ram_budget, ram_bytes);
     let write_queue_bytes = faults.size("cache.write_queue", &cache.write_queue, ram_bytes);
-    let dir = if cache.dir.as_os_str().is_empty() {
-        user_dir().map(|dir| dir.join("prefixes"))
-    } else {
-        Some(cache.dir)
-    };
-    let Some(dir) = dir else {
-        faults.0.push("no home directory to keep the cache in; name one with --cache-dir".into());
-        return None;
-    };
+    let dir = if cache.dir.as_os_str().is_empty() { user_dir().join("prefixes") } else { cache.dir };
     let disk_bytes = total_disk_bytes(&dir);
     let budget_bytes = faults.size("cache.disk_budget", &cache.disk_budget, disk_bytes);
     let free_floor_bytes = faults.size("cache.disk_free_floor", &cache.disk_free_floor, disk_bytes);
@@ -274,7 +285,8 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     let disk = DiskConfig { dir, budget_bytes, free_floor_bytes, write_queue_bytes, readers };
     cache.enabled.then_some(CacheConfig {
         ram_bytes: resident_bytes,
-        disk: (budget_bytes > 0).then_some(disk),
+        // A share of nothing is kept, for the cache to say so.
+        disk: (budget_bytes > 0 || (disk_bytes == 0 && is_share(&cache.disk_budget))).then_some(disk),
         idle_ttl: (cache.idle_ttl_h > 0).then(|| Duration::from_secs(cache.idle_ttl_h.saturating_mul(3600))),
         daily_write_bytes: (daily_write_bytes > 0).then_some(daily_write_bytes),
         pin_share: cache.pin_share,
@@ -283,9 +295,14 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
     })
 }
 
-/// The user's cache directory of this program.
-fn user_dir() -> Option<PathBuf> {
-    directories::ProjectDirs::from("", "", "prefixd").map(|dirs| dirs.cache_dir().to_owned())
+fn is_share(text: &str) -> bool {
+    matches!(text.parse(), Ok(Size::Share(share)) if share > 0.0)
+}
+
+/// The user's cache directory of this program; a temporary one for users without a home.
+fn user_dir() -> PathBuf {
+    directories::ProjectDirs::from("", "", "prefixd")
+        .map_or_else(|| std::env::temp_dir().join("prefixd"), |dirs| dirs.cache_dir().to_owned())
 }
 
 /// RAM of the machine, or of the control group where that is less. 0 when the system does not tell: then shares of it
@@ -354,6 +371,33 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let missing = written(&format!("[server]\napi_keys_file = {path:?}\n")).unwrap_err().to_string();
         assert!(missing.contains("server.api_keys_file"), "{missing}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_and_a_filter_is_fine() {
+        let with = |level: &str| written(&format!("[log]\nlevel = {level:?}\n"));
+        for fine in ["info", "WARN", "off", "prefixd=debug", "warn,prefixd::api=trace"] {
+            assert!(with(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["", "verbose", "inof", "prefixd", "info,prefixd=loud"] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(error.contains("log.level") && error.contains("debug, trace"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_without_names_of_types() {
+        for (text, word) in [
+            ("[server]\nport = \"x\"\n", "integer from 0 to 65535"),
+            ("[scheduler]\nmax_batch = []\n", "integer of at least 0"),
+            ("[cache]\nenabled = 1\n", "true or false"),
+        ] {
+            let error = written(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+            for name in ["u16", "usize", "u64", "struct", "boolean"] {
+                assert!(!error.contains(name), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -12,65 +12,89 @@ const DEFAULT: &str = include_str!("../../config/default.toml");
 /// Flags and environment variables, in that precedence; what is `None` leaves the file's value.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Overrides {
-    /// Address to listen on
-    #[arg(long, env = "PREFIXD_HOST")]
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(help_heading = "Server", long, env = "PREFIXD_HOST")]
     pub host: Option<String>,
-    /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "PREFIXD_PORT")]
+    /// Port to listen on; 0 takes a free one [default: 8000]
+    #[arg(help_heading = "Server", long, env = "PREFIXD_PORT")]
     pub port: Option<u16>,
     /// A further model name that requests may use (repeatable)
-    #[arg(long = "served-model-name", env = "PREFIXD_SERVED_MODEL_NAME", value_delimiter = ',')]
+    #[arg(
+        help_heading = "Server",
+        long = "served-model-name",
+        env = "PREFIXD_SERVED_MODEL_NAME",
+        value_delimiter = ','
+    )]
     pub names: Vec<String>,
     /// A key that requests must carry (repeatable); each is a tenant of its own
-    #[arg(long = "api-key", env = "PREFIXD_API_KEY", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        help_heading = "Server",
+        long = "api-key",
+        env = "PREFIXD_API_KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub api_keys: Vec<String>,
     /// A file of further keys, one a line
-    #[arg(long, env = "PREFIXD_API_KEYS_FILE", value_name = "FILE")]
+    #[arg(help_heading = "Server", long, env = "PREFIXD_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
     /// The key for what concerns every tenant, such as emptying the cache; without one that is refused
-    #[arg(long, env = "PREFIXD_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(
+        help_heading = "Server",
+        long,
+        env = "PREFIXD_ADMIN_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
     pub admin_key: Option<String>,
-    /// Where prefix blocks are kept
-    #[arg(long, env = "PREFIXD_CACHE_DIR", value_name = "DIR")]
+    /// Where prefix blocks are kept [default: the user's cache directory]
+    #[arg(help_heading = "Cache", long, env = "PREFIXD_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Memory for prefix blocks, such as 4GB or 20%
-    #[arg(long, env = "PREFIXD_RAM_BUDGET", value_name = "SIZE")]
+    /// Memory for prefix blocks, such as 4GB or 20% [default: 20%]
+    #[arg(help_heading = "Cache", long, env = "PREFIXD_RAM_BUDGET", value_name = "SIZE")]
     pub ram_budget: Option<String>,
-    /// Disk space for prefix blocks, such as 50GB or 10%; 0 keeps none on disk
-    #[arg(long, env = "PREFIXD_DISK_BUDGET", value_name = "SIZE")]
+    /// Disk space for prefix blocks, such as 50GB or 10%; 0 keeps none on disk [default: 10%]
+    #[arg(help_heading = "Cache", long, env = "PREFIXD_DISK_BUDGET", value_name = "SIZE")]
     pub disk_budget: Option<String>,
-    /// Bits of K and V: k8v4, 16, 8 or 4
-    #[arg(long, env = "PREFIXD_KV_BITS", value_name = "BITS")]
+    /// Bits of K and V: k8v4, 16, 8 or 4 [default: k8v4]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_KV_BITS", value_name = "BITS")]
     pub kv_bits: Option<String>,
-    /// Tokens of a prompt computed between two decode steps
-    #[arg(long, env = "PREFIXD_PREFILL_STEP_SIZE", value_name = "TOKENS")]
+    /// Tokens of a prompt computed between two decode steps [default: 512]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_PREFILL_STEP_SIZE", value_name = "TOKENS")]
     pub prefill_step_size: Option<usize>,
-    /// Sequences computed together
-    #[arg(long, env = "PREFIXD_MAX_BATCH", value_name = "ROWS")]
+    /// Sequences computed together [default: 8]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_MAX_BATCH", value_name = "ROWS")]
     pub max_batch: Option<usize>,
-    /// Answer length when a request names none
-    #[arg(long, env = "PREFIXD_MAX_TOKENS", value_name = "TOKENS")]
+    /// Answer length when a request names none [default: 2048]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_MAX_TOKENS", value_name = "TOKENS")]
     pub max_tokens: Option<usize>,
     /// Warm prefills compute the same chunks as cold ones; reuse stops at a multiple of the prefill step
-    #[arg(long, env = "PREFIXD_EXACT", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_EXACT", value_parser = clap::builder::FalseyValueParser::new())]
     pub exact: bool,
     /// Reuse nothing and keep nothing
-    #[arg(long, env = "PREFIXD_NO_CACHE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(help_heading = "Cache", long, env = "PREFIXD_NO_CACHE", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_cache: bool,
-    /// error, warn, info, debug, trace, or a filter
-    #[arg(long, env = "PREFIXD_LOG_LEVEL", value_name = "LEVEL")]
+    /// error, warn, info, debug, trace, or a filter [default: info]
+    #[arg(help_heading = "Log and configuration", long, env = "PREFIXD_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// A configuration file
-    #[arg(long, env = "PREFIXD_CONFIG", value_name = "FILE")]
+    #[arg(help_heading = "Log and configuration", long, env = "PREFIXD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where the Hugging Face cache is
-    #[arg(long, env = "HF_HOME", value_name = "DIR", hide = true)]
+    #[arg(help_heading = "Model", long, env = "HF_HOME", value_name = "DIR", hide = true)]
     pub hf_home: Option<PathBuf>,
     /// Token for gated models
-    #[arg(long, env = "HF_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
+    #[arg(
+        help_heading = "Model",
+        long,
+        env = "HF_TOKEN",
+        value_name = "TOKEN",
+        hide = true,
+        hide_env_values = true
+    )]
     pub hf_token: Option<String>,
     /// Take models from the Hugging Face cache only
-    #[arg(long = "offline", env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(help_heading = "Model", long = "offline", env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub hf_offline: bool,
 }
 
@@ -205,5 +229,45 @@ fn overlay(below: &mut toml::Table, above: toml::Table) {
                 below.insert(key, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::*;
+
+    /// Where the value of each flag whose help tells a default is in the default file.
+    const DEFAULTS: [(&str, &str); 9] = [
+        ("host", "/server/host"),
+        ("port", "/server/port"),
+        ("ram-budget", "/cache/ram_budget"),
+        ("disk-budget", "/cache/disk_budget"),
+        ("kv-bits", "/kv/bits"),
+        ("prefill-step-size", "/scheduler/prefill_step_size"),
+        ("max-batch", "/scheduler/max_batch"),
+        ("max-tokens", "/scheduler/max_tokens"),
+        ("log-level", "/log/level"),
+    ];
+
+    #[test]
+    fn help_tells_the_defaults_of_the_file_and_every_flag_has_a_group() {
+        let command = Overrides::augment_args(Command::new("prefixd"));
+        let table: toml::Table = toml::from_str(DEFAULT).unwrap();
+        let file = serde_json::to_value(table).unwrap();
+        let mut told = 0;
+        for argument in command.get_arguments() {
+            let flag = argument.get_long().unwrap();
+            assert!(argument.get_help_heading().is_some(), "{flag}");
+            let help = argument.get_help().unwrap().to_string();
+            if let Some((_, place)) = DEFAULTS.iter().find(|(name, _)| *name == flag) {
+                let value = file.pointer(place).unwrap();
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                assert!(help.contains(&format!("[default: {value}]")), "--{flag}: {help}");
+                told += 1;
+            }
+        }
+        assert_eq!(told, DEFAULTS.len());
     }
 }

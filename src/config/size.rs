@@ -37,6 +37,10 @@ impl FromStr for Size {
                 Err(refuse())
             };
         }
+        let number = text.trim();
+        if number.bytes().all(|byte| byte.is_ascii_digit()) && number.bytes().any(|byte| byte != b'0') {
+            return Err(format!("`{text}` has no unit; expected something like {number}GB, {number}% or {number}B"));
+        }
         text.parse::<ByteSize>().map(|size| Self::Bytes(size.as_u64())).map_err(|_| refuse())
     }
 }
@@ -64,7 +68,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_was_found() {
-        for text in ["", "many", "-1GB", "120%", "-3%", "8XB"] {
+        assert_eq!("10B".parse(), Ok(Size::Bytes(10)));
+        assert_eq!("00".parse(), Ok(Size::Bytes(0)));
+        for text in ["", "many", "-1GB", "120%", "-3%", "8XB", "10", " 4096 "] {
             let error = text.parse::<Size>().unwrap_err();
             assert!(error.contains(&format!("`{text}`")), "{error}");
         }

@@ -88,7 +88,10 @@ impl ModelConfig {
         let path = dir.join("config.json");
         let text = std::fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
         let json = serde_json::from_slice(&text)
-            .map_err(|error| LoadError::Malformed { path, reason: format!("not JSON: {error}") })?;
+            .map_err(|error| {
+                crate::lfs::pointer(&text).map_or_else(|| format!("not JSON: {error}"), str::to_owned)
+            })
+            .map_err(|reason| LoadError::Malformed { path, reason })?;
         Self::parse(&json)
     }
 
@@ -195,6 +198,7 @@ fn gemma3(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, LoadE
     if let Some(parameters) = fields.0.pointer("/rope_parameters/sliding_attention") {
         let base = Fields(parameters).number("rope_theta")?.unwrap_or(local);
         config.window_rope = rope(Fields(&Value::Null), config.head_dim, base, None)?;
+        config.window_rope.scaling = parse_scaling("rope_parameters", parameters)?;
     }
     Ok(config)
 }
@@ -307,14 +311,15 @@ fn masks(fields: Fields<'_>, pattern: Option<usize>) -> Result<Vec<Mask>, LoadEr
 fn rope(fields: Fields<'_>, dims: usize, base: f64, kind: Option<&str>) -> Result<RopeConfig, LoadError> {
     let parameters = fields.0.get("rope_parameters").filter(|value| value.is_object());
     let parameters = parameters.and_then(|value| kind.and_then(|kind| value.get(kind)).or(Some(value)));
-    let scaling = fields.0.get("rope_scaling").filter(|value| value.is_object()).or(parameters);
+    let own = fields.0.get("rope_scaling").filter(|value| !value.is_null());
+    let scaling = own.map(|own| ("rope_scaling", own)).or(parameters.map(|all| ("rope_parameters", all)));
     let mut rope = RopeConfig::plain(dims, base);
     let nested = parameters.map(|parameters| Fields(parameters).number("rope_theta")).transpose()?.flatten();
     if fields.0.get("rope_theta").is_none() {
         rope.base = nested.unwrap_or(base);
     }
-    if let Some(scaling) = scaling {
-        rope.scaling = parse_scaling(Fields(scaling))?;
+    if let Some((key, scaling)) = scaling {
+        rope.scaling = parse_scaling(key, scaling)?;
     }
     if fields.number("partial_rotary_factor")?.is_some_and(|factor| (factor - 1.0).abs() > f64::EPSILON) {
         return Err(LoadError::Unsupported {
@@ -326,12 +331,22 @@ fn rope(fields: Fields<'_>, dims: usize, base: f64, kind: Option<&str>) -> Resul
     Ok(rope)
 }
 
-fn parse_scaling(fields: Fields<'_>) -> Result<Scaling, LoadError> {
+fn parse_scaling(key: &str, scaling: &Value) -> Result<Scaling, LoadError> {
+    let fields = Fields(scaling);
+    let kind = fields.text("type")?.or(fields.text("rope_type")?);
+    let keys = scaling.as_object().map(|object| object.keys().map(String::as_str));
+    let typeless =
+        keys.is_none_or(|mut keys| keys.any(|key| !matches!(key, "rope_theta" | "partial_rotary_factor")));
+    if kind.is_none() && typeless {
+        return Err(LoadError::Config(format!(
+            "{key} is {scaling}; expected an object with a rope_type: default, linear or llama3"
+        )));
+    }
     let factor = || {
         let missing = || LoadError::Config("rope_scaling without a positive factor".into());
         fields.number("factor")?.filter(|factor| *factor > 0.0).ok_or_else(missing)
     };
-    match fields.text("type")?.or(fields.text("rope_type")?).unwrap_or("default") {
+    match kind.unwrap_or("default") {
         "default" => Ok(Scaling::None),
         "linear" => Ok(Scaling::Linear { factor: factor()? }),
         "llama3" => Ok(Scaling::Llama3 {

@@ -27,7 +27,7 @@ use super::layer::{Holding, Source};
 use super::model::{self, Model};
 use super::pass::Pass;
 use super::step::{RowStep, Step};
-use super::weights::{LoadProgress, Weights};
+use super::weights::{LoadProgress, Weights, weight_files};
 
 /// How a model is to be served.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,9 +77,10 @@ impl MlxEngine {
         let masks = config.masks.clone();
         let spec =
             KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
-        let fingerprint = fingerprint(dir, &config, &spec, arithmetic, progress)?;
+        let files = weight_files(dir)?;
+        let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
         let mut source = Source {
-            weights: Weights::open(mx, dir)?,
+            weights: Weights::open(mx, &files)?,
             config: &config,
             arithmetic,
             holding: holding(backend, &config, options.dense_budget_bytes),

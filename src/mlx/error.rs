@@ -81,12 +81,13 @@ const DEVICE_LOST: [&str; 14] = [
 fn kind(what: &str) -> EngineError {
     let lower = what.to_lowercase();
     let says = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
+    let what = plain_words(what);
     if says(&OUT_OF_MEMORY) {
-        EngineError::OutOfMemory(what.to_owned())
+        EngineError::OutOfMemory(what)
     } else if says(&DEVICE_LOST) {
-        EngineError::DeviceLost(what.to_owned())
+        EngineError::DeviceLost(what)
     } else {
-        EngineError::Backend(what.to_owned())
+        EngineError::Backend(what)
     }
 }
 
@@ -133,6 +134,12 @@ pub enum LoadError {
     Engine(#[from] EngineError),
 }
 
+/// An error of MLX's in its own words, without the place in its source that it ends with.
+pub fn plain_words(text: &str) -> String {
+    let text = text.split(" at ").take_while(|part| !part.starts_with('/')).collect::<Vec<_>>().join(" at ");
+    text.trim_matches('"').to_owned()
+}
+
 impl From<MlxError> for LoadError {
     fn from(error: MlxError) -> Self {
         Self::Engine(error.into())
@@ -169,5 +176,16 @@ mod tests {
         assert!(memory.iter().all(|what| matches!(kind(what), EngineError::OutOfMemory(_))));
         assert!(lost.iter().all(|what| matches!(kind(what), EngineError::DeviceLost(_))));
         assert!(other.iter().all(|what| matches!(kind(what), EngineError::Backend(_))));
+    }
+
+    #[test]
+    fn places_in_the_librarys_source_are_left_out() {
+        for (text, plain) in [
+            ("[matmul] shapes at odds at /tmp/mlx-c/mlx/c/ops.cpp:12", "[matmul] shapes at odds"),
+            ("\"[load] no\" at /root/mlx-rs/src/array.rs:3:4", "[load] no"),
+            ("looked at it", "looked at it"),
+        ] {
+            assert_eq!(plain_words(text), plain);
+        }
     }
 }

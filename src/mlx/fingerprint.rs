@@ -5,7 +5,7 @@
 //!    was rewritten in place is another one.
 //! 2. Each part is written with its name and length, so that no two sets of parts run together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prefixd_cache::Fingerprint;
 
@@ -13,16 +13,20 @@ use super::backend::Arithmetic;
 use super::config::ModelConfig;
 use super::error::LoadError;
 use super::kv::KvSpec;
-use super::weights::{LoadProgress, LoadStage, read_if_there, weight_files};
+use super::weights::{LoadProgress, LoadStage, read_if_there};
 
 /// Raised whenever the same inputs lead to other bytes: another encoding, another kernel's rounding.
 const VERSION: &str = "1";
 /// Files besides the weights that decide what a prompt's tokens mean.
 const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
+/// A further place of the chat template.
+const TEMPLATE_JSON: &str = "chat_template.json";
+
 /// The fingerprint of the model in `dir`, served with these shapes, formats and arithmetic.
 pub fn fingerprint(
     dir: &Path,
+    weights: &[PathBuf],
     config: &ModelConfig,
     spec: &KvSpec,
     arithmetic: Arithmetic,
@@ -30,12 +34,16 @@ pub fn fingerprint(
 ) -> Result<Fingerprint, LoadError> {
     let mut parts = Parts(blake3::Hasher::new_derive_key("prefixd model fingerprint"));
     parts.add("version", VERSION.as_bytes());
-    for (name, digest) in digests(dir, progress)? {
+    for (name, digest) in digests(weights, progress)? {
         parts.add(&format!("weights {name}"), &digest);
     }
     for name in FILES {
         let digest = read_if_there(&dir.join(name))?.map(|bytes| *blake3::hash(&bytes).as_bytes());
         parts.add(name, digest.as_ref().map_or(&[], |digest| digest.as_slice()));
+    }
+    // What is read since it came later counts only where it is, so that other models keep their blocks.
+    if let Some(bytes) = read_if_there(&dir.join(TEMPLATE_JSON))? {
+        parts.add(TEMPLATE_JSON, blake3::hash(&bytes).as_bytes());
     }
     parts.add("kv setting", spec.setting.to_string().as_bytes());
     parts.add("kv group", super::kv::GROUP.to_string().as_bytes());
@@ -57,9 +65,12 @@ impl Parts {
     }
 }
 
-fn digests(dir: &Path, progress: &mut dyn FnMut(LoadProgress)) -> Result<Vec<(String, [u8; 32])>, LoadError> {
+fn digests(
+    weights: &[PathBuf],
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<Vec<(String, [u8; 32])>, LoadError> {
     let mut files = Vec::new();
-    for path in weight_files(dir)? {
+    for path in weights {
         let bytes =
             std::fs::metadata(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?.len();
         files.push((path, bytes));
@@ -69,7 +80,7 @@ fn digests(dir: &Path, progress: &mut dyn FnMut(LoadProgress)) -> Result<Vec<(St
     let mut digests = Vec::new();
     for (path, bytes) in files {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        hasher.update_mmap_rayon(path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         digests.push((name, *hasher.finalize().as_bytes()));
         done_bytes += bytes;

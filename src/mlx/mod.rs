@@ -38,7 +38,7 @@ pub use gate::Mlx;
 pub use kv::{BatchKv, KvSetting, KvSettingError};
 pub use mask::Mask;
 pub use selfcheck::{SelfCheck, SelfCheckError, self_check};
-pub use weights::{LoadProgress, LoadStage};
+pub use weights::{LoadProgress, LoadStage, weight_files};
 
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,20 @@
 //! 2. Every tensor that is there was asked for, or is known not to matter, or loading fails and names it.
 //! 3. What is handed out is evaluated.
 
-use std::collections::{BTreeSet, HashMap};
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, Dtype};
 use serde_json::Value;
 
 use super::array::settle;
-use super::error::LoadError;
+use super::error::{LoadError, plain_words};
 use super::gate::Mlx;
+
+/// Names the file of each tensor, where there are several.
+const INDEX: &str = "model.safetensors.index.json";
 
 /// Beginnings of names that a text model has no use for.
 const FOREIGN: [&str; 4] =
@@ -38,33 +43,81 @@ pub enum LoadStage {
     Weights,
 }
 
-/// The weight files of a model directory, sorted by name.
+/// The weight files of a model directory, sorted by name, each whole.
+///
+/// An index that does not fit what is there counts for nothing beside a `model.safetensors`: it is left over from another
+/// form of the model.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let index = dir.join("model.safetensors.index.json");
-    if let Some(text) = read_if_there(&index)? {
-        let malformed = |reason: String| LoadError::Malformed { path: index.clone(), reason };
-        let json: Value =
-            serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON: {error}")))?;
-        let map = json.get("weight_map").and_then(Value::as_object);
-        let map = map.ok_or_else(|| malformed("expected an object weight_map".into()))?;
-        let mut names = BTreeSet::new();
-        for (tensor, file) in map {
-            let plain = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
-            let name = file.as_str().filter(plain);
-            names.insert(
-                name.ok_or_else(|| malformed(format!("{tensor} is in {file}, expected a file name")))?,
-            );
+    let (index, single) = (dir.join(INDEX), dir.join("model.safetensors"));
+    let indexed = read_if_there(&index)?.map(|text| indexed(dir, &index, &text)).transpose();
+    let files = match indexed {
+        Ok(Some(files)) => files,
+        Ok(None) if !single.is_file() => numbered(dir)?,
+        Err(error) if !single.is_file() => return Err(error),
+        Ok(None) => vec![single],
+        Err(error) => {
+            tracing::warn!("model.safetensors is read, and the index beside it is not: {error}");
+            vec![single]
         }
-        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+    };
+    files.iter().try_for_each(|path| file::check(path))?;
+    Ok(files)
+}
+
+/// The files that an index names, all of them there.
+fn indexed(dir: &Path, index: &Path, text: &[u8]) -> Result<Vec<PathBuf>, LoadError> {
+    let malformed = |reason: String| LoadError::Malformed { path: index.to_owned(), reason };
+    if let Some(reason) = crate::lfs::pointer(text) {
+        return Err(malformed(reason.into()));
     }
-    let single = dir.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
+    let json: Value =
+        serde_json::from_slice(text).map_err(|error| malformed(format!("not JSON: {error}")))?;
+    let map = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty());
+    let map = map
+        .ok_or_else(|| malformed("expected an object weight_map that names a file for each tensor".into()))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        let plain = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
+        let name = file.as_str().filter(plain);
+        names.insert(name.ok_or_else(|| malformed(format!("{tensor} is in {file}, expected a file name")))?);
     }
-    Err(LoadError::Weights(format!(
-        "{}: neither model.safetensors nor model.safetensors.index.json is there",
-        dir.display()
-    )))
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !dir.join(name).is_file()).collect();
+    if !missing.is_empty() {
+        return Err(malformed(format!("it names files that are not there: {}", some(&missing))));
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// Files that are numbered by their names (`model-00001-of-00002.safetensors`) and have no index.
+fn numbered(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let entries =
+        std::fs::read_dir(dir).map_err(|source| LoadError::Read { path: dir.to_owned(), source })?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let number = |name: &str| -> Option<(usize, usize)> {
+        let (at, of) = name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
+        Some((at.parse().ok()?, of.parse().ok()?))
+    };
+    let found: BTreeMap<(usize, usize), String> =
+        names.filter_map(|name| number(&name).map(|number| (number, name))).collect();
+    let Some(of) = found.keys().next().map(|(_, of)| *of) else {
+        return Err(LoadError::Weights(format!(
+            "{}: neither model.safetensors nor {INDEX} is there, nor files model-00001-of-…",
+            dir.display()
+        )));
+    };
+    let whole = found.keys().copied().eq((1..=of).map(|at| (at, of)));
+    if !whole {
+        let names: Vec<&str> = found.values().map(String::as_str).collect();
+        let (dir, names) = (dir.display(), some(&names));
+        return Err(LoadError::Weights(format!("{dir}: expected {of} files and no others, found {names}")));
+    }
+    Ok(found.into_values().map(|name| dir.join(name)).collect())
+}
+
+/// The first few of many names.
+fn some(names: &[&str]) -> String {
+    let more = if names.len() > 5 { format!(", … ({} in all)", names.len()) } else { String::new() };
+    names.iter().take(5).copied().collect::<Vec<_>>().join(", ") + &more
 }
 
 /// A file's bytes, or `None` when there is no such file.
@@ -85,11 +138,11 @@ pub struct Weights {
 
 impl Weights {
     /// Opens every weight file. The bytes are read when a tensor is taken.
-    pub fn open(_: &Mlx, dir: &Path) -> Result<Self, LoadError> {
+    pub fn open(_: &Mlx, files: &[PathBuf]) -> Result<Self, LoadError> {
         let mut tensors = HashMap::new();
-        for path in weight_files(dir)? {
-            let loaded = Array::load_safetensors(&path).map_err(|error| {
-                let reason = if path.is_file() { error.to_string() } else { "no such file".to_owned() };
+        for path in files {
+            let loaded = Array::load_safetensors(path).map_err(|error| {
+                let reason = plain_words(&error.to_string());
                 LoadError::Malformed { path: path.clone(), reason }
             })?;
             for (name, array) in loaded {
@@ -153,8 +206,11 @@ impl Weights {
             return Ok(());
         }
         left.sort();
-        let (count, shown) = (left.len(), left.iter().take(5).cloned().collect::<Vec<_>>().join(", "));
-        let more = if count > 5 { ", …" } else { "" };
-        Err(LoadError::Weights(format!("{count} tensors have no place in this model: {shown}{more}")))
+        let left: Vec<&str> = left.iter().map(String::as_str).collect();
+        Err(LoadError::Weights(format!(
+            "{} tensors have no place in this model: {}",
+            left.len(),
+            some(&left)
+        )))
     }
 }

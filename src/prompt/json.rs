@@ -23,6 +23,16 @@ pub fn dumps(value: &Value, layout: &JsonLayout) -> Result<String, serde_json::E
     if layout.sort_keys {
         value.sort_all_objects();
     }
+    write(&value, layout)
+}
+
+/// A value on one line, as Python writes it.
+pub fn to_python_json(value: &serde_json::Value) -> String {
+    let line = JsonLayout { indent: None, separators: None, sort_keys: false };
+    write(value, &line).unwrap_or_else(|_| value.to_string())
+}
+
+fn write(value: &serde_json::Value, layout: &JsonLayout) -> Result<String, serde_json::Error> {
     let (item, key) = layout.separators.clone().unwrap_or_else(|| {
         let item = if layout.indent.is_some() { "," } else { ", " };
         (item.to_owned(), ": ".to_owned())

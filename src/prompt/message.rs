@@ -182,15 +182,22 @@ impl Message {
     }
 }
 
-impl ToolCallMessage {
-    fn for_template(&self) -> Value {
-        let arguments = match &self.function.arguments {
+impl FunctionCall {
+    /// The arguments as an object, where they are one.
+    pub(super) fn read_arguments(&self) -> Value {
+        match &self.arguments {
             Value::String(text) if text.trim().is_empty() => Value::Object(Map::new()),
             // Text that is not JSON is what the model once wrote; it is shown as it was.
             Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
             Value::Null => Value::Object(Map::new()),
             other => other.clone(),
-        };
+        }
+    }
+}
+
+impl ToolCallMessage {
+    fn for_template(&self) -> Value {
+        let arguments = self.function.read_arguments();
         json!({"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}})
     }
 }

@@ -9,6 +9,7 @@
 mod canonical;
 mod checkpoint;
 mod detokenizer;
+mod fold;
 mod grammar;
 mod json;
 mod least_tokens;
@@ -16,7 +17,6 @@ mod message;
 mod model_text;
 mod pieces;
 mod stop;
-mod system;
 mod template;
 #[cfg(test)]
 mod testing;

@@ -40,6 +40,14 @@ pub enum ModelTextError {
         /// The system's words.
         reason: std::io::Error,
     },
+    /// A file was not fetched.
+    #[error("{path}: {reason}")]
+    Pointer {
+        /// Which.
+        path: PathBuf,
+        /// What it is instead.
+        reason: &'static str,
+    },
     /// A file is not the JSON it should be.
     #[error("{path}: {reason}")]
     Json {
@@ -75,42 +83,43 @@ pub struct ModelText {
 }
 
 impl ModelText {
-    /// Reads `tokenizer.json` and, where they are, `tokenizer_config.json`, `chat_template.jinja`,
-    /// `generation_config.json` and `config.json`.
+    /// Reads `tokenizer.json` and, where they are, `tokenizer_config.json`, `generation_config.json` and `config.json`.
+    /// The chat template is in `chat_template.jinja`, else in `chat_template.json`, else in `tokenizer_config.json`.
     pub fn open(dir: &Path) -> Result<Self, ModelTextError> {
         let path = dir.join("tokenizer.json");
-        let tokenizer_json = std::fs::read(&path).map_err(|reason| ModelTextError::Read { path, reason })?;
+        let tokenizer_json = match read(&path)? {
+            Some(bytes) => bytes,
+            None => return Err(ModelTextError::Read { path, reason: std::io::ErrorKind::NotFound.into() }),
+        };
         let config = dir.join("tokenizer_config.json");
-        let config: TokenizerConfig = match read(&config)? {
+        let mut config: TokenizerConfig = match read(&config)? {
             Some(bytes) => parse(&bytes, &config)?,
             None => TokenizerConfig::default(),
         };
-        let jinja =
-            read(&dir.join("chat_template.jinja"))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let json = |name: &str| -> Result<Value, ModelTextError> {
             let path = dir.join(name);
             read(&path)?.map_or(Ok(Value::Null), |bytes| parse(&bytes, &path))
         };
+        if let Some(jinja) = read(&dir.join("chat_template.jinja"))? {
+            config.chat_template = String::from_utf8_lossy(&jinja).into();
+        } else if let Some(template) = json("chat_template.json")?.get_mut("chat_template") {
+            config.chat_template = template.take();
+        }
         let (generation, model) = (json("generation_config.json")?, json("config.json")?);
-        Self::new(&tokenizer_json, &config, jinja, &generation, &model)
+        Self::new(&tokenizer_json, &config, &generation, &model)
     }
 
-    /// From the files' contents. `jinja` goes before the template in `config`.
+    /// From the files' contents.
     pub fn new(
         tokenizer_json: &[u8],
         config: &TokenizerConfig,
-        jinja: Option<String>,
         generation: &Value,
         model: &Value,
     ) -> Result<Self, ModelTextError> {
         let tokenizer = Tokenizer::from_bytes(tokenizer_json, config)?;
         let token = |token: &Option<TokenText>| token.as_ref().map_or("", TokenText::as_str).to_owned();
         let (bos, eos) = (token(&config.bos_token), token(&config.eos_token));
-        let template = match ChatTemplate::new(
-            &jinja.map_or_else(|| config.chat_template.clone(), Value::from),
-            &bos,
-            &eos,
-        ) {
+        let template = match ChatTemplate::new(&config.chat_template, &bos, &eos) {
             Ok(template) => Some(template),
             Err(TemplateError::Missing) => None,
             Err(error) => return Err(error.into()),
@@ -153,6 +162,28 @@ impl ModelText {
         grammars.as_ref().map_err(Clone::clone)?.constraint(format, thought, strictness)
     }
 
+    /// What the files do not say and a user would miss, a sentence each.
+    pub fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        if self.template.is_none() {
+            concerns.push(format!("{}; chat requests are refused", TemplateError::Missing));
+        }
+        let vocab = self.tokenizer.vocab();
+        let (known, unknown): (Vec<u32>, Vec<u32>) =
+            self.stop_tokens.iter().partition(|&&id| (id as usize) < vocab);
+        if known.is_empty() {
+            concerns.push(
+                "the model names no stop token (eos_token_id in generation_config.json or config.json, eos_token in \
+                 tokenizer_config.json); answers end at max_tokens only"
+                    .into(),
+            );
+        }
+        if !unknown.is_empty() {
+            concerns.push(format!("stop tokens {unknown:?} are outside the vocabulary of {vocab}"));
+        }
+        concerns
+    }
+
     /// Identity of tokenizer and template, for the fingerprint.
     pub fn digest(&self) -> [u8; 32] {
         *self.digest.as_bytes()
@@ -176,7 +207,10 @@ fn sampling(generation: &Value) -> SamplingDefaults {
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelTextError> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(bytes) => match crate::lfs::pointer(&bytes) {
+            Some(reason) => Err(ModelTextError::Pointer { path: path.into(), reason }),
+            None => Ok(Some(bytes)),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(reason) => Err(ModelTextError::Read { path: path.into(), reason }),
     }
@@ -199,7 +233,6 @@ mod tests {
         let text = ModelText::new(
             &byte_level(),
             &config,
-            None,
             &json!({"eos_token_id": [7, 9]}),
             &json!({"eos_token_id": 7}),
         )
@@ -231,6 +264,45 @@ mod tests {
         );
         write("config.json", "{");
         assert!(ModelText::open(dir.path()).unwrap_err().to_string().contains("config.json"));
+    }
+
+    #[test]
+    fn the_template_is_found_in_each_of_its_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::write(dir.path().join("tokenizer.json"), byte_level()).unwrap();
+        let source =
+            || ModelText::open(dir.path()).unwrap().template.map(|template| template.source().to_owned());
+        assert_eq!(source(), None);
+        write("tokenizer_config.json", r#"{"chat_template": "in the configuration"}"#);
+        assert_eq!(source().as_deref(), Some("in the configuration"));
+        write("chat_template.json", r#"{"chat_template": "in JSON"}"#);
+        assert_eq!(source().as_deref(), Some("in JSON"));
+        write("chat_template.jinja", "alone");
+        assert_eq!(source().as_deref(), Some("alone"));
+    }
+
+    #[test]
+    fn a_missing_template_and_missing_stop_tokens_are_told() {
+        let open = |config: Value, generation: Value| {
+            let config: TokenizerConfig = serde_json::from_value(config).unwrap();
+            ModelText::new(&byte_level(), &config, &generation, &Value::Null).unwrap().concerns().join("\n")
+        };
+        let bare = open(json!({}), Value::Null);
+        assert!(bare.contains("no chat template") && bare.contains("no stop token"), "{bare}");
+        let wrong =
+            open(json!({"chat_template": "x", "eos_token": "<|gone|>"}), json!({"eos_token_id": 1_000_000}));
+        assert!(wrong.contains("no stop token") && wrong.contains("[1000000]"), "{wrong}");
+        assert_eq!(open(json!({"chat_template": "x", "eos_token": "<|end|>"}), Value::Null), "");
+    }
+
+    #[test]
+    fn a_pointer_in_the_place_of_a_file_is_told_from_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1\n")
+            .unwrap();
+        let error = ModelText::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("git lfs pull"), "{error}");
     }
 
     #[test]

@@ -2,23 +2,32 @@
 //!
 //! 1. Templates are run as Hugging Face runs them: block trimming on, no escaping, Python's JSON and printing, loop
 //!    controls, `raise_exception`, `strftime_now`.
-//! 2. System messages that a template refuses where they stand become part of what stands beside them.
+//! 2. What a template refuses or leaves out is found out when it is loaded, and conversations are folded so that it shows
+//!    every word of them; the log says so once.
 //! 3. What a template cannot show is not dropped in silence: tools need a template that reads them.
 
+mod probe;
+
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 use serde_json::{Map, Value as Json, json};
 
+use super::fold::{Change, Shown, fold};
 use super::json::{JsonLayout, dumps, python_str};
 use super::message::{self, Message};
-use super::system::fold;
 use super::thought::ThoughtStart;
+use super::tool_call::ToolSyntax;
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
+/// Instructions that a rendering may take; templates of the families take about a hundred a message.
+const MOST_STEPS: u64 = 20_000_000;
+/// The same for the short conversations that are tried at the start.
+const MOST_PROBE_STEPS: u64 = 500_000;
 
 /// Why a chat template cannot be used, or refuses a conversation.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +58,9 @@ pub enum TemplateError {
     /// The template failed on the conversation.
     #[error("the model's chat template fails on this conversation: {0}")]
     Render(String),
+    /// It does not come to an end.
+    #[error("the model's chat template takes more than {0} steps; a loop in it is too long")]
+    Endless(u64),
     /// Tools were given to a template that never looks at them.
     #[error("this model's chat template has no place for tools")]
     NoTools,
@@ -74,6 +86,10 @@ pub struct ChatTemplate {
     names: HashSet<String>,
     tools_known: bool,
     wants_parts: bool,
+    /// Without and with tools declared.
+    shown: [Shown; 2],
+    /// Changes that the log has told of, a bit each.
+    told: AtomicU32,
     bos: String,
     eos: String,
     source: String,
@@ -98,9 +114,21 @@ impl ChatTemplate {
             return Err(TemplateError::Missing);
         }
         let (bos, eos) = (bos.to_owned(), eos.to_owned());
-        let mut parsed =
-            Self { environment, names, tools_known, wants_parts: false, bos, eos, source: whole };
-        parsed.wants_parts = parsed.probe_parts();
+        let mut parsed = Self {
+            environment,
+            names,
+            tools_known,
+            wants_parts: false,
+            shown: [Shown::ALL; 2],
+            told: AtomicU32::new(0),
+            bos,
+            eos,
+            source: whole,
+        };
+        parsed.wants_parts = parsed.probe_parts()?;
+        let plain = parsed.probe(false);
+        parsed.shown = [plain, if tools_known { parsed.probe(true) } else { plain }];
+        parsed.environment.set_fuel(Some(MOST_STEPS));
         Ok(parsed)
     }
 
@@ -119,14 +147,22 @@ impl ChatTemplate {
         if !conversation.tools.is_empty() && !self.tools_known {
             return Err(TemplateError::NoTools);
         }
-        let run =
-            |messages: &[Message]| self.run(message::for_template(messages, self.wants_parts), conversation);
-        match run(&conversation.messages) {
-            Err(TemplateError::Refused(reason)) => match fold(&conversation.messages) {
-                Some(folded) => run(&folded),
-                None => Err(TemplateError::Refused(reason)),
-            },
-            rendered => rendered,
+        let shown = &self.shown[usize::from(!conversation.tools.is_empty())];
+        let folded;
+        let mut messages = &conversation.messages;
+        if *shown != Shown::ALL {
+            let changes;
+            (folded, changes) = fold(messages, shown, ToolSyntax::of_template(&self.source));
+            changes.into_iter().for_each(|change| self.tell(change));
+            messages = &folded;
+        }
+        self.run(message::for_template(messages, self.wants_parts), conversation)
+    }
+
+    fn tell(&self, change: Change) {
+        let bit = 1 << change as u32;
+        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            tracing::info!("this model's chat template does not show every conversation: {}", change.text());
         }
     }
 
@@ -146,20 +182,38 @@ impl ChatTemplate {
         if !self.names.contains(name) {
             name = self.names.iter().min().map_or(DEFAULT, String::as_str);
         }
-        let template = self.environment.get_template(name).map_err(|error| failed(&error))?;
-        template.render(Value::from(Serde(Json::Object(context)))).map_err(|error| failed(&error))
+        let template = self.environment.get_template(name).map_err(|error| self.failed(&error))?;
+        template.render(Value::from(Serde(Json::Object(context)))).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &Error) -> TemplateError {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            if let Some(Raised(message)) = error.downcast_ref() {
+                return TemplateError::Refused(message.clone());
+            }
+            if error.downcast_ref().is_some_and(|error: &Error| error.kind() == ErrorKind::OutOfFuel) {
+                return TemplateError::Endless(self.environment.fuel().unwrap_or_default());
+            }
+            cause = error.source();
+        }
+        TemplateError::Render(describe(error))
     }
 
     /// Some templates only read content as a list of parts. One that shows a text given as a string gets strings.
-    fn probe_parts(&self) -> bool {
+    fn probe_parts(&self) -> Result<bool, TemplateError> {
         const PROBE: &str = "prefixd-probe";
         let shows = |content: Json| {
             let conversation = Conversation { add_generation_prompt: true, ..Conversation::default() };
-            self.run(vec![json!({"role": "user", "content": content})], &conversation).is_ok_and(|text| {
-                text.contains(PROBE) && !text.contains("'type'") && !text.contains("\"type\"")
-            })
+            match self.run(vec![json!({"role": "user", "content": content})], &conversation) {
+                Ok(text) => {
+                    Ok(text.contains(PROBE) && !text.contains("'type'") && !text.contains("\"type\""))
+                }
+                Err(error @ TemplateError::Endless(_)) => Err(error),
+                Err(_) => Ok(false),
+            }
         };
-        !shows(PROBE.into()) && shows(json!([{"type": "text", "text": PROBE}]))
+        Ok(!shows(PROBE.into())? && shows(json!([{"type": "text", "text": PROBE}]))?)
     }
 }
 
@@ -182,6 +236,7 @@ fn named(template: &Json) -> Result<Vec<(String, String)>, TemplateError> {
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(MOST_PROBE_STEPS));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -239,17 +294,6 @@ fn without_generation_tags(source: &str) -> String {
     }
     out.push_str(rest);
     out
-}
-
-fn failed(error: &Error) -> TemplateError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(Raised(message)) = cause.downcast_ref() {
-            return TemplateError::Refused(message.clone());
-        }
-        source = cause.source();
-    }
-    TemplateError::Render(describe(error))
 }
 
 fn describe(error: &Error) -> String {

@@ -5,6 +5,8 @@
 //!    nonsense that looks like a bad model.
 //! 3. A prompt is never truncated or padded, whatever `tokenizer.json` says.
 
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -18,6 +20,9 @@ use super::tool_call;
 /// Tokens that tools' answers and reasoning are written with: shown like those of calls, even where the model declares them
 /// special.
 const MARKUP: [&str; 4] = ["<tool_response>", "</tool_response>", "<think>", "</think>"];
+
+/// A kind of normalizer: SentencePiece's table of replacements.
+const PRECOMPILED: &str = "Precompiled";
 
 /// Texts that must come back with every space.
 const PROBES: [(&str, &str); 9] = [
@@ -42,6 +47,9 @@ pub enum TokenizerError {
     /// Its decoder is of a kind that cannot be streamed exactly.
     #[error("tokenizer.json: {0}")]
     Decoder(String),
+    /// The library that reads it panicked.
+    #[error("tokenizer.json: the tokenizers library fails on it; a table in it is damaged")]
+    Panicked,
     /// A text did not encode.
     #[error("the tokenizer cannot encode this text: {0}")]
     Encode(String),
@@ -114,13 +122,14 @@ impl Tokenizer {
     /// Reads `tokenizer.json`.
     pub fn from_bytes(json: &[u8], config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let load = |error: tokenizers::Error| TokenizerError::Load(error.to_string());
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(load)?;
+        let json = without_empty_normalizers(json);
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&json).map_err(load))?;
         inner.with_truncation(None).map_err(load)?.with_padding(None);
         let decoder =
             serde_json::to_value(inner.get_decoder()).map_err(|e| TokenizerError::Load(e.to_string()))?;
         let added = inner.get_added_tokens_decoder();
         let vocabulary = inner.get_vocab(true);
-        let least = LeastTokens::new(json, vocabulary.keys().map(String::as_str));
+        let least = LeastTokens::new(&json, vocabulary.keys().map(String::as_str));
         let last = vocabulary.into_values().max().unwrap_or(0);
         let entries = (0..=last).map(|id| {
             let added = added.get(&id);
@@ -152,10 +161,12 @@ impl Tokenizer {
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, add_special_tokens);
-        encoding
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| TokenizerError::Encode(error.to_string()))
+        guarded(|| {
+            let encoding = self.inner.encode_fast(text, add_special_tokens);
+            encoding
+                .map(|encoding| encoding.get_ids().to_vec())
+                .map_err(|error| TokenizerError::Encode(error.to_string()))
+        })
     }
 
     /// The whole text of tokens that begin a text; special tokens are not shown.
@@ -220,6 +231,29 @@ impl Tokenizer {
         }
         Ok(result)
     }
+}
+
+/// What the tokenizers crate does not expect in a file, it answers with a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, TokenizerError>) -> Result<T, TokenizerError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(TokenizerError::Panicked))
+}
+
+/// Without `Precompiled` normalizers that have an empty table: they change nothing, and the tokenizers crate panics on them.
+fn without_empty_normalizers(json: &[u8]) -> Cow<'_, [u8]> {
+    let marked = json.windows(PRECOMPILED.len()).any(|part| part == PRECOMPILED.as_bytes());
+    let read = if marked { serde_json::from_slice::<Value>(json).ok() } else { None };
+    let Some(mut tokenizer) = read else { return Cow::Borrowed(json) };
+    let empty = |step: &Value| {
+        let table = step["precompiled_charsmap"].as_str().unwrap_or_default();
+        step["type"] == PRECOMPILED && table.is_empty()
+    };
+    let normalizer = &mut tokenizer["normalizer"];
+    if empty(normalizer) {
+        *normalizer = Value::Null;
+    } else if let Some(steps) = normalizer["normalizers"].as_array_mut() {
+        steps.retain(|step| !empty(step));
+    }
+    serde_json::to_vec(&tokenizer).map_or(Cow::Borrowed(json), Cow::Owned)
 }
 
 fn spaces(text: &str) -> impl Iterator<Item = char> + '_ {

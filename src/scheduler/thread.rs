@@ -73,6 +73,7 @@ impl SchedulerThread {
                 idle_ttl: options.idle_ttl,
                 daily_write_bytes: options.daily_write_bytes,
                 pin_share: options.pin_share,
+                disk_is_optional: true,
                 clock: options.time_of_day.clone(),
                 ..Tuning::default()
             };

@@ -21,6 +21,11 @@ fn error(response: &Response) -> Value {
     error.clone()
 }
 
+fn call(address: std::net::SocketAddr, method: &str, path: &str, body: &Value) -> Response {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    receive(send(address, method, path, &[], body.as_bytes()))
+}
+
 fn still_serves(server: &Server) {
     assert_eq!(
         chat(server.address, "<script>ok<go>", json!({})).json()["choices"][0]["message"]["content"],
@@ -316,4 +321,45 @@ fn a_body_that_stops_coming_is_cut_off() {
         .unwrap();
     connection.shutdown(Shutdown::Write).unwrap();
     still_serves(&server);
+}
+
+#[test]
+fn paths_of_other_servers_name_the_right_address() {
+    let server = Setup::default().echo();
+    for (method, path, here) in [
+        ("GET", "/api/tags", "/v1/models"),
+        ("GET", "/api/version", "/health"),
+        ("POST", "/api/show", "/v1/models"),
+        ("POST", "/api/chat", "/v1/chat/completions"),
+        ("POST", "/api/generate", "/v1/completions"),
+        ("GET", "/props", "/health"),
+        ("POST", "/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1/v1/messages", "/v1/messages"),
+        ("GET", "/models", "/v1/models"),
+        ("POST", "/chat/completions", "/v1/chat/completions"),
+        ("GET", "/api/v0/models", "/v1/models"),
+        ("POST", "/v1/chat/completions/", "/v1/chat/completions"),
+    ] {
+        let response = call(server.address, method, path, &json!({}));
+        let message = error(&response)["message"].as_str().unwrap().to_owned();
+        assert_eq!(response.status, 404, "{path}: {message}");
+        assert!(message.contains(&format!("at {here},")), "{path}: {message}");
+    }
+    let nowhere = get(server.address, "/nowhere");
+    assert_eq!(
+        (nowhere.status, &error(&nowhere)["message"]),
+        (404, &json!("there is nothing at GET /nowhere"))
+    );
+}
+
+#[test]
+fn a_preflight_is_told_what_a_path_takes() {
+    let server = Setup::default().echo();
+    for (path, allowed) in
+        [("/v1/chat/completions", "POST"), ("/v1/models", "GET, HEAD"), ("/v1/messages", "POST")]
+    {
+        let response = call(server.address, "OPTIONS", path, &Value::Null);
+        assert_eq!((response.status, response.header("allow")), (405, Some(allowed)), "{path}");
+    }
+    assert_eq!(call(server.address, "OPTIONS", "/nowhere", &Value::Null).status, 404);
 }

@@ -12,6 +12,7 @@ mod contexts;
 mod cut;
 mod echo;
 mod errors;
+mod foreign;
 mod format;
 mod life;
 mod limits;

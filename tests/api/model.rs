@@ -89,8 +89,7 @@ pub fn text(template: Option<&str>) -> ModelText {
         config["chat_template"] = template.into();
     }
     let config: TokenizerConfig = serde_json::from_value(config).unwrap();
-    let text =
-        ModelText::new(&tokenizer(), &config, None, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
+    let text = ModelText::new(&tokenizer(), &config, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
     text.tokenizer.check().unwrap();
     text
 }

@@ -47,8 +47,29 @@ fn chat_tells_thoughts_apart_from_the_answer() {
     assert_eq!(chats(server.address, "<think>Hm.\n</think>\n\nYes.", open), (json!("Hm."), json!("Yes.")));
     let closed = json!({"chat_template_kwargs": {"enable_thinking": false}});
     assert_eq!(chats(server.address, "<think></think><think>", closed), (Value::Null, json!("<think>")));
-    let effort = json!({"reasoning_effort": "none"});
-    assert_eq!(chats(server.address, "<think></think><think>", effort), (Value::Null, json!("<think>")));
+    for closed in [
+        json!({"reasoning_effort": "none"}),
+        json!({"reasoning": {"effort": "none"}}),
+        json!({"reasoning": {"enabled": false}}),
+        json!({"thinking": {"type": "disabled"}}),
+        json!({"enable_thinking": false}),
+        json!({"think": false}),
+        json!({"think": "none"}),
+    ] {
+        let told = chats(server.address, "<think></think><think>", closed.clone());
+        assert_eq!(told, (Value::Null, json!("<think>")), "{closed}");
+    }
+    for wrong in
+        [json!({"thinking": {"type": "often"}}), json!({"reasoning": {"max_tokens": 9}}), json!({"think": 3})]
+    {
+        let refused = chat(server.address, "x", wrong.clone());
+        let param = wrong.as_object().unwrap().keys().next().unwrap();
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some(param.as_str())),
+            "{wrong}"
+        );
+    }
     let cut = json!({"max_tokens": 12});
     assert_eq!(chats(server.address, SCRIPT, cut), (json!("Is 2"), json!("")));
     let usage = chat(server.address, &says(SCRIPT), json!({})).json()["usage"].clone();

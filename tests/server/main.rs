@@ -12,6 +12,8 @@ mod drain;
 mod forensics;
 mod format;
 mod large;
+mod limits;
 mod restart;
 mod support;
+mod terminal;
 mod traps;

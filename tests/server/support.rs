@@ -22,7 +22,11 @@ impl Server {
     pub fn start_as(mut command: Command, cache_dir: &Path, flags: &[&str]) -> Self {
         command.args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warn", "--cache-dir"]);
         command.arg(cache_dir).args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        Self::of(command.spawn().unwrap())
+    }
+
+    /// One that was just started, once it is ready. What it says on standard output afterwards is dropped.
+    pub fn of(mut child: Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines
             .by_ref()

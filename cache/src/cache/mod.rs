@@ -48,6 +48,7 @@ pub struct PrefixCache {
     options: CacheOptions,
     tree: PrefixTree,
     disk: Option<DiskTier>,
+    no_disk: Option<String>,
     ghosts: Ghosts,
     clock: Clock,
     tenants: Tenants,
@@ -110,18 +111,22 @@ impl PrefixCache {
         if options.block_tokens == 0 {
             return Err(CacheError::Setting { name: "block_tokens", found: 0, expected: "at least 1" });
         }
-        let (disk, rows) = match options.disk.clone() {
-            Some(disk) => {
-                let opened = DiskTier::open(disk, options.fingerprint, &tuning, files)?;
-                (Some(opened.0), opened.1)
+        let opened =
+            options.disk.clone().map(|disk| DiskTier::open(disk, options.fingerprint, &tuning, files));
+        let (disk, rows, no_disk) = match opened {
+            Some(Ok((disk, rows))) => (Some(disk), rows, None),
+            Some(Err(error)) if tuning.disk_is_optional && error.leaves_memory() => {
+                (None, Vec::new(), Some(error.to_string()))
             }
-            None => (None, Vec::new()),
+            Some(Err(error)) => return Err(error),
+            None => (None, Vec::new(), None),
         };
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let mut cache = Self {
             tree: PrefixTree::new(tuning.policy, tuning.window_tokens, options.block_tokens),
             options,
             disk,
+            no_disk,
             ghosts: Ghosts::default(),
             clock: Clock { wall: tuning.clock, last_us: 0 },
             tenants: Tenants::default(),
@@ -158,6 +163,7 @@ impl PrefixCache {
                 ..self.tree.resident_stats()
             },
             disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
+            no_disk: self.no_disk.clone(),
             pinned_blocks: self.tree.pinned(),
             retained_blocks: self.tree.pins().blocks(),
             retained_bytes: self.tree.pins().bytes(),

@@ -26,6 +26,8 @@ use crate::key::BlockKey;
 use crate::payload::Part;
 
 const SUFFIX: &str = ".safetensors";
+/// Enough to find a file system full, or a limit on the size of files that blocks would not fit under.
+const TRIAL_BYTES: usize = 1 << 16;
 const WINDOW_SUFFIX: &str = ".window.safetensors";
 
 /// An opened, locked store directory.
@@ -73,7 +75,17 @@ pub(crate) struct Listing {
 impl Directory {
     /// Creates what is missing, checks what is there and takes the lock.
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
-        fs::create_dir_all(dir).map_err(|source| io_error("creating", dir, source))?;
+        fs::create_dir_all(dir).map_err(|source| {
+            let path = dir.to_owned();
+            match source.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => CacheError::Layout {
+                    path,
+                    found: "not a directory, or lies below a file",
+                    expected: "a directory",
+                },
+                _ => io_error("creating", dir, source),
+            }
+        })?;
         let root = dir.canonicalize().map_err(|source| io_error("resolving", dir, source))?;
         own_dir(&root)?;
         let lock = lock(&root)?;
@@ -88,6 +100,16 @@ impl Directory {
         }
         directory.empty_tmp()?;
         Ok(directory)
+    }
+
+    /// Writes a file as long as a small block's, and removes it.
+    pub fn try_writing(&self) -> Result<(), CacheError> {
+        let path = self.tmp().join("trial");
+        let failed = |source| io_error("writing", &path, source);
+        let written = fs::write(&path, [0; TRIAL_BYTES]).and_then(|()| File::open(&path)?.sync_all());
+        // What was written of it has to go in any case.
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(failed)
     }
 
     /// Opens a store that is there already to read its blocks, without the lock: another process may be using it.

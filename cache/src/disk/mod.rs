@@ -82,6 +82,20 @@ pub(crate) struct DiskTier {
     service: Option<JoinHandle<()>>,
 }
 
+/// Whether the store's directory could be opened now: nobody uses it, it is a directory, and files can be written there.
+/// Creates it when it is missing, and lets go of it again.
+///
+/// # Errors
+/// As opening a cache over it.
+pub fn try_directory(options: &DiskOptions) -> Result<(), CacheError> {
+    has_size(options)?;
+    directory::Directory::open(&options.dir)?.try_writing()
+}
+
+fn has_size(options: &DiskOptions) -> Result<(), CacheError> {
+    if options.budget_bytes > 0 { Ok(()) } else { Err(CacheError::NoSize { dir: options.dir.clone() }) }
+}
+
 /// Whether a block was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queueing {
@@ -98,6 +112,7 @@ impl DiskTier {
         tuning: &Tuning,
         files: &Arc<dyn FileSystem>,
     ) -> Result<(Self, Vec<(BlockKey, Row)>), CacheError> {
+        has_size(&options)?;
         let opened = open::open(&options.dir, &**files, &mut |_, _| {})?;
         let index_bytes = opened.directory.index_bytes();
         let (commands, received) = unbounded();

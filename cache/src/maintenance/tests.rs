@@ -170,6 +170,24 @@ fn collecting_removes_orphans_foreign_blocks_and_the_quarantine() {
 }
 
 #[test]
+fn a_store_is_not_copied_into_itself() {
+    let dir = memory_dir();
+    filled(dir.path());
+    let link =
+        dir.path().parent().unwrap().join(format!("{}-link", dir.path().file_name().unwrap().display()));
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let mut store = open(dir.path(), Purpose::Change).unwrap();
+    for own in [dir.path().to_owned(), dir.path().join("blocks/copy"), link.clone(), link.join("copy")] {
+        let error = store.export(&own, &[], &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains("the store that is exported"), "{error}");
+        let error = store.import(&own, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains("the store that imports"), "{error}");
+    }
+    assert!(!dir.path().join("blocks/copy").exists());
+    fs::remove_file(link).unwrap();
+}
+
+#[test]
 fn an_export_is_a_store_and_an_import_takes_only_what_is_sound() {
     let (dir, copy, third) = (memory_dir(), memory_dir(), memory_dir());
     filled(dir.path());

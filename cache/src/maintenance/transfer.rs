@@ -44,6 +44,7 @@ impl Inspector {
         keys: &[BlockKey],
         progress: Progress<'_>,
     ) -> Result<TransferReport, CacheError> {
+        apart(&self.directory, to, "the directory of the store that is exported")?;
         let target = Directory::open(to)?;
         let chosen = if keys.is_empty() { self.rows.clone() } else { self.chains(keys) };
         let mut report = TransferReport::default();
@@ -77,6 +78,7 @@ impl Inspector {
     pub fn import(&mut self, from: &Path, progress: Progress<'_>) -> Result<TransferReport, CacheError> {
         // Refused before anything is copied.
         self.change(&[])?;
+        apart(&self.directory, from, "the directory of the store that imports")?;
         let source = Directory::look(from)?;
         let listing = source.list()?;
         let mut found: Vec<(BlockKey, Listed)> = listing.blocks.into_iter().collect();
@@ -129,6 +131,19 @@ impl Inspector {
         }
         chosen
     }
+}
+
+/// Fails when another store's directory is this one's, or lies in it, by whatever name.
+fn apart(here: &Directory, other: &Path, found: &'static str) -> Result<(), CacheError> {
+    // What is not there yet lies in a directory that is.
+    let place = other.ancestors().find_map(|dir| {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        dir.canonicalize().ok()
+    });
+    if place.is_some_and(|place| place.starts_with(here.root())) {
+        return Err(CacheError::Layout { path: other.to_owned(), found, expected: "another directory" });
+    }
+    Ok(())
 }
 
 fn verified(reading: Reading<'_>, key: &BlockKey, row: &Row) -> Result<(), ReadError> {

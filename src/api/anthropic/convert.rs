@@ -78,7 +78,11 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
     let choice = tool_choice(fields.tool_choice.as_ref())?;
     let one = fields.tool_choice.is_some_and(|choice| choice.disable_parallel_tool_use == Some(true));
     let calls = if one { CallCount::One } else { CallCount::Several };
-    let (field, asked) = match fields.output_config.and_then(|config| config.format) {
+    let config = fields.output_config.unwrap_or_default();
+    if let Some(effort) = config.effort {
+        variables.entry("reasoning_effort").or_insert(effort.into());
+    }
+    let (field, asked) = match config.format {
         Some(asked) => ("output_config.format", Some(asked)),
         None => ("output_format", fields.output_format),
     };

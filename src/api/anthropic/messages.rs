@@ -20,7 +20,7 @@ use crate::api::marks::Mark;
 use crate::api::openapi::{AnthropicRefusals, Body};
 use crate::api::options::{Options, Stop};
 use crate::api::plan::{Plan, stops};
-use crate::api::refuse::{empty, never, refuse};
+use crate::api::refuse::{empty, never, refuse, refuse_foreign, refuse_misnamed, within};
 use crate::api::sse::{self, StreamPlan};
 use crate::api::submit::{Incoming, encode};
 use crate::api::usage::UsageCount;
@@ -105,6 +105,27 @@ fn prompt_fields(object: &Map<String, Value>) -> Result<PromptFields, ApiError> 
                 let edits = value["edits"].as_array().map_or(&[][..], Vec::as_slice);
                 edits.iter().all(|edit| edit["keep"] == "all")
             }),
+            ("logprobs", |value| *value == false),
+            ("top_logprobs", |value| *value == 0),
+            ("parallel_tool_calls", |value| *value == true),
+        ],
+    )?;
+    refuse_foreign(object)?;
+    refuse_misnamed(
+        object,
+        &[
+            ("prompt", "messages"),
+            ("input", "messages"),
+            ("inputs", "messages"),
+            ("instructions", "system"),
+            ("max_output_tokens", "max_tokens"),
+            ("stop", "stop_sequences"),
+            ("response_format", "output_config.format"),
+            ("text", "output_config.format"),
+            ("reasoning_effort", "output_config.effort"),
+            ("reasoning", "thinking"),
+            ("enable_thinking", "thinking"),
+            ("think", "thinking"),
         ],
     )?;
     fields(object)
@@ -114,8 +135,9 @@ fn plan(mut options: Options, object: &Map<String, Value>, state: &ApiState) -> 
     if options.n.is_some_and(|n| n != 1) {
         return Err(ApiError::field("n", "n is not 1; a message has one answer"));
     }
+    within(object, "temperature", 0.0, 1.0)?;
     let MessagesFields { stop_sequences } = fields(object)?;
-    // The field's name here.
+    // The field's name here; an empty one is let through.
     options.stop = None;
     let agent = options.session_id.as_ref().map(|name| format!("sess_{name}"));
     let mut plan = Plan::new(options, &state.model, &state.settings)?;

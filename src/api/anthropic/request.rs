@@ -95,9 +95,11 @@ pub struct ToolChoice {
 }
 
 /// How the answer is to be.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct OutputConfig {
     pub format: Option<Value>,
+    /// The template's variable `reasoning_effort`.
+    pub effort: Option<String>,
 }
 
 /// Whether the model is to think first.

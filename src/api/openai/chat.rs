@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::reply::{
     ChatLogprobs, FunctionDelta, FunctionReply, Head, Reply, ToolCallDelta, ToolCallReply, Usage,
 };
-use super::request::ChatFields;
+use super::request::{ChatFields, ThinkingFields};
 use super::validate::{asked, refuse_unsupported};
 use crate::api::ApiState;
 use crate::api::body::fields;
@@ -48,7 +48,7 @@ pub async fn chat_completions(
     refuse_unsupported(&object)?;
     let mut plan =
         Plan::new(options, &state.model, &state.settings)?.with_logprobs(logprobs(&chat)?, "top_logprobs")?;
-    let asked = asked(chat)?;
+    let asked = asked(chat, fields(&object)?)?;
     let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
     plan.answer.calls = asked.calls;
     let fields = FormatFields { schema: "response_format", tools: "tools", strict: asked.strict };
@@ -76,7 +76,7 @@ fn logprobs(chat: &ChatFields) -> Result<Option<u64>, ApiError> {
 }
 
 /// What is read.
-pub type ChatRequest = Body<(Options, ChatFields)>;
+pub type ChatRequest = Body<(Options, ThinkingFields, ChatFields)>;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = ChatChoice)]

@@ -16,7 +16,7 @@ use crate::api::generation::{Answers, EndReason, Piece, TokenLogprob};
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
-use crate::api::refuse::{never, refuse};
+use crate::api::refuse::{never, refuse, refuse_misnamed};
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::Incoming;
 use crate::api::usage::UsageCount;
@@ -51,8 +51,26 @@ pub async fn completions(
 
 /// Refuses what continuing a text does not act on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
-    validate::refuse_unsupported(object)?;
-    refuse(object, &[("context", never), ("response_format", |value| value["type"] == "text")])
+    validate::refuse_for_both(object)?;
+    refuse(object, &[("context", never), ("response_format", |value| value["type"] == "text")])?;
+    let chat = "a chat, /v1/chat/completions";
+    refuse_misnamed(
+        object,
+        &[
+            ("messages", "prompt"),
+            ("input", "prompt"),
+            ("inputs", "prompt"),
+            ("system", chat),
+            ("instructions", chat),
+            ("tools", chat),
+            ("chat_template_kwargs", chat),
+            ("reasoning_effort", chat),
+            ("reasoning", chat),
+            ("thinking", chat),
+            ("max_output_tokens", "max_tokens"),
+            ("top_logprobs", "logprobs"),
+        ],
+    )
 }
 
 /// Continues `prompts`, as a stream or whole.

@@ -10,6 +10,7 @@ use super::body::fields;
 use super::contexts::behind;
 use super::error::ApiError;
 use super::openapi::AnyOf;
+use super::refuse::refuse_foreign;
 use super::submit::encode;
 use super::work::Place;
 use crate::prompt::Conversation;
@@ -43,7 +44,7 @@ pub fn configure(config: &mut ServiceConfig) {
 
 /// The conversation of a chat request.
 pub fn conversation(object: &Map<String, Value>) -> Result<Conversation, ApiError> {
-    Ok(validate::asked(fields(object)?)?.conversation)
+    Ok(validate::asked(fields(object)?, fields(object)?)?.conversation)
 }
 
 /// What [`only_prompt`] reads.
@@ -56,6 +57,7 @@ pub async fn only_prompt(
     object: &Map<String, Value>,
     place: &Place,
 ) -> Result<Vec<u32>, ApiError> {
+    refuse_foreign(object)?;
     if object.contains_key("messages") {
         let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
         let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;

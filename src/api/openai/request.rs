@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::api::error::ApiError;
 use crate::prompt::Message;
 
 /// `/v1/chat/completions` besides [`Options`](crate::api::options::Options).
@@ -23,9 +24,71 @@ pub struct ChatFields {
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
     pub chat_template_kwargs: Option<Map<String, Value>>,
+    pub add_generation_prompt: Option<bool>,
+}
+
+/// The ways in which clients say how much is to be thought, and how much said.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct ThinkingFields {
     /// The template's variables `reasoning_effort` and, unless it is `none`, `enable_thinking`.
     pub reasoning_effort: Option<String>,
-    pub add_generation_prompt: Option<bool>,
+    /// `{"effort"}` and `{"enabled"}`, the same.
+    #[schema(value_type = Option<Object>)]
+    pub reasoning: Option<Value>,
+    /// `{"type": "enabled" | "adaptive" | "disabled"}`: the template's variable `enable_thinking`.
+    #[schema(value_type = Option<Object>)]
+    pub thinking: Option<Value>,
+    /// The template's variable of this name.
+    pub enable_thinking: Option<bool>,
+    /// True or false, or an effort.
+    pub think: Option<Value>,
+    /// The template's variable of this name.
+    pub verbosity: Option<String>,
+}
+
+impl ThinkingFields {
+    /// The template's variables as a client sets them, and those that these fields set.
+    pub fn variables(self, set: Option<Map<String, Value>>) -> Result<Map<String, Value>, ApiError> {
+        let wrong = |param: &str, found: &Value, expected: &str| {
+            Err(ApiError::field(param, format!("{param} is {found}; expected {expected}")))
+        };
+        let (mut effort, mut thinks) = (self.reasoning_effort, self.enable_thinking);
+        match &self.think {
+            None | Some(Value::Null) => {}
+            Some(Value::Bool(wish)) => thinks = thinks.or(Some(*wish)),
+            Some(Value::String(wish)) => effort = effort.or_else(|| Some(wish.clone())),
+            Some(other) => return wrong("think", other, "true, false or an effort"),
+        }
+        match self.thinking.as_ref().map(|thinking| (thinking, thinking["type"].as_str())) {
+            None | Some((Value::Null, _)) => {}
+            Some((_, Some("enabled" | "adaptive"))) => thinks = thinks.or(Some(true)),
+            Some((_, Some("disabled"))) => thinks = thinks.or(Some(false)),
+            Some((other, _)) => return wrong("thinking", other, "a type: enabled, adaptive or disabled"),
+        }
+        for (key, value) in self.reasoning.as_ref().and_then(Value::as_object).into_iter().flatten() {
+            match (key.as_str(), value) {
+                (_, Value::Null) | ("summary", _) => {}
+                ("effort", Value::String(wish)) => effort = effort.or_else(|| Some(wish.clone())),
+                ("enabled", Value::Bool(wish)) => thinks = thinks.or(Some(*wish)),
+                ("exclude", Value::Bool(false)) => {}
+                _ => {
+                    return wrong(
+                        "reasoning",
+                        &self.reasoning.clone().unwrap_or_default(),
+                        "effort or enabled",
+                    );
+                }
+            }
+        }
+        let mut set = set.unwrap_or_default();
+        if let Some(thinks) = thinks {
+            set.entry("enable_thinking").or_insert(thinks.into());
+        }
+        if let Some(verbosity) = self.verbosity {
+            set.entry("verbosity").or_insert(verbosity.into());
+        }
+        Ok(variables(Some(set), effort.as_deref()))
+    }
 }
 
 /// The template's variables as a client sets them, with those that a wish for more or less thinking sets.

@@ -2,37 +2,40 @@
 
 use serde_json::{Map, Value};
 
-use super::request::{ChatFields, variables};
+use super::request::{ChatFields, ThinkingFields};
 use crate::api::error::ApiError;
 use crate::api::format::{ToolChoice, among, format, json_schema};
-use crate::api::refuse::{empty, never, off, refuse};
+use crate::api::refuse::{refuse_foreign, refuse_misnamed, within};
 use crate::prompt::{CallCount, Conversation, Format, in_order};
 
-/// Refuses what neither endpoint acts on.
+/// OpenAI's range.
+const TEMPERATURE: (f64, f64) = (0.0, 2.0);
+
+/// Refuses what a chat does not act on.
 pub fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiError> {
-    refuse(
+    refuse_for_both(object)?;
+    let system = "a message with the role system";
+    refuse_misnamed(
         object,
         &[
-            ("functions", empty),
-            ("function_call", |value| *value == "none" || *value == "auto"),
-            ("modalities", |value| {
-                value.as_array().is_some_and(|list| list.iter().all(|kind| *kind == "text"))
-            }),
-            ("continue_final_message", off),
-            ("echo", off),
-            ("suffix", empty),
-            ("best_of", |value| *value == 1),
-            ("use_beam_search", off),
-            ("prompt_logprobs", |value| *value == 0 || *value == false),
-            ("structured_outputs", empty),
-            ("guided_json", never),
-            ("guided_regex", never),
-            ("guided_choice", never),
-            ("guided_grammar", never),
-            ("grammar", empty),
-            ("json_schema", empty),
+            ("prompt", "messages"),
+            ("input", "messages"),
+            ("inputs", "messages"),
+            ("system", system),
+            ("instructions", system),
+            ("max_output_tokens", "max_completion_tokens"),
+            ("text", "response_format"),
+            ("output_config", "response_format"),
+            ("output_format", "response_format"),
         ],
     )
+}
+
+/// Refuses what neither chats nor completions act on.
+pub fn refuse_for_both(object: &Map<String, Value>) -> Result<(), ApiError> {
+    refuse_foreign(object)?;
+    refuse_misnamed(object, &[("stop_sequences", "stop")])?;
+    within(object, "temperature", TEMPERATURE.0, TEMPERATURE.1)
 }
 
 /// What a chat request asks for.
@@ -47,7 +50,7 @@ pub struct Asked {
 }
 
 /// Checks a chat request's own fields.
-pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
+pub fn asked(fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, ApiError> {
     if fields.messages.is_empty() {
         return Err(ApiError::field("messages", "messages is empty; expected at least one message"));
     }
@@ -74,10 +77,11 @@ pub fn asked(fields: ChatFields) -> Result<Asked, ApiError> {
     let format = format(schema, &tools, &choice, calls)?;
     let strict = fields.response_format.as_ref().is_some_and(|asked| asked["json_schema"]["strict"] == true)
         || tools.iter().any(|tool| tool["function"]["strict"] == true);
+    let variables = thinking.variables(fields.chat_template_kwargs)?;
     let conversation = Conversation {
         messages: fields.messages,
         tools,
-        variables: variables(fields.chat_template_kwargs, fields.reasoning_effort.as_deref()),
+        variables,
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
     Ok(Asked { conversation, format, choice, strict, calls })

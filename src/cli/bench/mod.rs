@@ -24,15 +24,16 @@ mod text;
 mod trace;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use rand::RngExt;
 
 use super::child::ServerCommand;
 use super::client::ClientOptions;
+use super::progress::Progress;
 use interrupt::Interrupt;
 use plan::Plan;
 use plot::Panel;
@@ -148,20 +149,19 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<bool> {
     };
     let plans: Vec<Plan> = scenarios.iter().map(|scenario| planner.plan(*scenario)).collect();
     let requests: usize = plans.iter().map(Plan::len).sum();
-    let progress = ProgressBar::new((requests * targets.len()) as u64);
-    progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")?);
-    progress.enable_steady_tick(Duration::from_millis(200));
+    let progress = Progress::of_things("");
+    progress.set(0, (requests * targets.len()) as u64);
     let mut runner = Runner::new(targets, interrupt.clone(), progress.clone());
     for plan in &plans {
-        progress.set_message(plan.scenario);
+        progress.say(plan.scenario);
         runner.play(plan)?;
     }
-    progress.finish_and_clear();
+    progress.end();
 
     let rows = stats::rows(&runner.records);
     let servers: Vec<String> = runner.targets.iter().map(|target| target.name.clone()).collect();
     let pairs = if servers.len() == 2 { compare::pairs(&rows, &runner.records) } else { Vec::new() };
-    println!("{}", table::measured(&rows, &servers));
+    println!("{}\n{}", table::times(&rows, &servers), table::counts(&rows, &servers));
     if !pairs.is_empty() {
         println!("{}", table::side_by_side(&pairs, &servers));
     }
@@ -171,7 +171,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<bool> {
         let (made, asked) = (runner.records.len(), requests * servers.len());
         println!("ended by Ctrl-C after {made} of {asked} requests; {} were under way", runner.unfinished);
     }
-    print_first_failure(&runner);
+    failures(&runner).iter().for_each(|line| println!("{line}"));
     let workload = &args.workload;
     let report = Report {
         workload,
@@ -239,13 +239,23 @@ fn tokens_per_word(args: &BenchArgs, targets: &[Target], salt: &str) -> anyhow::
     }
 }
 
-/// Counts do not say what to do about a failure: its text may.
-fn print_first_failure(runner: &Runner) {
-    let failure = runner.records.iter().find_map(|record| Some((record, record.outcome.as_ref().err()?)));
-    if let Some((record, failure)) = failure {
-        let (server, text) = (&runner.targets[record.server].name, &failure.text);
-        println!("first failure ({server}, {}, {}): {text}", record.scenario, record.row);
+/// How many requests failed, and why: a line for each kind, with the words of its first failure.
+fn failures(runner: &Runner) -> Vec<String> {
+    let mut kinds = BTreeMap::<(&str, &str), (usize, &str)>::new();
+    for record in &runner.records {
+        if let Err(failure) = &record.outcome {
+            let kind = (runner.targets[record.server].name.as_str(), failure.kind.as_str());
+            kinds.entry(kind).or_insert((0, failure.text.as_str())).0 += 1;
+        }
     }
+    let all = runner.records.len();
+    kinds
+        .into_iter()
+        .map(|((server, kind), (count, text))| {
+            let text = record::one_line(text);
+            format!("{count} of {all} requests failed ({server}, {kind}): {text}")
+        })
+        .collect()
 }
 
 /// Writes the files that were asked for.

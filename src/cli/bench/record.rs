@@ -111,7 +111,34 @@ impl Record {
     }
 }
 
+/// What a failure says, on one line: of an error object in it the message alone.
+pub fn one_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let message = text.find('{').and_then(|at| {
+        let body: Value = serde_json::from_str(&text[at..]).ok()?;
+        let message = body["error"]["message"].as_str().or(body["message"].as_str())?;
+        Some(format!("{}{message}", &text[..at]))
+    });
+    let text = message.unwrap_or_else(|| text.to_owned());
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = words.chars().take(LONGEST).collect();
+    if cut.len() < words.len() { cut + "…" } else { cut }
+}
+
 /// Milliseconds, to the microsecond.
 pub fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_failure_is_one_short_line() {
+        let body = r#"the server answered 429: {"error": {"message": "too many\nrequests", "code": 1}}"#;
+        assert_eq!(one_line(body), "the server answered 429: too many requests");
+        assert_eq!(one_line("no connection:\n  refused"), "no connection: refused");
+        assert_eq!(one_line(&"x ".repeat(500)).chars().count(), 201);
+    }
 }

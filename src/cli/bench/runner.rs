@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
-use indicatif::ProgressBar;
 
 use super::interrupt::Interrupt;
 use super::plan::{Ask, Pace, Plan};
 use super::record::{Failure, Record};
 use super::target::Target;
 use crate::cli::client::{Answer, ClientError};
+use crate::cli::progress::Progress;
 
 /// Requests in flight at most; what is due beyond it is sent late, and says so.
 const MAX_IN_FLIGHT: usize = 512;
@@ -28,7 +28,7 @@ pub struct Runner {
     /// Requests that were under way at Ctrl-C.
     pub unfinished: usize,
     interrupt: Interrupt,
-    progress: ProgressBar,
+    progress: Progress,
     begin: Instant,
     /// Parts played, which decides who is first.
     parts: usize,
@@ -44,7 +44,7 @@ struct Ended {
 
 impl Runner {
     /// A runner that has played nothing.
-    pub fn new(targets: Vec<Target>, interrupt: Interrupt, progress: ProgressBar) -> Self {
+    pub fn new(targets: Vec<Target>, interrupt: Interrupt, progress: Progress) -> Self {
         let begin = Instant::now();
         Self { targets, records: Vec::new(), unfinished: 0, interrupt, progress, begin, parts: 0 }
     }
@@ -173,7 +173,7 @@ impl Runner {
 
     fn keep(&mut self, record: Record) {
         self.records.push(record);
-        self.progress.inc(1);
+        self.progress.add_one();
     }
 }
 

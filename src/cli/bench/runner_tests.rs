@@ -69,7 +69,7 @@ fn plan(rounds: Vec<Round>) -> Plan {
 
 fn play(targets: Vec<Target>, plan: &Plan) -> Runner {
     let (_never, interrupt) = Interrupt::by_hand();
-    let mut runner = Runner::new(targets, interrupt, ProgressBar::hidden());
+    let mut runner = Runner::new(targets, interrupt, Progress::of_things(""));
     runner.play(plan).unwrap();
     runner
 }
@@ -138,7 +138,7 @@ fn a_schedule_sends_what_is_due_while_others_run() {
         (0..3).map(|at| Ask { due: Duration::from_millis(20 * at), ..ask(None, &at.to_string()) }).collect();
     let target = serve("A", &asked, answer);
     let (stop, interrupt) = Interrupt::by_hand();
-    let progress = ProgressBar::hidden();
+    let progress = Progress::of_things("");
     let mut runner = Runner::new(vec![target], interrupt, progress.clone());
     let watched = std::thread::spawn(move || {
         let begin = Instant::now();

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use bytesize::ByteSize;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use prefixd_cache::maintenance::{Collection, Inspector, Purpose};
 use prefixd_cache::{Fingerprint, Pin};
 
-use crate::config::{Config, Overrides};
+use super::progress::Progress;
+use crate::config::{Config, Overrides, Size};
 use print::Output;
 
 /// What `cache` is told.
@@ -54,12 +53,12 @@ enum CacheCommand {
     Verify,
     /// Remove what no request can use: orphans, expired blocks, the quarantine
     Gc {
-        /// Remove the blocks of every other fingerprint, too
+        /// Remove the blocks of every other model, too; the model's fingerprint, or its first digits
         #[arg(long, value_name = "FINGERPRINT")]
         only: Option<String>,
         /// Remove the coldest blocks until the others fit, such as 10GB
-        #[arg(long, value_name = "SIZE")]
-        budget: Option<ByteSize>,
+        #[arg(long, value_name = "SIZE", value_parser = bytes)]
+        budget: Option<u64>,
         /// Leave the quarantine
         #[arg(long)]
         keep_quarantine: bool,
@@ -122,21 +121,23 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
         }
         CacheCommand::Verify => {
             let mut store = open(&dir, Purpose::Read)?;
-            let bar = bar("checking blocks")?;
-            let report = store.verify(&mut |done, total| advance(&bar, done, total))?;
-            bar.finish_and_clear();
+            let progress = Progress::of_things("checking blocks");
+            let report = store.verify(&mut |done, total| progress.set(done, total));
+            progress.end();
+            let report = report?;
             out.verified(&report, store.used_by())?;
             return Ok(report.damaged.is_empty() && report.unreadable.is_empty());
         }
         CacheCommand::Gc { only, budget, keep_quarantine, dry_run } => {
-            let only = only.as_deref().map(fingerprint).transpose()?;
+            let mut store = open(&dir, Purpose::Change)?;
+            let only = only.as_deref().map(|digits| fingerprint(&store, digits)).transpose()?;
             let wanted = Collection {
                 only,
-                budget_bytes: budget.map(|budget| budget.as_u64()),
+                budget_bytes: *budget,
                 keep_quarantine: *keep_quarantine,
                 dry_run: *dry_run,
             };
-            out.collected(&open(&dir, Purpose::Change)?.collect(&wanted)?, *dry_run)?;
+            out.collected(&store.collect(&wanted)?, *dry_run)?;
         }
         CacheCommand::Clear => out.cleared(&open(&dir, Purpose::Change)?.clear()?)?,
         CacheCommand::Pin { key, time } => {
@@ -150,9 +151,10 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
         CacheCommand::Export { dir: to, keys } => {
             let store = open(&dir, Purpose::Read)?;
             let keys = keys.iter().map(|key| store.find(key)).collect::<Result<Vec<_>, _>>()?;
-            let bar = bar("exporting blocks")?;
-            let report = store.export(to, &keys, &mut |done, total| advance(&bar, done, total))?;
-            bar.finish_and_clear();
+            let progress = Progress::of_things("exporting blocks");
+            let report = store.export(to, &keys, &mut |done, total| progress.set(done, total));
+            progress.end();
+            let report = report?;
             out.transferred("exported", &report)?;
             return Ok(report.refused.is_empty());
         }
@@ -161,16 +163,18 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
             std::fs::create_dir_all(dir.join("blocks"))
                 .with_context(|| format!("creating {}", dir.display()))?;
             let mut store = open(&dir, Purpose::Change)?;
-            let bar = bar("importing blocks")?;
-            let report = store.import(from, &mut |done, total| advance(&bar, done, total))?;
-            bar.finish_and_clear();
+            let progress = Progress::of_things("importing blocks");
+            let report = store.import(from, &mut |done, total| progress.set(done, total));
+            progress.end();
+            let report = report?;
             out.transferred("imported", &report)?;
             return Ok(report.refused.is_empty());
         }
         CacheCommand::Rebuild => {
-            let bar = bar("reading headers")?;
-            let store = Inspector::rebuild(&dir, &mut |done, total| advance(&bar, done, total))?;
-            bar.finish_and_clear();
+            let progress = Progress::of_things("reading headers");
+            let store = Inspector::rebuild(&dir, &mut |done, total| progress.set(done, total));
+            progress.end();
+            let store = store?;
             out.summary(&store.summary())?;
         }
     }
@@ -188,9 +192,9 @@ fn store_dir(args: &CacheArgs) -> anyhow::Result<PathBuf> {
 }
 
 fn open(dir: &Path, purpose: Purpose) -> anyhow::Result<Inspector> {
-    let bar = bar("reading headers")?;
-    let store = Inspector::open(dir, purpose, &mut |done, total| advance(&bar, done, total));
-    bar.finish_and_clear();
+    let progress = Progress::of_things("reading headers");
+    let store = Inspector::open(dir, purpose, &mut |done, total| progress.set(done, total));
+    progress.end();
     Ok(store?)
 }
 
@@ -201,22 +205,31 @@ fn set_pin(dir: &Path, digits: &str, pin: Pin, out: Output) -> anyhow::Result<()
     out.detail(&store.show(&key).with_context(|| format!("block {key}"))?)
 }
 
-fn fingerprint(text: &str) -> anyhow::Result<Fingerprint> {
-    Fingerprint::from_hex(text).with_context(|| {
+/// A size that is no share of anything.
+fn bytes(text: &str) -> Result<u64, String> {
+    match text.parse()? {
+        Size::Bytes(bytes) => Ok(bytes),
+        Size::Share(_) => Err(format!("`{text}` is a share; expected a size such as 10GB")),
+    }
+}
+
+/// The fingerprint that begins with these digits.
+fn fingerprint(store: &Inspector, digits: &str) -> anyhow::Result<Fingerprint> {
+    let digits = digits.to_ascii_lowercase();
+    if let Some(whole) = Fingerprint::from_hex(&digits) {
+        return Ok(whole);
+    }
+    let summary = store.summary();
+    let mut found = summary.fingerprints.iter().filter(|model| model.fingerprint.starts_with(&digits));
+    let first = found.next().and_then(|model| Fingerprint::from_hex(&model.fingerprint));
+    let first = first.with_context(|| {
         format!(
-            "{text:?} is no fingerprint: expected 64 hexadecimal digits, as `prefixd cache stat` shows them"
+            "no model's fingerprint begins with {digits:?}; `prefixd cache stat` shows those that are here"
         )
-    })
-}
-
-/// A bar over blocks; nothing where standard error is no terminal.
-fn bar(what: &'static str) -> anyhow::Result<ProgressBar> {
-    let bar = ProgressBar::new(0).with_message(what);
-    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?);
-    Ok(bar)
-}
-
-fn advance(bar: &ProgressBar, done: u64, total: u64) {
-    bar.set_length(total);
-    bar.set_position(done);
+    })?;
+    anyhow::ensure!(
+        found.next().is_none(),
+        "several models' fingerprints begin with {digits:?}; give more digits"
+    );
+    Ok(first)
 }

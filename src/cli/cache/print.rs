@@ -1,7 +1,6 @@
 //! Tables and JSON of what is said about a store.
 
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use prefixd_cache::maintenance::{
     BlockDetail, CollectReport, Damage, Removed, StoreSummary, StoredBlock, TransferReport, VerifyReport,
@@ -10,8 +9,12 @@ use prefixd_cache::maintenance::{
 use serde::Serialize;
 use serde_json::json;
 
+use crate::cli::table::Table;
+
 /// Digits of a key or fingerprint in a table: enough to name it in any store.
 const SHORT: usize = 12;
+/// Digits that tell models and tenants of one store apart.
+const FEW: usize = 6;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +27,22 @@ impl Output {
         if self.json {
             return print_json(&json!({"used_by": used_by, "found": found, "blocks": blocks}));
         }
-        let mut table =
-            table(&["key", "model", "tenant", "start", "tokens", "size", "window", "used", "hits", ""]);
+        let heads = ["key", "model", "tenant", "tokens", "size", "window", "used", "hits", ""];
+        let mut table = Table::new(&heads, &[3, 4, 5, 7]);
         for block in blocks {
-            table.add_row([
+            let digits = |text: &str| text.chars().take(FEW).collect::<String>();
+            table.add([
                 short(&block.key.to_string()),
-                short(&block.fingerprint),
-                short(&block.tenant),
-                block.start.to_string(),
-                block.tokens.to_string(),
+                digits(&block.fingerprint),
+                digits(&block.tenant),
+                format!("{}-{}", block.start, block.start + block.tokens),
                 size(block.bytes),
                 window(block.window, block.window_bytes),
-                time(block.last_use_us),
+                short_time(block.last_use_us),
                 block.hits.map_or_else(|| "?".to_owned(), |hits| hits.to_string()),
                 marks(block),
             ]);
         }
-        right(&mut table, &[3, 4, 5, 6, 8]);
         println!("{table}");
         if blocks.len() < found {
             println!("{} of {found} blocks", blocks.len());
@@ -53,32 +55,31 @@ impl Output {
         if self.json {
             return print_json(summary);
         }
-        let mut facts = table(&["", ""]);
-        facts.add_row(["directory".to_owned(), summary.dir.clone()]);
-        facts.add_row(["blocks".to_owned(), format!("{}, {} tokens", summary.blocks, summary.tokens)]);
+        let mut facts = Table::new(&["", ""], &[]);
+        facts.add(["directory".to_owned(), summary.dir.clone()]);
+        facts.add(["blocks".to_owned(), format!("{}, {} tokens", summary.blocks, summary.tokens)]);
         let of_windows =
             format!("{}, of which window parts {}", size(summary.bytes), size(summary.window_bytes));
-        facts.add_row(["size".to_owned(), of_windows]);
-        facts.add_row(["window parts dropped".to_owned(), summary.dropped_windows.to_string()]);
-        facts.add_row(["pinned blocks".to_owned(), summary.pinned_blocks.to_string()]);
-        facts.add_row(["orphans".to_owned(), format!("{} blocks", summary.orphan_blocks)]);
-        facts.add_row(["tenants".to_owned(), summary.tenants.to_string()]);
+        facts.add(["size".to_owned(), of_windows]);
+        facts.add(["window parts dropped".to_owned(), summary.dropped_windows.to_string()]);
+        facts.add(["pinned blocks".to_owned(), summary.pinned_blocks.to_string()]);
+        facts.add(["orphans".to_owned(), format!("{} blocks", summary.orphan_blocks)]);
+        facts.add(["tenants".to_owned(), summary.tenants.to_string()]);
         let quarantine = format!("{} files, {}", summary.quarantine_files, size(summary.quarantine_bytes));
-        facts.add_row(["quarantine".to_owned(), quarantine]);
-        facts.add_row(["index".to_owned(), size(summary.index_bytes)]);
-        facts.add_row(["everything else".to_owned(), size(summary.other_bytes)]);
+        facts.add(["quarantine".to_owned(), quarantine]);
+        facts.add(["index".to_owned(), size(summary.index_bytes)]);
+        facts.add(["everything else".to_owned(), size(summary.other_bytes)]);
         println!("{facts}");
         if !summary.fingerprints.is_empty() {
-            let mut models = table(&["model (fingerprint)", "blocks", "tokens", "size"]);
+            let mut models = Table::new(&["model", "blocks", "tokens", "size"], &[1, 2, 3]);
             for model in &summary.fingerprints {
-                models.add_row([
-                    model.fingerprint.clone(),
+                models.add([
+                    short(&model.fingerprint),
                     model.blocks.to_string(),
                     model.tokens.to_string(),
                     size(model.bytes),
                 ]);
             }
-            right(&mut models, &[1, 2, 3]);
             println!("{models}");
         }
         note_use(summary.used_by.as_deref());
@@ -90,33 +91,32 @@ impl Output {
             return print_json(detail);
         }
         let block = &detail.block;
-        let mut facts = table(&["", ""]);
+        let mut facts = Table::new(&["", ""], &[]);
         let parent = block.parent.clone().unwrap_or_else(|| "none: the start of a prompt".to_owned());
         let end = block.start + block.tokens;
-        facts.add_row(["key".to_owned(), block.key.to_string()]);
-        facts.add_row(["parent".to_owned(), parent]);
-        facts.add_row(["model".to_owned(), block.fingerprint.clone()]);
-        facts.add_row(["tenant".to_owned(), block.tenant.clone()]);
-        facts.add_row(["tokens".to_owned(), format!("{} to {end}", block.start)]);
-        facts.add_row(["size".to_owned(), size(block.bytes)]);
-        facts.add_row(["window part".to_owned(), window(block.window, block.window_bytes)]);
-        facts.add_row(["last use".to_owned(), time(block.last_use_us)]);
-        facts.add_row(["blocks that follow".to_owned(), detail.children.to_string()]);
-        facts.add_row(["priority".to_owned(), block.priority.to_string()]);
-        facts.add_row(["state".to_owned(), marks(block)]);
+        facts.add(["key".to_owned(), block.key.to_string()]);
+        facts.add(["parent".to_owned(), parent]);
+        facts.add(["model".to_owned(), block.fingerprint.clone()]);
+        facts.add(["tenant".to_owned(), block.tenant.clone()]);
+        facts.add(["tokens".to_owned(), format!("{} to {end}", block.start)]);
+        facts.add(["size".to_owned(), size(block.bytes)]);
+        facts.add(["window part".to_owned(), window(block.window, block.window_bytes)]);
+        facts.add(["last use".to_owned(), time(block.last_use_us)]);
+        facts.add(["blocks that follow".to_owned(), detail.children.to_string()]);
+        facts.add(["priority".to_owned(), block.priority.to_string()]);
+        facts.add(["state".to_owned(), marks(block)]);
         println!("{facts}");
-        let mut tensors = table(&["tensor", "part", "type", "shape", "bytes", "blake3"]);
+        let mut tensors = Table::new(&["tensor", "part", "type", "shape", "bytes", "blake3"], &[4]);
         for tensor in &detail.tensors {
-            tensors.add_row([
+            tensors.add([
                 tensor.name.clone(),
                 tensor.part.to_owned(),
                 tensor.dtype.clone(),
-                format!("{:?}", tensor.shape),
+                shape(&tensor.shape),
                 tensor.bytes.to_string(),
                 short(&tensor.checksum),
             ]);
         }
-        right(&mut tensors, &[4]);
         println!("{tensors}\ntoken ids: {:?}", detail.token_ids);
         Ok(())
     }
@@ -143,16 +143,15 @@ impl Output {
         if self.json {
             return print_json(report);
         }
-        let mut rows = table(&["why", "blocks"]);
+        let mut rows = Table::new(&["why", "blocks"], &[1]);
         for (why, blocks) in [
             ("their parent is lost", report.orphan_blocks),
             ("expired", report.expired_blocks),
             ("of another model", report.foreign_blocks),
             ("over the budget", report.over_budget_blocks),
         ] {
-            rows.add_row([why.to_owned(), blocks.to_string()]);
+            rows.add([why.to_owned(), blocks.to_string()]);
         }
-        right(&mut rows, &[1]);
         println!("{rows}");
         removed(if dry_run { "would remove" } else { "removed" }, &report.removed);
         Ok(())
@@ -207,23 +206,6 @@ fn note_use(used_by: Option<&str>) {
     }
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    if header.iter().any(|name| !name.is_empty()) {
-        table.set_header(header.to_vec());
-    }
-    table
-}
-
-fn right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-}
-
 fn short(digits: &str) -> String {
     digits.chars().take(SHORT).collect()
 }
@@ -253,6 +235,16 @@ fn marks(block: &StoredBlock) -> String {
         marks.push(format!("lives {seconds} s unused"));
     }
     marks.join(", ")
+}
+
+fn shape(dims: &[usize]) -> String {
+    dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// To the minute, for tables.
+fn short_time(us: u64) -> String {
+    Timestamp::from_microsecond(us.cast_signed())
+        .map_or_else(|_| "?".to_owned(), |time| time.strftime("%m-%d %H:%M").to_string())
 }
 
 fn time(us: u64) -> String {

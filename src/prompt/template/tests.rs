@@ -214,18 +214,179 @@ fn a_qwen_like_template_renders() {
     );
 }
 
+/// Constructs of Mistral's templates: ids of nine characters, texts that alternate as if calls were not there.
+const MISTRAL_LIKE: &str = "\
+{%- if messages[0].role == 'system' %}
+    {%- set system_message = messages[0].content %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- set ns = namespace() %}
+{%- set ns.index = 0 %}
+{%- for message in loop_messages %}
+    {%- if message.role == 'user' or (message.role == 'assistant' and message.tool_calls is not defined) %}
+        {%- if (message.role == 'user') != (ns.index % 2 == 0) %}
+            {{- raise_exception('roles must alternate user/assistant') }}
+        {%- endif %}
+        {%- set ns.index = ns.index + 1 %}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message.role == 'user' %}
+        {%- if loop.first and system_message is defined %}
+            {{- '[I]' + system_message + '\\n\\n' + message.content + '[/I]' }}
+        {%- else %}
+            {{- '[I]' + message.content + '[/I]' }}
+        {%- endif %}
+    {%- elif message.tool_calls is defined %}
+        {{- '[C]' }}
+        {%- for call in message.tool_calls %}
+            {%- if call.id|length != 9 %}
+                {{- raise_exception('ids have 9 characters') }}
+            {%- endif %}
+            {{- call.function.name + call.function.arguments|tojson + call.id }}
+        {%- endfor %}
+        {{- eos_token }}
+    {%- elif message.role == 'assistant' %}
+        {{- ' ' + message.content + eos_token }}
+    {%- elif message.role == 'tool' %}
+        {%- if message.tool_call_id|length != 9 %}
+            {{- raise_exception('ids have 9 characters') }}
+        {%- endif %}
+        {{- '[R]' + message.content + message.tool_call_id + '[/R]' }}
+    {%- else %}
+        {{- raise_exception('only user, assistant and tool') }}
+    {%- endif %}
+{%- endfor %}
+";
+
+/// Refuses every role but two, which must alternate.
+const TWO_ROLES: &str = "\
+{%- for message in messages %}
+    {%- if message.role not in ['user', 'assistant'] %}
+        {{- raise_exception('Only user and assistant roles are supported!') }}
+    {%- elif (message.role == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('roles must alternate') }}
+    {%- endif %}
+    {{- '<' + message.role + '>' + message.content + '</>' }}
+{%- endfor %}
+";
+
+/// Refuses nothing and leaves out what it does not know.
+const FORGETFUL: &str = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<{{ m.role }}>{{ m.content }}</>{% endif %}{% endfor %}";
+
+/// Wants a word of the user's.
+const ASKED: &str = "{% if messages | selectattr('role', 'equalto', 'user') | list | length == 0 %}{{ raise_exception('No user query found') }}{% endif %}\
+{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}</>{% endfor %}";
+
 #[test]
-fn a_gemma_like_template_renders_and_says_what_it_refuses() {
+fn a_gemma_like_template_renders() {
     let fine = chat(json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": " hi "},
         {"role": "assistant", "content": "yes"}, {"role": "user", "content": "ok"}]));
     let expected = "<bos><t>user\nBe kind.\n\nhi</t>\n<t>model\nyes</t>\n<t>user\nok</t>\n<t>model\n";
     assert_eq!(render(GEMMA_LIKE, &fine).unwrap(), expected);
-    let two = chat(json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]));
-    let refused = render(GEMMA_LIKE, &two).unwrap_err();
-    assert!(
-        matches!(&refused, TemplateError::Refused(reason) if reason == "roles must alternate"),
-        "{refused}"
+    let two = chat(
+        json!([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "user", "content": "b"}]),
     );
+    assert_eq!(render(GEMMA_LIKE, &two).unwrap(), "<bos><t>user\ns\n\na\n\nb</t>\n<t>model\n");
+}
+
+#[test]
+fn what_a_template_refuses_for_another_reason_is_told_in_its_words() {
+    let picky = "{% if messages[-1].content == 'no' %}{{ raise_exception('not that') }}{% endif %}{{ messages[0].content }}";
+    let refused = render(picky, &chat(json!([{"role": "user", "content": "no"}]))).unwrap_err();
+    assert!(matches!(&refused, TemplateError::Refused(reason) if reason == "not that"), "{refused}");
+}
+
+#[test]
+fn templates_that_show_everything_are_given_everything_as_it_stands() {
+    for source in [QWEN_LIKE, "{% for m in messages %}{{ m | tojson }}{% endfor %}"] {
+        let template = ChatTemplate::new(&source.into(), "", "").unwrap();
+        assert_eq!(template.shown, [Shown::ALL; 2], "{source}");
+    }
+    let clerk: Json =
+        serde_json::from_str(include_str!("../../../models/clerk/tokenizer_config.json")).unwrap();
+    let template = ChatTemplate::new(&clerk["chat_template"], "", "").unwrap();
+    assert_eq!(template.shown, [Shown::ALL; 2]);
+}
+
+/// The messages that a letter stands for, with their words: a call, its result.
+fn said(letter: char, at: usize) -> Vec<(Json, Vec<String>)> {
+    let word = |n: usize| format!("word-{at}-{n}");
+    let call = |n: usize| json!({"id": format!("call_{at}_{n}"), "function": {"name": "f", "arguments": {"x": word(n)}}});
+    let result = |n: usize| {
+        let of = n - 10;
+        (
+            json!({"role": "tool", "tool_call_id": format!("call_{at}_{of}"), "content": word(n)}),
+            vec![word(n)],
+        )
+    };
+    let text = |role: &str| vec![(json!({"role": role, "content": word(0)}), vec![word(0)])];
+    match letter {
+        's' => text("system"),
+        'u' => text("user"),
+        'a' => text("assistant"),
+        't' => {
+            vec![(json!({"role": "tool", "tool_call_id": "call_lost", "content": word(0)}), vec![word(0)])]
+        }
+        'c' => vec![
+            (json!({"role": "assistant", "content": null, "tool_calls": [call(0)]}), vec![word(0)]),
+            result(10),
+        ],
+        _ => vec![
+            (json!({"role": "assistant", "tool_calls": [call(0), call(1)]}), vec![word(0), word(1)]),
+            result(10),
+            result(11),
+        ],
+    }
+}
+
+#[test]
+fn every_conversation_is_shown_whole_and_keeps_the_beginning_of_the_shorter() {
+    // Qwen's templates show the last answer in another way than those before, whatever we do.
+    let templates = [LLAMA_LIKE, GEMMA_LIKE, MISTRAL_LIKE, TWO_ROLES, FORGETFUL, ASKED];
+    for source in templates {
+        let template = ChatTemplate::new(&source.into(), "<bos>", "<eos>").unwrap();
+        for count in 1..=4_u32 {
+            for number in 0..6_usize.pow(count) {
+                let letters: String = (0..count)
+                    .map(|at| ['s', 'u', 'a', 't', 'c', 'd'][number / 6_usize.pow(at) % 6])
+                    .collect();
+                check_conversation(&template, &letters)
+                    .unwrap_or_else(|wrong| panic!("{letters}: {wrong}\n{source}"));
+            }
+        }
+    }
+}
+
+fn check_conversation(template: &ChatTemplate, letters: &str) -> Result<(), String> {
+    let mut messages = Vec::new();
+    let mut words = Vec::new();
+    // The shorter conversation's text, up to its last word.
+    let mut before = String::new();
+    for (at, letter) in letters.chars().enumerate() {
+        // Calls and their results come together: nobody asks in between.
+        for (message, its_words) in said(letter, at) {
+            messages.push(message);
+            words.extend(its_words);
+        }
+        let conversation = Conversation {
+            messages: serde_json::from_value(Json::Array(messages.clone())).unwrap(),
+            ..Conversation::default()
+        };
+        let text = template.render(&conversation).map_err(|error| error.to_string())?;
+        if !text.starts_with(&before) {
+            return Err(format!("{text:?} does not begin with {before:?}"));
+        }
+        let end = |word: &String| {
+            text.find(word.as_str()).map(|at| at + word.len()).ok_or(format!("{word} is not in {text:?}"))
+        };
+        let ends = words.iter().map(end).collect::<Result<Vec<_>, _>>()?;
+        before = text[..ends.iter().max().copied().unwrap_or(0)].to_owned();
+    }
+    Ok(())
 }
 
 #[test]
@@ -262,6 +423,30 @@ fn named_templates_are_chosen_by_need() {
 fn tools_are_refused_where_the_template_would_drop_them() {
     let conversation = Conversation { tools: vec![json!({})], ..Conversation::default() };
     assert!(matches!(render("no t00ls here", &conversation), Err(TemplateError::NoTools)));
+}
+
+#[test]
+fn a_template_that_does_not_come_to_an_end_is_refused_soon() {
+    let loops = "{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}x{% endfor %}{% endfor %}{% endfor %}";
+    let calls = "{% macro m(n) %}{% for i in range(50) %}{{ m(n + 1) }}{% endfor %}{% endmacro %}{{ m(0) }}";
+    let later = |when: &str| format!("{{{{ messages[0].content }}}}{{% if {when} %}}{loops}{{% endif %}}");
+    for (source, at_once) in [
+        (loops.to_owned(), true),
+        (calls.to_owned(), false),
+        (later("messages | length > 2"), false),
+        (later("tools"), false),
+    ] {
+        let begun = std::time::Instant::now();
+        let made = ChatTemplate::new(&source.as_str().into(), "", "");
+        assert_eq!(matches!(made, Err(TemplateError::Endless(_))), at_once, "{source}");
+        let long = chat(
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]),
+        );
+        let tools = if source.contains("tools") { vec![json!({})] } else { Vec::new() };
+        let rendered = made.and_then(|template| template.render(&Conversation { tools, ..long }));
+        assert!(rendered.is_err(), "{source}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}: {source}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -174,3 +174,24 @@ fn a_file_that_is_no_tokenizer_is_refused() {
         assert!(error.to_string().starts_with("tokenizer.json: "), "{error}");
     }
 }
+
+#[test]
+fn an_empty_table_of_replacements_changes_nothing_and_a_damaged_one_is_refused() {
+    let with = |normalizer: Value| {
+        let mut json: Value = serde_json::from_slice(&byte_level()).unwrap();
+        json["normalizer"] = normalizer;
+        let read = Tokenizer::from_bytes(json.to_string().as_bytes(), &config(json!({})));
+        read.and_then(|tokenizer| tokenizer.encode_rendered("hello w")).map_err(|error| error.to_string())
+    };
+    let plain = with(Value::Null).unwrap();
+    let table = |text: &str| json!({"type": "Precompiled", "precompiled_charsmap": text});
+    let sequence = |steps: &[Value]| json!({"type": "Sequence", "normalizers": steps});
+    assert_eq!(with(table("")), Ok(plain.clone()));
+    assert_eq!(with(json!({"type": "Precompiled", "precompiled_charsmap": null})), Ok(plain.clone()));
+    assert_eq!(with(sequence(&[table("")])), Ok(plain.clone()));
+    assert_eq!(with(sequence(&[table(""), json!({"type": "NFC"})])), Ok(plain));
+    for damaged in ["AAAA", "AAAAAA==", "BAAAAAAAAAA=", "!"] {
+        let error = with(table(damaged)).unwrap_err();
+        assert!(error.starts_with("tokenizer.json: "), "{damaged}: {error}");
+    }
+}

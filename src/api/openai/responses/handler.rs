@@ -23,7 +23,7 @@ use crate::api::openai::request;
 use crate::api::openapi::{Body, Refusals};
 use crate::api::options::Options;
 use crate::api::plan::Plan;
-use crate::api::refuse::{empty, never, off, refuse};
+use crate::api::refuse::{empty, never, off, refuse, refuse_foreign, refuse_misnamed, within};
 use crate::api::request_log::random_id;
 use crate::api::sse::{self, Frames, Shape, StreamPlan};
 use crate::api::submit::Incoming;
@@ -106,11 +106,30 @@ pub(super) fn refuse_unsupported(object: &Map<String, Value>) -> Result<(), ApiE
             ("truncation", |value| *value == "disabled"),
             ("stream_options", |value| value["include_obfuscation"] != true),
             ("n", |value| *value == 1),
-            // The names of other endpoints for `max_output_tokens`.
-            ("max_tokens", never),
-            ("max_completion_tokens", never),
         ],
-    )
+    )?;
+    refuse_foreign(object)?;
+    refuse_misnamed(
+        object,
+        &[
+            ("messages", "input"),
+            ("inputs", "input"),
+            ("system", "instructions"),
+            ("max_tokens", "max_output_tokens"),
+            ("max_completion_tokens", "max_output_tokens"),
+            ("stop_sequences", "stop"),
+            ("response_format", "text.format"),
+            ("output_format", "text.format"),
+            ("output_config", "text.format"),
+            ("verbosity", "text.verbosity"),
+            ("reasoning_effort", "reasoning.effort"),
+            ("thinking", "reasoning.effort"),
+            ("enable_thinking", "reasoning.effort"),
+            ("think", "reasoning.effort"),
+        ],
+    )?;
+    refuse(object, &[("logprobs", off)])?;
+    within(object, "temperature", 0.0, 2.0)
 }
 
 /// An error with the field that holds the prompt here.

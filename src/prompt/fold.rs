@@ -1,0 +1,336 @@
+//! Conversations that a template refuses, written so that it shows them.
+//!
+//! 1. What a template shows is found out once, when it is loaded ([`Shown`]). What becomes of a message depends on that and
+//!    on the messages before it, never on those behind it, so a longer conversation keeps the beginning of the shorter
+//!    one. The one exception are several calls that the template wants one by one: they wait for their results.
+//! 2. Every word is kept, in its order.
+
+use super::json::to_python_json;
+use super::message::{Content, FunctionCall, Message, Role, ToolCallMessage};
+use super::tool_call::{CallBody, ToolSyntax};
+
+const BREAK: &str = "\n\n";
+/// Characters of a call's id in templates that ask for exactly so many.
+const SHORT_ID: usize = 9;
+
+/// What a message is to a template that looks at the order of messages; a system message is looked at by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The user's.
+    User,
+    /// The assistant's, without calls.
+    Assistant,
+    /// The assistant's, with calls.
+    Calls,
+    /// A tool's.
+    Result,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::User, Self::Assistant, Self::Calls, Self::Result];
+
+    fn of(message: &Message) -> Self {
+        match message.role {
+            Role::System | Role::User => Self::User,
+            Role::Tool => Self::Result,
+            Role::Assistant if message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) => {
+                Self::Calls
+            }
+            Role::Assistant => Self::Assistant,
+        }
+    }
+}
+
+/// What a template shows as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// A system message at the beginning.
+    pub first_system: bool,
+    /// Further system messages, anywhere.
+    pub later_system: bool,
+    /// A system message without a word of the user's.
+    pub system_alone: bool,
+    /// The assistant's calls.
+    pub calls: bool,
+    /// Several calls in one message.
+    pub several_calls: bool,
+    /// Calls whose ids are not nine letters and digits.
+    pub any_id: bool,
+    /// A tool's result.
+    pub results: bool,
+    /// A message of each kind at the beginning, by the order of [`Kind::ALL`].
+    pub first: [bool; 4],
+    /// `next[a][b]`: a message of kind `b` right behind one of kind `a`.
+    pub next: [[bool; 4]; 4],
+    /// Messages that alternate do so as if calls and results were not there.
+    pub skips_calls: bool,
+}
+
+impl Shown {
+    /// Everything.
+    pub(super) const ALL: Self = Self {
+        first_system: true,
+        later_system: true,
+        system_alone: true,
+        calls: true,
+        several_calls: true,
+        any_id: true,
+        results: true,
+        first: [true; 4],
+        next: [[true; 4]; 4],
+        skips_calls: false,
+    };
+}
+
+/// What was done to a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    System,
+    Joined,
+    Opened,
+    Between,
+    CallsAsText,
+    ResultsAsText,
+    CallsOneByOne,
+    ShortIds,
+}
+
+impl Change {
+    /// For the log.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::System => "a system message where it refuses one is shown as part of the message beside it",
+            Self::Joined => "neighbouring messages of one role are shown as one",
+            Self::Opened => "a conversation without a user's message where it wants one gets an empty one",
+            Self::Between => "messages that must alternate and do not, get an empty message between",
+            Self::CallsAsText => "the assistant's calls are shown as text",
+            Self::ResultsAsText => "results of tools are shown as messages of the user",
+            Self::CallsOneByOne => "several calls of one message are shown one by one, each with its result",
+            Self::ShortIds => "ids of calls are shown as nine letters and digits",
+        }
+    }
+}
+
+/// The conversation as the template shows it, and what was done for that: nothing where it shows everything as it stands.
+pub(super) fn fold(messages: &[Message], shown: &Shown, syntax: ToolSyntax) -> (Vec<Message>, Vec<Change>) {
+    let out = Vec::with_capacity(messages.len());
+    let mut fold = Fold { shown, syntax, messages, out, of_system: false, done: Vec::new() };
+    let mut rest = messages;
+    while let Some((message, behind)) = rest.split_first() {
+        rest = behind;
+        match (message.role, &message.tool_calls) {
+            (Role::System, _) => fold.system(message),
+            (Role::Tool, _) if !shown.results => fold.result_as_text(message),
+            (Role::Assistant, Some(calls)) if !calls.is_empty() && !shown.calls => {
+                fold.calls_as_text(message, calls)
+            }
+            (Role::Assistant, Some(calls)) if calls.len() > 1 && !shown.several_calls => {
+                let results = behind.iter().take_while(|message| message.role == Role::Tool).count();
+                let (results, behind) = behind.split_at(results);
+                fold.one_by_one(message, calls, results);
+                rest = behind;
+            }
+            _ => fold.say(message.clone()),
+        }
+    }
+    fold.end();
+    (fold.out, fold.done)
+}
+
+struct Fold<'a> {
+    shown: &'a Shown,
+    syntax: ToolSyntax,
+    messages: &'a [Message],
+    out: Vec<Message>,
+    /// The last message is a system message's text in the user's place: the user's next message belongs to it.
+    of_system: bool,
+    done: Vec<Change>,
+}
+
+impl Fold<'_> {
+    fn note(&mut self, change: Change) {
+        if !self.done.contains(&change) {
+            self.done.push(change);
+        }
+    }
+
+    fn system(&mut self, message: &Message) {
+        let shown = if self.out.is_empty() { self.shown.first_system } else { self.shown.later_system };
+        if shown {
+            return self.out.push(message.clone());
+        }
+        self.note(Change::System);
+        let text = message.plain_text();
+        match self.out.last_mut().filter(|last| matches!(last.role, Role::System | Role::User)) {
+            Some(last) => last.content = Some(Content::Text(joined(&last.plain_text(), &text))),
+            None => {
+                self.say(Message::text(Role::User, text));
+                self.of_system = true;
+            }
+        }
+    }
+
+    /// Puts a message behind the others, and what has to stand between.
+    fn say(&mut self, mut message: Message) {
+        let kind = Kind::of(&message);
+        let of_system = std::mem::take(&mut self.of_system);
+        if matches!(kind, Kind::Calls | Kind::Result) && !self.shown.any_id {
+            self.shorten_ids(&mut message);
+        }
+        let before = self.before(kind);
+        let fits = match before {
+            None => self.shown.first[kind as usize] && (self.shown.system_alone || kind == Kind::User),
+            Some(before) => self.shown.next[before as usize][kind as usize],
+        };
+        let neighbours = self.out.last().is_some_and(|last| last.role == message.role);
+        match kind {
+            _ if neighbours && (!fits || of_system) => {
+                self.note(Change::Joined);
+                return self.out.last_mut().map_or((), |last| append(last, message));
+            }
+            _ if fits => {}
+            Kind::Result => return self.result_as_text(&message),
+            Kind::User => self.between(Role::Assistant),
+            Kind::Assistant | Kind::Calls if before.is_none() => {
+                self.note(Change::Opened);
+                self.out.push(Message::text(Role::User, ""));
+            }
+            Kind::Assistant | Kind::Calls => self.between(Role::User),
+        }
+        self.out.push(message);
+    }
+
+    /// The kind of the message that one of this kind follows; system messages do not count, nor calls and their results
+    /// where the template skips them.
+    fn before(&self, kind: Kind) -> Option<Kind> {
+        let text = |kind: Kind| matches!(kind, Kind::User | Kind::Assistant);
+        let skips = self.shown.skips_calls && text(kind);
+        let said = self.out.iter().rev().filter(|message| message.role != Role::System);
+        said.map(Kind::of).find(|kind| !skips || text(*kind))
+    }
+
+    fn between(&mut self, role: Role) {
+        self.note(Change::Between);
+        self.out.push(Message::text(role, ""));
+    }
+
+    fn calls_as_text(&mut self, message: &Message, calls: &[ToolCallMessage]) {
+        self.note(Change::CallsAsText);
+        let texts = calls.iter().map(|call| written(&call.function, self.syntax));
+        let text =
+            texts.fold(
+                message.plain_text(),
+                |text, call| {
+                    if text.is_empty() { call } else { format!("{text}\n{call}") }
+                },
+            );
+        self.say(Message { content: Some(Content::Text(text)), tool_calls: None, ..message.clone() });
+    }
+
+    fn result_as_text(&mut self, message: &Message) {
+        self.note(Change::ResultsAsText);
+        let name = called(message, self.messages).map_or_else(String::new, |name| format!(" of {name}"));
+        self.say(Message::text(Role::User, format!("Result{name}:\n{}", message.plain_text())));
+    }
+
+    /// A message for each call, and behind each the results that name it; results that name none in their order.
+    fn one_by_one(&mut self, message: &Message, calls: &[ToolCallMessage], results: &[Message]) {
+        self.note(Change::CallsOneByOne);
+        let named = |result: &Message| {
+            calls.iter().position(|call| call.id.is_some() && call.id.as_deref() == id(result))
+        };
+        let mut unnamed = 0;
+        let places: Vec<usize> = results
+            .iter()
+            .map(|result| {
+                named(result).unwrap_or_else(|| {
+                    unnamed += 1;
+                    (unnamed - 1).min(calls.len() - 1)
+                })
+            })
+            .collect();
+        for (at, call) in calls.iter().enumerate() {
+            let content = message.content.clone().filter(|_| at == 0);
+            self.say(Message { content, tool_calls: Some(vec![call.clone()]), ..message.clone() });
+            for (result, _) in results.iter().zip(&places).filter(|(_, place)| **place == at) {
+                self.say(result.clone());
+            }
+        }
+    }
+
+    fn shorten_ids(&mut self, message: &mut Message) {
+        let mut changed = false;
+        for call in message.tool_calls.iter_mut().flatten() {
+            changed |= shorten(call.id.as_mut());
+        }
+        if let Some(serde_json::Value::String(id)) = message.extra.get_mut("tool_call_id") {
+            changed |= shorten(Some(id));
+        }
+        if changed {
+            self.note(Change::ShortIds);
+        }
+    }
+
+    fn end(&mut self) {
+        let alone = self.out.iter().all(|message| message.role == Role::System) && !self.out.is_empty();
+        if alone && !self.shown.system_alone {
+            self.note(Change::Opened);
+            self.out.push(Message::text(Role::User, ""));
+        }
+    }
+}
+
+/// The second of two messages of one role becomes part of the first.
+fn append(first: &mut Message, second: Message) {
+    first.content = Some(Content::Text(joined(&first.plain_text(), &second.plain_text())));
+    if let Some(calls) = second.tool_calls {
+        first.tool_calls.get_or_insert_default().extend(calls);
+    }
+    for (key, value) in second.extra {
+        first.extra.entry(key).or_insert(value);
+    }
+}
+
+fn joined(a: &str, b: &str) -> String {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => b.to_owned(),
+        (_, true) => a.to_owned(),
+        _ => format!("{a}{BREAK}{b}"),
+    }
+}
+
+/// The call that a result answers.
+fn id(result: &Message) -> Option<&str> {
+    result.extra.get("tool_call_id").and_then(serde_json::Value::as_str)
+}
+
+/// The name of the function whose result this is.
+fn called<'a>(result: &'a Message, conversation: &'a [Message]) -> Option<&'a str> {
+    let named = result.extra.get("name").and_then(serde_json::Value::as_str);
+    let calls = conversation.iter().flat_map(|message| message.tool_calls.iter().flatten());
+    let mut calls = calls.filter(|call| call.id.is_some() && call.id.as_deref() == id(result));
+    named.or_else(|| calls.next().map(|call| call.function.name.as_str()))
+}
+
+/// A call as the model would write it.
+fn written(call: &FunctionCall, syntax: ToolSyntax) -> String {
+    let marks = match syntax.marks() {
+        marks if matches!(marks.body, CallBody::Json { .. }) => marks,
+        _ => ToolSyntax::Json.marks(),
+    };
+    let key = if let CallBody::Json { arguments } = marks.body { arguments } else { "arguments" };
+    let name = serde_json::Value::from(call.name.as_str());
+    let arguments = to_python_json(&call.read_arguments());
+    format!("{}{{\"name\": {name}, \"{key}\": {arguments}}}{}", marks.open, marks.close)
+}
+
+/// Another id of nine letters and digits; the same for the same id. True when it was another.
+fn shorten(id: Option<&mut String>) -> bool {
+    let long = |id: &str| id.len() != SHORT_ID || !id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let Some(id) = id.filter(|id| long(id)) else { return false };
+    *id = blake3::hash(id.as_bytes()).to_hex()[..SHORT_ID].to_owned();
+    true
+}
+
+#[cfg(test)]
+mod tests;
