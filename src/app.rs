@@ -25,6 +25,7 @@ use crate::config::{CacheConfig, Config};
 use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
 use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError};
 use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};
+use crate::service;
 use crate::source::ModelSource;
 
 mod signals;
@@ -97,8 +98,7 @@ impl App {
                 return Err(StartError::from(error).into());
             }
         }
-        let contexts = config.cache.iter().flat_map(|cache| &cache.contexts);
-        let contexts = contexts.map(|path| read_context(path)).collect::<Result<_, _>>()?;
+        let contexts = read_contexts(config)?;
         let text = ModelText::open(&source.dir)?;
         text.tokenizer.check()?;
         text.concerns().iter().for_each(|concern| tracing::warn!("{concern}"));
@@ -157,11 +157,14 @@ impl App {
         let handle = scheduler.handle().clone();
         let ended = system.block_on(async move {
             let running = server(state.clone(), listener)?;
+            service::ready();
+            service::watch(handle.gate().clone())?;
             actix_web::rt::spawn(warm_up(state, contexts));
             actix_web::rt::spawn(watch::disk(handle.clone()));
             let http = running.handle();
             let stopped = actix_web::rt::spawn(async move {
                 let by = signals.next().await;
+                service::stopping();
                 tracing::info!("stopping on {by}: running answers get {} s", drain.as_secs());
                 handle.drain(drain);
                 actix_web::rt::spawn(async move {
@@ -179,6 +182,12 @@ impl App {
             .map_err(|_| AppError::Scheduler("the scheduler's end is unknown".into()))?
             .map_err(AppError::Scheduler)
     }
+}
+
+/// The contexts that the configuration names.
+pub fn read_contexts(config: &Config) -> Result<Vec<(String, Map<String, Value>)>, AppError> {
+    let contexts = config.cache.iter().flat_map(|cache| &cache.contexts);
+    contexts.map(|path| read_context(path)).collect()
 }
 
 /// A context's body, under the file's name without its ending.

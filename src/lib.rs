@@ -12,5 +12,6 @@ mod machine;
 pub mod mlx;
 pub mod prompt;
 pub mod scheduler;
+pub mod service;
 pub mod source;
 mod wording;

@@ -10,6 +10,7 @@ mod doctor;
 mod eval;
 mod progress;
 mod serve;
+mod shell;
 mod table;
 
 use std::process::ExitCode;
@@ -25,13 +26,13 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: ServeArgs,
+    serve: serve::ServeCommand,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a model (what happens without a command, too)
-    Serve(ServeArgs),
+    Serve(serve::ServeCommand),
     /// Check a model and this machine without serving
     Doctor(ServeArgs),
     /// Look at and after the stored prefix blocks
@@ -42,6 +43,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Measure any OpenAI-compatible server over HTTP, or two side by side
     Bench(Box<bench::BenchArgs>),
+    /// Print a shell's completions of this command line
+    Completions(shell::CompletionsArgs),
+    /// Write manual pages and completions into a folder
+    Manual(shell::ManualArgs),
 }
 
 /// The model and the settings it is served with.
@@ -76,6 +81,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
+        Command::Completions(args) => {
+            shell::completions(&args);
+            true
+        }
+        Command::Manual(args) => shell::manual(&args).map(|()| true)?,
     };
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

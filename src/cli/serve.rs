@@ -8,15 +8,33 @@ use tracing_subscriber::EnvFilter;
 use super::ServeArgs;
 use super::child::READY;
 use super::progress::Progress;
-use crate::app::App;
+use crate::app::{App, load_options, read_contexts};
 use crate::config::Config;
 use crate::machine;
 use crate::mlx::{LoadProgress, LoadStage};
 use crate::source;
 
-/// Serves until a signal.
-pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+/// What `serve` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeCommand {
+    #[command(flatten)]
+    args: ServeArgs,
+    /// Check the settings and the files they name, and end
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Serves until a signal, or checks what it would serve with.
+pub fn run(command: &ServeCommand) -> anyhow::Result<()> {
+    let args = &command.args;
     let config = Config::load(&args.overrides)?;
+    if command.check_config {
+        log_filter(&config)?;
+        load_options(&config)?;
+        read_contexts(&config)?;
+        println!("the configuration is valid");
+        return Ok(());
+    }
     start_log(&config)?;
     if args.until_input_ends {
         end_with_input()?;
@@ -47,11 +65,14 @@ fn end_with_input() -> std::io::Result<()> {
     std::thread::Builder::new().name("input".into()).spawn(wait).map(drop)
 }
 
+fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter(&config.log_level))
+        .map_err(|error| anyhow::anyhow!("log.level is `{}`: {error}", config.log_level))
+}
+
 fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter(&config.log_level))
-        .map_err(|error| anyhow::anyhow!("log.level is `{}`: {error}", config.log_level))?;
     let mut log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(config)?)
         .with_writer(std::io::stderr)
         .with_target(config.log_json);
     // Otherwise NO_COLOR decides, which it reads itself.

@@ -74,6 +74,8 @@ pub struct ModelsConfig {
     pub hf_home: Option<PathBuf>,
     /// Token for gated models.
     pub hf_token: Option<String>,
+    /// The address of a Hub other than the usual one, without a slash at its end.
+    pub hf_endpoint: Option<String>,
     /// Take models from the Hugging Face cache only.
     pub hf_offline: bool,
 }
@@ -190,6 +192,16 @@ impl Faults {
         }
     }
 
+    fn endpoint(&mut self, address: Option<&str>) -> Option<String> {
+        let address = address.filter(|address| !address.is_empty())?.trim_end_matches('/');
+        let host = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+        if !host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
+            let expected = "expected an address such as https://hub.example.org";
+            self.0.push(format!("HF_ENDPOINT is `{address}`; {expected}"));
+        }
+        Some(address.to_owned())
+    }
+
     fn size(&mut self, key: &str, text: &str, whole_bytes: u64) -> u64 {
         match text.parse::<Size>() {
             Ok(size) => size.of(whole_bytes),
@@ -259,6 +271,7 @@ impl Config {
                 unpack_dir: user_dir().join("models"),
                 hf_home: overrides.hf_home.clone(),
                 hf_token: overrides.hf_token.clone(),
+                hf_endpoint: faults.endpoint(overrides.hf_endpoint.as_deref()),
                 hf_offline: overrides.hf_offline,
             },
             log_level: log.level,
@@ -397,6 +410,24 @@ mod tests {
             for name in ["u16", "usize", "u64", "struct", "boolean"] {
                 assert!(!error.contains(name), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_hub_has_an_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |address: &str| {
+            let cache_dir = Some(dir.path().into());
+            Config::load(&Overrides { hf_endpoint: Some(address.into()), cache_dir, ..Overrides::default() })
+        };
+        assert_eq!(
+            load("http://[::1]:8080/").unwrap().models.hf_endpoint.as_deref(),
+            Some("http://[::1]:8080")
+        );
+        assert_eq!(load("").unwrap().models.hf_endpoint, None);
+        for wrong in ["hub", "ftp://hub", "https://", "https://a b"] {
+            let error = load(wrong).unwrap_err().to_string();
+            assert!(error.contains("HF_ENDPOINT"), "{error}");
         }
     }
 

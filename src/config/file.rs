@@ -93,6 +93,9 @@ pub struct Overrides {
         hide_env_values = true
     )]
     pub hf_token: Option<String>,
+    /// Address of a Hub other than the usual one
+    #[arg(long, env = "HF_ENDPOINT", value_name = "URL", hide = true)]
+    pub hf_endpoint: Option<String>,
     /// Take models from the Hugging Face cache only
     #[arg(help_heading = "Model", long = "offline", env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub hf_offline: bool,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::config::ModelsConfig;
+pub use hub::HubError;
 
 /// A model's directory and the name it is served under.
 #[derive(Clone, Debug)]
@@ -34,33 +35,31 @@ impl ModelSource {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// Neither a directory nor an id.
-    #[error("`{0}` is neither a model directory (one with a config.json) nor a Hugging Face id (owner/name)")]
+    #[error(
+        "`{0}` is neither a model directory (one with a config.json) nor a Hugging Face id (owner/name or owner/name@revision)"
+    )]
     Unknown(String),
-    /// The id is not in the cache and the network is off.
-    #[error("{id} is not in the Hugging Face cache ({cache}) and HF_HUB_OFFLINE forbids to fetch it")]
+    /// The id is not in the cache, or not all of it, and the network is off.
+    #[error(
+        "the Hugging Face cache in {cache} lacks {missing} of {id}, and HF_HUB_OFFLINE forbids to fetch it"
+    )]
     Offline {
         /// The id.
         id: String,
         /// Where it was looked for.
         cache: PathBuf,
-    },
-    /// The cache holds a part of it and the network is off.
-    #[error(
-        "{id} is not whole in the Hugging Face cache, and HF_HUB_OFFLINE forbids to fetch the rest: {reason}"
-    )]
-    Incomplete {
-        /// The id.
-        id: String,
-        /// What is missing.
-        reason: String,
+        /// The files.
+        missing: String,
     },
     /// The Hub did not give it.
-    #[error("{id} could not be fetched from the Hugging Face Hub: {reason}")]
+    #[error("{id} could not be fetched from {hub}: {reason}")]
     Hub {
         /// The id.
         id: String,
-        /// What the client says.
-        reason: String,
+        /// Who was asked.
+        hub: String,
+        /// Why not.
+        reason: HubError,
     },
     /// The embedded model could not be written to disk.
     #[error(
@@ -83,17 +82,10 @@ pub fn resolve(model: Option<&str>, config: &ModelsConfig) -> Result<ModelSource
             dir.file_name().map_or_else(|| text.to_owned(), |name| name.to_string_lossy().into_owned());
         return Ok(ModelSource::kept(dir, name));
     }
-    match text.split_once('/') {
-        Some((owner, name)) if is_id_part(owner) && is_id_part(name) && !dir.exists() => {
-            hub::fetch(text, config)
-        }
+    match hub::Id::read(text) {
+        Some(id) if !dir.exists() => hub::fetch(&id, config),
         _ => Err(SourceError::Unknown(text.to_owned())),
     }
-}
-
-fn is_id_part(part: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
 }
 
 #[cfg(test)]
@@ -105,6 +97,7 @@ mod tests {
             unpack_dir: dir.join("models"),
             hf_home: Some(dir.join("hf")),
             hf_token: None,
+            hf_endpoint: None,
             hf_offline: true,
         }
     }
@@ -152,36 +145,21 @@ mod tests {
         }
     }
 
-    /// A copy in the cache: the revision `commit`, with these files.
-    fn cached(dir: &Path, commit: &str, files: &[(&str, &[u8])]) -> PathBuf {
-        let repo = dir.join("hf/hub/models--org--tiny");
-        let snapshot = repo.join("snapshots").join(commit);
-        std::fs::create_dir_all(repo.join("refs")).unwrap();
-        std::fs::create_dir_all(&snapshot).unwrap();
-        std::fs::write(repo.join("refs/main"), commit).unwrap();
-        files.iter().for_each(|(name, bytes)| std::fs::write(snapshot.join(name), bytes).unwrap());
-        snapshot
-    }
-
-    const EMPTY: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
-    const WHOLE: [(&str, &[u8]); 3] =
-        [("config.json", b"{}"), ("tokenizer.json", b"{}"), ("model.safetensors", EMPTY)];
-
     #[test]
-    fn a_whole_copy_in_the_cache_does_without_the_network_and_a_part_is_refused_by_name() {
+    fn an_id_is_found_in_the_cache_without_network_or_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let offline = config(dir.path());
-        assert!(matches!(resolve(Some("org/tiny"), &offline), Err(SourceError::Offline { .. })));
-        for count in 0..WHOLE.len() {
-            cached(dir.path(), "part", &WHOLE[..count]);
-            let error = resolve(Some("org/tiny"), &offline).unwrap_err();
-            let SourceError::Incomplete { reason, .. } = &error else { panic!("{error}") };
-            assert!(reason.contains(WHOLE[count].0), "{reason}");
-        }
-        let snapshot = cached(dir.path(), "whole", &WHOLE);
-        // A fetch of a newer revision that broke off leaves the older one to serve.
-        cached(dir.path(), "newer", &WHOLE[..1]);
-        let source = resolve(Some("org/tiny"), &offline).unwrap();
-        assert_eq!((source.name.as_str(), source.dir), ("org/tiny", snapshot));
+        let config = config(dir.path());
+        assert!(matches!(resolve(Some("org/tiny"), &config), Err(SourceError::Offline { .. })));
+        let repo = dir.path().join("hf/hub/models--org--tiny");
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::create_dir_all(repo.join("snapshots/abc")).unwrap();
+        std::fs::write(repo.join("refs/main"), "abc").unwrap();
+        std::fs::write(repo.join("snapshots/abc/config.json"), "{}").unwrap();
+        std::fs::write(repo.join("snapshots/abc/tokenizer.json"), "{}").unwrap();
+        let part = resolve(Some("org/tiny"), &config).unwrap_err().to_string();
+        assert!(part.contains("lacks model.safetensors of org/tiny"), "{part}");
+        std::fs::write(repo.join("snapshots/abc/model.safetensors"), "").unwrap();
+        let source = resolve(Some("org/tiny"), &config).unwrap();
+        assert_eq!((source.name.as_str(), source.dir), ("org/tiny", repo.join("snapshots/abc")));
     }
 }

@@ -11,9 +11,11 @@ mod drain;
 #[path = "../forensics/mod.rs"]
 mod forensics;
 mod format;
+mod hub;
 mod large;
 mod limits;
 mod restart;
+mod service;
 mod support;
 mod terminal;
 mod traps;

@@ -1,0 +1,5 @@
+"""`python -m prefixd`."""
+
+from prefixd import main
+
+main()
