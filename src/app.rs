@@ -53,6 +53,9 @@ pub enum AppError {
     /// The KV setting is none.
     #[error("{0}")]
     KvBits(String),
+    /// The threads that compute.
+    #[error("starting the threads that compute: {0}")]
+    Threads(String),
     /// The model or the cache.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -99,6 +102,7 @@ impl App {
             }
         }
         let contexts = read_contexts(config)?;
+        start_threads(config)?;
         let text = ModelText::open(&source.dir)?;
         text.tokenizer.check()?;
         text.concerns().iter().for_each(|concern| tracing::warn!("{concern}"));
@@ -108,7 +112,7 @@ impl App {
             let failed = |error: &dyn std::error::Error| StartError::Engine(error.to_string());
             let mut engine =
                 MlxEngine::load(mx, &dir, load, &mut progress).map_err(|error| failed(&error))?;
-            let check = self_check(&mut engine, SELF_CHECK_TOKENS).map_err(|error| {
+            let check = self_check(&mut engine, SELF_CHECK_TOKENS, &mut progress).map_err(|error| {
                 StartError::Engine(format!("the start-up check failed, so this model is not served: {error}"))
             })?;
             let distance = format!("{:.1e}", check.distance);
@@ -199,6 +203,15 @@ fn read_context(path: &Path) -> Result<(String, Map<String, Value>), AppError> {
     let body = serde_json::from_str(&text)
         .map_err(|error| wrong(format!("{error}; expected a JSON object as PUT /v1/contexts takes it")))?;
     Ok((name.to_owned(), body))
+}
+
+/// Starts the one pool that computes products, attention and digests; `doctor` starts it the same way. Its threads sleep
+/// when there is nothing to do.
+pub fn start_threads(config: &Config) -> Result<(), AppError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads);
+    pool.thread_name(|i| format!("prefixd-compute-{i}"))
+        .build_global()
+        .map_err(|error| AppError::Threads(error.to_string()))
 }
 
 /// How the model is loaded; `doctor` loads it the same way.

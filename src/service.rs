@@ -5,9 +5,8 @@
 
 use std::io;
 
+use prefixd_engine::Gate;
 use sd_notify::NotifyState;
-
-use crate::mlx::Gate;
 
 /// Requests are answered from now on.
 pub fn ready() {

@@ -40,8 +40,14 @@ mod tests {
     #[test]
     fn no_name_of_a_type_is_left() {
         for (said, shown) in [
-            ("invalid type: string \"x\", expected u16 at line 1", "invalid type: string \"x\", expected an integer from 0 to 65535 at line 1"),
-            ("invalid type: integer `1`, expected struct ToolCallMessage", "invalid type: integer `1`, expected an object"),
+            (
+                "invalid type: string \"x\", expected u16 at line 1",
+                "invalid type: string \"x\", expected an integer from 0 to 65535 at line 1",
+            ),
+            (
+                "invalid type: integer `1`, expected struct ToolCallMessage",
+                "invalid type: integer `1`, expected an object",
+            ),
             ("expected struct A, not expected struct B.", "expected an object, not expected an object."),
             ("missing field `name`", "missing field `name`"),
         ] {

@@ -76,7 +76,11 @@ fn a_module_names_only_those_that_it_may() {
         }
         let may = allowed.get(module.as_str()).unwrap_or_else(|| panic!("{module} is not in the table"));
         let code = code(path);
-        assert!(!code.contains("crate::{"), "{}: one `use` a module, so that arrows can be read", path.display());
+        assert!(
+            !code.contains("crate::{"),
+            "{}: one `use` a module, so that arrows can be read",
+            path.display()
+        );
         for (other, _) in MODULES {
             if other != module && !may.contains(&other) && names(&code, &format!("crate::{other}")) {
                 wrong.push(format!("{} names {other}", path.display()));

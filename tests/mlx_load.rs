@@ -222,8 +222,8 @@ fn progress_ends_at_the_total_of_each_stage() {
         .unwrap();
     for stage in [LoadStage::Digest, LoadStage::Weights] {
         let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();
-        assert!(steps.windows(2).all(|pair| pair[0].done_bytes < pair[1].done_bytes), "{stage:?}");
+        assert!(steps.windows(2).all(|pair| pair[0].done < pair[1].done), "{stage:?}");
         let last = steps.last().unwrap();
-        assert_eq!(last.done_bytes, last.total_bytes, "{stage:?}");
+        assert_eq!(last.done, last.total, "{stage:?}");
     }
 }

@@ -92,16 +92,3 @@ fn logits_are_those_of_mlx_lm() {
         assert_eq!(chunked, prefill, "{case}: our own chunks agree bit for bit");
     }
 }
-
-#[test]
-fn packed_weights_give_the_same_logits() {
-    let owner = owner();
-    for case in ["llama-sharded-quantized", "gemma3-quantized"] {
-        let golden = Golden::open(case);
-        let mut engine = load(&owner, &golden, LoadOptions { dense_budget_bytes: 0, ..reference() });
-        let mut row = engine.start().unwrap();
-        let prefill = engine.score(&mut row, &golden.ids("prompt")).unwrap();
-        let expected = golden.rows("prefill_logits", engine.info().vocab);
-        check(&format!("{case}: packed"), &prefill, &expected);
-    }
-}

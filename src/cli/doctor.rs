@@ -7,10 +7,10 @@ use prefixd_cache::{PrefixCache, Tuning};
 use prefixd_engine::{Engine, EngineInfo, Gate};
 
 use super::ServeArgs;
-use crate::app::{cache_options, load_options};
+use crate::app::{cache_options, load_options, start_threads};
 use crate::config::Config;
 use crate::machine;
-use crate::mlx::{LoadOptions, Mlx, MlxEngine, self_check};
+use crate::mlx::{LoadOptions, Mlx, MlxEngine, instruction_set, self_check};
 use crate::prompt::{Conversation, Message, ModelText, Role};
 use crate::source;
 
@@ -60,6 +60,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<bool> {
     if report.note("limits of this process", machine::claim().map(|()| ((), "enough"))).is_none() {
         return Ok(false);
     }
+    start_threads(&config)?;
     let found = source::resolve(args.model(), &config.models).map(|source| {
         let detail = format!("{} in {}", source.name, source.dir.display());
         (source, detail)
@@ -127,9 +128,19 @@ fn check_model(report: &mut Report, gate: &Gate, dir: PathBuf, options: LoadOpti
 
 fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Option<EngineInfo>) {
     let failed = |error: &dyn Display| Failed(error.to_string());
+    let threads = rayon::current_num_threads();
+    let mut lines: Vec<Line> =
+        vec![("processor".into(), Ok(format!("{}, {threads} threads", instruction_set())))];
+    match MlxEngine::memory(mx, dir) {
+        Ok(need) => lines.push(("memory".into(), Ok(need.to_string()))),
+        Err(error) => lines.push(("memory".into(), Err(failed(&error)))),
+    }
     let mut engine = match MlxEngine::load(mx, dir, options, &mut |_| {}) {
         Ok(engine) => engine,
-        Err(error) => return (vec![("weights".into(), Err(failed(&error)))], None),
+        Err(error) => {
+            lines.push(("weights".into(), Err(failed(&error))));
+            return (lines, None);
+        }
     };
     let info = engine.info().clone();
     let (arrays, settled) = engine.materialized();
@@ -138,18 +149,18 @@ fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Opt
     } else {
         Err(Failed(format!("{settled} of {arrays}")))
     };
-    let check = self_check(&mut engine, usize::MAX).map_err(|error| failed(&error));
+    let check = self_check(&mut engine, usize::MAX, &mut |_| ()).map_err(|error| failed(&error));
     let detail = check.map(|check| {
         format!(
             "{} tokens, distance {:.1e}, allowed {:.1e}",
             check.prompt_tokens, check.distance, check.tolerance
         )
     });
-    let lines = vec![
+    lines.extend([
         ("weights".into(), Ok(format!("loaded on {}", info.backend))),
         ("materialized arrays".into(), materialized),
         ("chunked = one-shot, imported = computed".into(), detail),
-    ];
+    ]);
     (lines, Some(info))
 }
 

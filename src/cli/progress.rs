@@ -22,9 +22,9 @@ impl Progress {
         Self::new(what, "{msg} {wide_bar} {pos}/{len} {eta}")
     }
 
-    /// Counts bytes.
-    pub fn of_bytes() -> Self {
-        Self::new("", "{msg} {wide_bar} {bytes}/{total_bytes}")
+    /// Counts parts of something, whatever they are.
+    pub fn of_parts() -> Self {
+        Self::new("", "{msg} {wide_bar} {percent} %")
     }
 
     /// Says what is being done.

@@ -41,7 +41,7 @@ pub fn run(command: &ServeCommand) -> anyhow::Result<()> {
     }
     machine::claim()?;
     let source = source::resolve(args.model(), &config.models)?;
-    let progress = Progress::of_bytes();
+    let progress = Progress::of_parts();
     let shown = progress.clone();
     let app = App::start(&config, &source, move |loaded| show(&shown, loaded));
     // Before an error is told, too.
@@ -99,8 +99,9 @@ fn show(progress: &Progress, loaded: LoadProgress) {
     progress.say(match loaded.stage {
         LoadStage::Digest => "checking weights",
         LoadStage::Weights => "loading weights",
+        LoadStage::Check => "checking the model",
     });
-    progress.set(loaded.done_bytes, loaded.total_bytes);
+    progress.set(loaded.done, loaded.total);
 }
 
 /// The ready line, for people and for the programs that wait for it.

@@ -51,6 +51,8 @@ pub struct Config {
     pub live_bytes: u64,
     /// Reuse stops at a prefill step.
     pub exact: bool,
+    /// Threads that compute.
+    pub threads: usize,
     /// The KV setting as written; the engine checks it against the model.
     pub kv_bits: String,
     /// Tokens of a block.
@@ -223,7 +225,7 @@ impl Config {
     fn check(file: File, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut faults = Faults::default();
         let ram_bytes = total_ram_bytes();
-        let File { server, scheduler, kv, cache, log } = file;
+        let File { server, scheduler, compute, kv, cache, log } = file;
         let block_tokens = faults.at_least("cache.block_tokens", cache.block_tokens, 16);
         let prefill_step_tokens =
             faults.at_least("scheduler.prefill_step_size", scheduler.prefill_step_size, 16);
@@ -264,6 +266,7 @@ impl Config {
             max_tokens: faults.at_least("scheduler.max_tokens", scheduler.max_tokens, 1),
             live_bytes: faults.size("scheduler.live_budget", &scheduler.live_budget, ram_bytes),
             exact: scheduler.exact,
+            threads: if compute.threads == 0 { cores() } else { compute.threads },
             kv_bits: kv.bits,
             block_tokens,
             cache: check_cache(cache, ram_bytes, &mut faults),
@@ -326,6 +329,12 @@ fn total_ram_bytes() -> u64 {
     system
         .cgroup_limits()
         .map_or(system.total_memory(), |limits| limits.total_memory.min(system.total_memory()))
+}
+
+/// Cores that this process may use: neither a second thread of one core, nor more than the control group's quota.
+fn cores() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    sysinfo::System::physical_core_count().map_or(allowed, |cores| cores.clamp(1, allowed))
 }
 
 /// The size of the file system that holds `dir`, or its nearest ancestor that exists.

@@ -56,6 +56,9 @@ pub struct Overrides {
     /// Disk space for prefix blocks, such as 50GB or 10%; 0 keeps none on disk [default: 10%]
     #[arg(help_heading = "Cache", long, env = "PREFIXD_DISK_BUDGET", value_name = "SIZE")]
     pub disk_budget: Option<String>,
+    /// Threads that compute; 0: one for each core [default: 0]
+    #[arg(help_heading = "Computing", long, env = "PREFIXD_THREADS", value_name = "THREADS")]
+    pub threads: Option<usize>,
     /// Bits of K and V: k8v4, 16, 8 or 4 [default: k8v4]
     #[arg(help_heading = "Computing", long, env = "PREFIXD_KV_BITS", value_name = "BITS")]
     pub kv_bits: Option<String>,
@@ -108,6 +111,7 @@ pub struct Overrides {
 pub struct File {
     pub server: Server,
     pub scheduler: Scheduler,
+    pub compute: Compute,
     pub kv: Kv,
     pub cache: Cache,
     pub log: Log,
@@ -144,6 +148,13 @@ pub struct Scheduler {
     pub max_tokens: usize,
     pub live_budget: String,
     pub exact: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Compute {
+    pub threads: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -211,6 +222,7 @@ impl File {
         set(&mut self.cache.dir, overrides.cache_dir);
         set(&mut self.cache.ram_budget, overrides.ram_budget);
         set(&mut self.cache.disk_budget, overrides.disk_budget);
+        set(&mut self.compute.threads, overrides.threads);
         set(&mut self.kv.bits, overrides.kv_bits);
         set(&mut self.scheduler.prefill_step_size, overrides.prefill_step_size);
         set(&mut self.scheduler.max_batch, overrides.max_batch);

@@ -39,7 +39,9 @@ impl FromStr for Size {
         }
         let number = text.trim();
         if number.bytes().all(|byte| byte.is_ascii_digit()) && number.bytes().any(|byte| byte != b'0') {
-            return Err(format!("`{text}` has no unit; expected something like {number}GB, {number}% or {number}B"));
+            return Err(format!(
+                "`{text}` has no unit; expected something like {number}GB, {number}% or {number}B"
+            ));
         }
         text.parse::<ByteSize>().map(|size| Self::Bytes(size.as_u64())).map_err(|_| refuse())
     }

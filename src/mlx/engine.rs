@@ -23,7 +23,8 @@ use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
 use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv, RowKv};
-use super::layer::{Holding, Source};
+use super::layer::Source;
+use super::memory::MemoryNeed;
 use super::model::{self, Model};
 use super::pass::Pass;
 use super::step::{RowStep, Step};
@@ -36,15 +37,13 @@ pub struct LoadOptions {
     pub kv: KvSetting,
     /// Tokens of a block.
     pub block_tokens: usize,
-    /// On the CPU, quantized weights are held as f32 while they take at most this many bytes, else as codes.
-    pub dense_budget_bytes: u64,
     /// Instead of what suits the backend.
     pub arithmetic: Option<Arithmetic>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { kv: KvSetting::DEFAULT, block_tokens: 256, dense_budget_bytes: 8 << 30, arithmetic: None }
+        Self { kv: KvSetting::DEFAULT, block_tokens: 256, arithmetic: None }
     }
 }
 
@@ -52,6 +51,7 @@ impl Default for LoadOptions {
 pub struct MlxEngine {
     mx: Mlx,
     info: EngineInfo,
+    elements: u64,
     model: Box<dyn Model>,
     spec: Rc<KvSpec>,
     arithmetic: Arithmetic,
@@ -78,15 +78,14 @@ impl MlxEngine {
         let spec =
             KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
         let files = weight_files(dir)?;
+        let weights = Weights::open(mx, &files)?;
+        if backend == Backend::Cpu {
+            weights.memory().check()?;
+        }
         let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
-        let mut source = Source {
-            weights: Weights::open(mx, &files)?,
-            config: &config,
-            arithmetic,
-            holding: holding(backend, &config, options.dense_budget_bytes),
-            progress,
-        };
+        let mut source = Source { weights, elements: 0, config: &config, arithmetic, progress };
         let model = model::load(mx, &mut source)?;
+        let elements = source.elements;
         source.weights.finish()?;
         let arrays = model.arrays();
         settle(mx, arrays)?;
@@ -99,7 +98,7 @@ impl MlxEngine {
             kv_format: spec.setting.to_string(),
         };
         let packed = PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?;
-        Ok(Self { mx: mx.token(), info, model, spec: Rc::new(spec), arithmetic, backend, packed })
+        Ok(Self { mx: mx.token(), info, elements, model, spec: Rc::new(spec), arithmetic, backend, packed })
     }
 
     /// What computes.
@@ -110,6 +109,16 @@ impl MlxEngine {
     /// How it computes.
     pub fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
+    }
+
+    /// What the model in `dir` takes to load.
+    pub fn memory(mx: &Mlx, dir: &Path) -> std::result::Result<MemoryNeed, LoadError> {
+        Ok(Weights::open(mx, &weight_files(dir)?)?.memory())
+    }
+
+    /// Weights in the model's matrices: multiply-adds of a token, about.
+    pub fn elements(&self) -> u64 {
+        self.elements
     }
 
     /// Tokens of a block.
@@ -172,17 +181,6 @@ fn state_of(spec: &KvSpec) -> StateSpec {
         token_bytes,
         row_bytes: 0,
     }))
-}
-
-/// Packed weights stay packed where MLX multiplies them well, and where numbers would not fit.
-fn holding(backend: Backend, config: &ModelConfig, dense_budget_bytes: u64) -> Holding {
-    // In floating point: sizes out of a file may multiply to anything.
-    let [hidden, inner, vocab, layers] =
-        [config.hidden, config.intermediate, config.vocab, config.masks.len()].map(|size| size as f64);
-    let heads = 2.0 * (config.heads as f64 + config.kv_heads as f64) * config.head_dim as f64;
-    let bytes = 4.0 * (layers * hidden * (heads + 3.0 * inner) + 2.0 * vocab * hidden);
-    let dense = backend == Backend::Cpu && bytes <= dense_budget_bytes as f64;
-    if dense { Holding::Dense } else { Holding::Packed }
 }
 
 impl Engine for MlxEngine {

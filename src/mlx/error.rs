@@ -6,6 +6,7 @@ use mlx_rs::error::Exception;
 use prefixd_engine::EngineError;
 
 use crate::mlx::kv::KvSettingError;
+use crate::mlx::memory::MemoryNeed;
 
 /// Why something in this module failed: the contract's error, in a type of this module's own, so that MLX's exceptions
 /// become one where they are thrown.
@@ -126,6 +127,9 @@ pub enum LoadError {
     /// A tensor is missing, left over, or of another shape.
     #[error("weights: {0}")]
     Weights(String),
+    /// There is not enough memory.
+    #[error("not enough memory: {0}. A model of fewer parameters or fewer bits would fit")]
+    Memory(MemoryNeed),
     /// The model cannot be served in this KV setting.
     #[error(transparent)]
     Kv(#[from] KvSettingError),

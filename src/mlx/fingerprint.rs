@@ -16,7 +16,7 @@ use super::kv::KvSpec;
 use super::weights::{LoadProgress, LoadStage, read_if_there};
 
 /// Raised whenever the same inputs lead to other bytes: another encoding, another kernel's rounding.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Files besides the weights that decide what a prompt's tokens mean.
 const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
@@ -84,7 +84,7 @@ fn digests(
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         digests.push((name, *hasher.finalize().as_bytes()));
         done_bytes += bytes;
-        progress(LoadProgress { stage: LoadStage::Digest, done_bytes, total_bytes });
+        progress(LoadProgress { stage: LoadStage::Digest, done: done_bytes, total: total_bytes });
     }
     Ok(digests)
 }

@@ -22,6 +22,7 @@ mod gate {
 pub mod kv;
 mod layer;
 mod mask;
+mod memory;
 mod model;
 mod pass;
 mod quantization;
@@ -37,6 +38,8 @@ pub use error::{LoadError, MlxError};
 pub use gate::Mlx;
 pub use kv::{BatchKv, KvSetting, KvSettingError};
 pub use mask::Mask;
+pub use memory::MemoryNeed;
+pub use prefixd_blas::packed::instruction_set;
 pub use selfcheck::{SelfCheck, SelfCheckError, self_check};
 pub use weights::{LoadProgress, LoadStage, weight_files};
 

@@ -2,6 +2,7 @@
 //!
 //! 1. A prompt computed in chunks gives the logits of the prompt computed at once, and so does the next token.
 //! 2. A row that was exported and imported again goes on as the row that was not.
+//! 3. It takes about as long as loading did: the prompt is the shorter, the more weights there are.
 
 use std::ops::Range;
 
@@ -9,9 +10,15 @@ use prefixd_engine::{Engine, EngineError, ImportBlock, Steps};
 
 use super::backend::Backend;
 use super::engine::MlxEngine;
+use super::weights::{LoadProgress, LoadStage};
 
 /// Relative distance allowed where the hardware's products depend on their shapes (GPUs).
 const TOLERANCE: f32 = 5e-2;
+
+/// Multiply-adds with weights that the check may take on processor cores, and on a GPU: seconds.
+const WORK: [f64; 2] = [5e11, 5e13];
+/// However large the model, so many tokens are checked: three chunks, and blocks to export.
+const LEAST_TOKENS: usize = 32;
 
 /// What was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,27 +65,44 @@ pub enum SelfCheckError {
     Engine(#[from] EngineError),
 }
 
-/// Checks a loaded model with a prompt of its own: longer than the widest window where `prompt_limit` allows.
-pub fn self_check(engine: &mut MlxEngine, prompt_limit: usize) -> Result<SelfCheck, SelfCheckError> {
+/// Checks a loaded model with a prompt of its own: longer than the widest window where `prompt_limit` and the model's size
+/// allow.
+pub fn self_check(
+    engine: &mut MlxEngine,
+    prompt_limit: usize,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<SelfCheck, SelfCheckError> {
     let (vocab, context, window) = {
         let info = engine.info();
         (info.vocab, info.context_tokens, info.state.window_tokens())
     };
     let block = engine.block_tokens();
-    let length =
-        window.map_or(96, |window| window + 72).min(prompt_limit).min(context.saturating_sub(2)).max(2);
+    let work = WORK[usize::from(engine.backend() != Backend::Cpu)];
+    // Every token is computed twice.
+    let affordable = (work / 2.0 / engine.elements().max(1) as f64) as usize;
+    let length = window.map_or(96, |window| window + 72).min(affordable.max(LEAST_TOKENS));
+    let length = length.min(prompt_limit).min(context.saturating_sub(2)).max(2);
+    let (mut checked, total) = (0, 2 * length as u64 + 3);
+    let mut advance = |tokens: usize| {
+        checked += tokens as u64;
+        progress(LoadProgress { stage: LoadStage::Check, done: checked, total });
+    };
+    tracing::info!(tokens = length, "checking the model");
+    advance(0);
     let tokens: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
     let tolerance = if engine.backend() == Backend::Cpu { 0.0 } else { TOLERANCE };
     let mut worst = 0.0_f32;
 
     let mut whole = engine.start()?;
     let expected = engine.prefill(&mut whole, &tokens)?;
+    advance(length);
     let mut chunked = engine.start()?;
     let (mut found, mut payloads, mut done) = (Vec::new(), Vec::new(), 0);
     // Uneven on purpose: borders inside blocks and inside the window.
     for chunk in tokens.chunks(length.div_ceil(3)) {
         found = engine.prefill(&mut chunked, chunk)?;
         done += chunk.len();
+        advance(chunk.len());
         while let Some(range) = next_block(payloads.len() * block, block, done, length) {
             let tokens = range.len();
             payloads.push((engine.export(&chunked, 0, range)?, tokens));
@@ -95,6 +119,7 @@ pub fn self_check(engine: &mut MlxEngine, prompt_limit: usize) -> Result<SelfChe
     let expected = engine.decode(&mut whole, &next)?.remove(0);
     let after_chunks = engine.decode(&mut chunked, &next)?.remove(0);
     let after_import = engine.decode(&mut imported, &next)?.remove(0);
+    advance(3);
     compare("the token after a prompt in chunks", &expected, &after_chunks, tolerance, &mut worst)?;
     compare("the token after export and import", &after_chunks, &after_import, 0.0, &mut worst)?;
     Ok(SelfCheck { prompt_tokens: length, distance: worst, tolerance })

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::array::settle;
 use super::error::{LoadError, plain_words};
 use super::gate::Mlx;
+use super::memory::MemoryNeed;
 
 /// Names the file of each tensor, where there are several.
 const INDEX: &str = "model.safetensors.index.json";
@@ -28,10 +29,10 @@ const FOREIGN: [&str; 4] =
 pub struct LoadProgress {
     /// What is being done.
     pub stage: LoadStage,
-    /// Bytes of weights done in this stage.
-    pub done_bytes: u64,
-    /// Bytes of weights altogether.
-    pub total_bytes: u64,
+    /// Done in this stage: bytes of weights, or tokens of the start-up check.
+    pub done: u64,
+    /// Altogether.
+    pub total: u64,
 }
 
 /// What loading does.
@@ -41,6 +42,8 @@ pub enum LoadStage {
     Digest,
     /// Reading and preparing the weights.
     Weights,
+    /// Checking the loaded model.
+    Check,
 }
 
 /// The weight files of a model directory, sorted by name, each whole.
@@ -155,13 +158,24 @@ impl Weights {
         Ok(Self { tensors, done_bytes: 0, total_bytes })
     }
 
+    /// What it takes to hold all of them.
+    pub fn memory(&self) -> MemoryNeed {
+        MemoryNeed::of(self.tensors.values().map(|array| array.nbytes() as u64))
+    }
+
     /// Is a tensor of this name left?
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Takes a tensor of numbers, as `float` when it is a float.
-    pub fn take(&mut self, mx: &Mlx, name: &str, shape: &[usize], float: Dtype) -> Result<Array, LoadError> {
+    /// Takes a tensor of numbers, as `float` when it is a float; `None` leaves its type.
+    pub fn take(
+        &mut self,
+        mx: &Mlx,
+        name: &str,
+        shape: &[usize],
+        float: Option<Dtype>,
+    ) -> Result<Array, LoadError> {
         let array =
             self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))?;
         if array.shape().iter().map(|&dim| dim as usize).ne(shape.iter().copied()) {
@@ -170,7 +184,7 @@ impl Weights {
         }
         let dtype = array.dtype();
         let array = match dtype {
-            Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => array.as_dtype(float)?,
+            Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => array.as_dtype(float.unwrap_or(dtype))?,
             Dtype::Uint32 => array,
             _ => {
                 return Err(LoadError::Weights(format!(
@@ -190,7 +204,7 @@ impl Weights {
 
     /// Bytes of the files taken so far, and altogether.
     pub fn progress(&self) -> LoadProgress {
-        LoadProgress { stage: LoadStage::Weights, done_bytes: self.done_bytes, total_bytes: self.total_bytes }
+        LoadProgress { stage: LoadStage::Weights, done: self.done_bytes, total: self.total_bytes }
     }
 
     /// Fails when tensors are left that should have mattered.

@@ -12,6 +12,7 @@
 mod cblas;
 mod kernel;
 mod operand;
+pub mod packed;
 mod product;
 
 pub use cblas::cblas_sgemm;

@@ -70,9 +70,10 @@ impl SelfAttention {
     ) -> Result<Array> {
         let tokens = pass.step().tokens();
         let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
-        let mut query = split(self.query.forward(mx, x)?, self.heads)?;
-        let mut key = split(self.key.forward(mx, x)?, self.kv_heads)?;
-        let value = split(self.value.forward(mx, x)?, self.kv_heads)?;
+        let [query, key, value] = Linear::forward_all(mx, x, [&self.query, &self.key, &self.value])?;
+        let mut query = split(query, self.heads)?;
+        let mut key = split(key, self.kv_heads)?;
+        let value = split(value, self.kv_heads)?;
         if self.kernels == Kernels::Host {
             // One wait for all three, instead of one for each that the host reads.
             settle(mx, [&query, &key, &value])?;

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
 
 use super::linear::{Linear, Weight};
-use super::source::{Source, Stored};
+use super::source::{Codes, Source, Stored};
 use crate::mlx::array::Result;
 use crate::mlx::config::Head;
 use crate::mlx::error::LoadError;
@@ -24,10 +24,11 @@ impl Embedding {
     }
 
     /// `[n]` tokens to `[n, hidden]`.
-    pub fn forward(&self, _: &Mlx, tokens: &Array) -> Result<Array> {
+    pub fn forward(&self, mx: &Mlx, tokens: &Array) -> Result<Array> {
         Ok(match &self.table {
+            Stored::Host(table) => table.rows(mx, tokens)?,
             Stored::Dense(table) => take_axis(table, tokens, 0)?,
-            Stored::Packed { codes, scales, biases, group, bits } => mlx_rs::ops::dequantize(
+            Stored::Codes(Codes { codes, scales, biases, group, bits }) => mlx_rs::ops::dequantize(
                 take_axis(codes, tokens, 0)?,
                 take_axis(scales, tokens, 0)?,
                 &take_axis(biases, tokens, 0)?,
@@ -39,10 +40,7 @@ impl Embedding {
 
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        match &self.table {
-            Stored::Dense(table) => vec![table],
-            Stored::Packed { codes, scales, biases, .. } => vec![codes, scales, biases],
-        }
+        self.table.arrays()
     }
 }
 
@@ -75,7 +73,7 @@ impl Unembedding {
                 let name = source.name(&format!("lm_head.{part}"));
                 source.weights.discard(&name);
             }
-            UnembeddingWeight::Tied(source.weight(mx, embedding.table.clone())?)
+            UnembeddingWeight::Tied(embedding.table.clone().into_weight(mx)?)
         } else {
             let shape = [source.config.vocab, source.config.hidden];
             UnembeddingWeight::Own(Linear::load(mx, source, "lm_head", shape, false)?)

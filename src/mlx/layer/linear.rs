@@ -2,9 +2,10 @@
 
 use mlx_rs::Array;
 
-use super::source::Source;
-use crate::mlx::array::Result;
-use crate::mlx::error::LoadError;
+use super::host::HostMatrix;
+use super::source::{Codes, Source};
+use crate::mlx::array::{Result, dims, from_f32, host};
+use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
 
 /// `x W^T + b`.
@@ -17,27 +18,35 @@ pub struct Linear {
 /// A weight matrix, ready to multiply.
 #[derive(Debug)]
 pub enum Weight {
-    /// `[in, out]`.
+    /// On the host, in any format.
+    Host(HostMatrix),
+    /// `[in, out]`, a view.
     Dense(Array),
     /// `[out, in]` as codes.
-    Packed { codes: Array, scales: Array, biases: Array, group: i32, bits: i32 },
+    Codes(Codes),
 }
 
 impl Weight {
     /// `[n, in]` to `[n, out]`.
-    pub fn product(&self, _: &Mlx, x: &Array) -> Result<Array> {
+    pub fn product(&self, mx: &Mlx, x: &Array) -> Result<Array> {
         Ok(match self {
+            Self::Host(matrix) => {
+                let product = HostMatrix::products(mx, x, &[matrix])?.remove(0);
+                from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))?
+            }
             Self::Dense(weight) => x.matmul(weight)?,
-            Self::Packed { codes, scales, biases, group, bits } => {
+            Self::Codes(Codes { codes, scales, biases, group, bits }) => {
                 mlx_rs::ops::quantized_matmul(x, codes, scales, biases, true, *group, *bits)?
             }
         })
     }
 
+    /// The arrays it holds; what lies on the host is no array.
     pub fn arrays(&self) -> Vec<&Array> {
         match self {
+            Self::Host(_) => Vec::new(),
             Self::Dense(weight) => vec![weight],
-            Self::Packed { codes, scales, biases, .. } => vec![codes, scales, biases],
+            Self::Codes(codes) => codes.arrays().to_vec(),
         }
     }
 }
@@ -51,19 +60,49 @@ impl Linear {
         [out, inner]: [usize; 2],
         bias: bool,
     ) -> std::result::Result<Self, LoadError> {
-        let stored = source.matrix(mx, path, out, inner)?;
-        let weight = source.weight(mx, stored)?;
+        let weight = source.matrix(mx, path, out, inner)?.into_weight(mx)?;
         let bias = if bias { Some(source.tensor(mx, &format!("{path}.bias"), &[out])?) } else { None };
         Ok(Self { weight, bias })
     }
 
     /// `[n, in]` to `[n, out]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
-        let product = self.weight.product(mx, x)?;
-        Ok(match &self.bias {
-            Some(bias) => product.add(bias)?,
-            None => product,
-        })
+        let [product] = Self::forward_all(mx, x, [self])?;
+        Ok(product)
+    }
+
+    /// Several projections of the same `[n, in]`. On the host, where threads are woken once for all of them.
+    pub fn forward_all<const N: usize>(mx: &Mlx, x: &Array, linears: [&Self; N]) -> Result<[Array; N]> {
+        let on_host = linears.iter().filter_map(|linear| match &linear.weight {
+            Weight::Host(matrix) => Some(matrix),
+            Weight::Dense(_) | Weight::Codes(_) => None,
+        });
+        let on_host: Vec<&HostMatrix> = on_host.collect();
+        let products = if on_host.len() == N {
+            let products = HostMatrix::products(mx, x, &on_host)?;
+            let with_bias =
+                linears.iter().zip(&on_host).zip(products).map(|((linear, matrix), mut product)| {
+                    if let Some(bias) = &linear.bias {
+                        let bias = host::<f32>(mx, bias)?;
+                        product
+                            .chunks_exact_mut(bias.len())
+                            .flat_map(|row| row.iter_mut().zip(bias))
+                            .for_each(|(y, b)| *y += b);
+                    }
+                    from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))
+                });
+            with_bias.collect::<Result<Vec<_>>>()?
+        } else {
+            let each = linears.iter().map(|linear| {
+                let product = linear.weight.product(mx, x)?;
+                Ok(match &linear.bias {
+                    Some(bias) => product.add(bias)?,
+                    None => product,
+                })
+            });
+            each.collect::<Result<Vec<_>>>()?
+        };
+        products.try_into().map_err(|_| MlxError::backend("a product was lost".into()))
     }
 
     /// The arrays it holds.

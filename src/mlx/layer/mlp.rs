@@ -4,7 +4,7 @@ use mlx_rs::Array;
 
 use super::linear::Linear;
 use super::source::Source;
-use crate::mlx::array::{Result, from_f32, host, settle};
+use crate::mlx::array::{Result, from_f32, host};
 use crate::mlx::backend::Kernels;
 use crate::mlx::cpu::activation::{Activation, gated};
 use crate::mlx::error::LoadError;
@@ -36,10 +36,9 @@ impl Mlp {
 
     /// `[n, hidden]` to `[n, hidden]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
-        let (gate, up) = (self.gate.forward(mx, x)?, self.up.forward(mx, x)?);
+        let [gate, up] = Linear::forward_all(mx, x, [&self.gate, &self.up])?;
         let inner = match self.kernels {
             Kernels::Host => {
-                settle(mx, [&gate, &up])?;
                 let mut out = vec![0.0; gate.size()];
                 gated(self.activation, host(mx, &gate)?, host(mx, &up)?, &mut out);
                 from_f32(mx, &out, gate.shape())?

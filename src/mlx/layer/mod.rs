@@ -2,6 +2,7 @@
 
 mod attention;
 mod embedding;
+mod host;
 mod linear;
 mod mlp;
 mod norm;
@@ -11,4 +12,4 @@ pub use attention::SelfAttention;
 pub use embedding::{Embedding, Unembedding};
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
-pub use source::{Holding, Source};
+pub use source::Source;

@@ -2,6 +2,7 @@
 
 use mlx_rs::{Array, Dtype};
 
+use super::host::HostMatrix;
 use super::linear::Weight;
 use crate::mlx::array::settle;
 use crate::mlx::backend::{Arithmetic, Kernels};
@@ -10,33 +11,61 @@ use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::weights::{LoadProgress, Weights};
 
-/// How quantized weights are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holding {
-    /// As numbers: faster where MLX has no good quantized product (the CPU), four to eight times the memory.
-    Dense,
-    /// As codes.
-    Packed,
-}
-
-/// A matrix out of the files.
+/// A matrix `[out, in]` out of the files.
 #[derive(Clone, Debug)]
 pub enum Stored {
-    /// `[out, in]` numbers.
+    /// On the host, in the file's format.
+    Host(HostMatrix),
+    /// Numbers, of the activations' type.
     Dense(Array),
-    /// `[out, in]` codes, scales and biases, and how many bits and weights to a group.
-    Packed {
-        /// `[out, in * bits / 32]`, u32.
-        codes: Array,
-        /// `[out, in / group]`.
-        scales: Array,
-        /// `[out, in / group]`.
-        biases: Array,
-        /// Weights that share a scale.
-        group: i32,
-        /// Bits of a code.
-        bits: i32,
-    },
+    /// Codes.
+    Codes(Codes),
+}
+
+/// Affine codes as MLX holds them.
+#[derive(Clone, Debug)]
+pub struct Codes {
+    /// `[out, in * bits / 32]`, u32.
+    pub codes: Array,
+    /// `[out, in / group]`.
+    pub scales: Array,
+    /// `[out, in / group]`.
+    pub biases: Array,
+    /// Weights that share a scale.
+    pub group: i32,
+    /// Bits of a code.
+    pub bits: i32,
+}
+
+impl Codes {
+    /// The arrays it holds.
+    pub fn arrays(&self) -> [&Array; 3] {
+        [&self.codes, &self.scales, &self.biases]
+    }
+}
+
+impl Stored {
+    /// The same, ready to multiply.
+    pub fn into_weight(self, mx: &Mlx) -> Result<Weight, LoadError> {
+        Ok(match self {
+            Self::Host(matrix) => Weight::Host(matrix),
+            Self::Codes(codes) => Weight::Codes(codes),
+            Self::Dense(weight) => {
+                let transposed = weight.swap_axes(-1, -2)?;
+                settle(mx, [&transposed])?;
+                Weight::Dense(transposed)
+            }
+        })
+    }
+
+    /// The arrays it holds.
+    pub fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Host(_) => Vec::new(),
+            Self::Dense(numbers) => vec![numbers],
+            Self::Codes(codes) => codes.arrays().to_vec(),
+        }
+    }
 }
 
 /// A model being loaded.
@@ -47,8 +76,8 @@ pub struct Source<'a> {
     pub config: &'a ModelConfig,
     /// How it will compute.
     pub arithmetic: Arithmetic,
-    /// How quantized weights are held.
-    pub holding: Holding,
+    /// Weights in the matrices taken so far.
+    pub elements: u64,
     /// Told after every tensor.
     pub progress: &'a mut dyn FnMut(LoadProgress),
 }
@@ -72,55 +101,55 @@ impl Source<'_> {
     /// A float tensor.
     pub fn tensor(&mut self, mx: &Mlx, path: &str, shape: &[usize]) -> Result<Array, LoadError> {
         let (name, float) = (self.name(path), self.float());
-        let array = self.weights.take(mx, &name, shape, float)?;
+        let array = self.weights.take(mx, &name, shape, Some(float))?;
         (self.progress)(self.weights.progress());
         Ok(array)
     }
 
     /// The matrix of module `path`, `[out, in]`.
     pub fn matrix(&mut self, mx: &Mlx, path: &str, out: usize, inner: usize) -> Result<Stored, LoadError> {
-        if !self.weights.contains(&self.name(&format!("{path}.scales"))) {
-            return Ok(Stored::Dense(self.tensor(mx, &format!("{path}.weight"), &[out, inner])?));
-        }
+        self.elements += out as u64 * inner as u64;
         let name = self.name(path);
+        let host = self.kernels() == Kernels::Host;
+        // Our kernels read every type; what MLX multiplies is of the activations' type.
+        let float = if host { None } else { Some(self.float()) };
+        let quantized = self.weights.contains(&format!("{name}.scales"));
+        let mut take = |part: &str, shape: &[usize]| {
+            let array = self.weights.take(mx, &format!("{name}.{part}"), shape, float)?;
+            (self.progress)(self.weights.progress());
+            Ok::<_, LoadError>(array)
+        };
+        if !quantized {
+            let weights = take("weight", &[out, inner])?;
+            return Ok(if host {
+                Stored::Host(HostMatrix::plain(mx, &name, [out, inner], &weights)?)
+            } else {
+                Stored::Dense(weights)
+            });
+        }
         let Some(affine) = self.config.quantization.as_ref().map(|quantization| quantization.of(&name))
         else {
             return Err(LoadError::Weights(format!(
                 "{name} is quantized, but config.json names no quantization"
             )));
         };
-        if !inner.is_multiple_of(affine.group) || !(inner * affine.bits).is_multiple_of(32) {
-            let (bits, group) = (affine.bits, affine.group);
+        let (bits, group) = (affine.bits, affine.group);
+        if !inner.is_multiple_of(group) || !(inner * bits).is_multiple_of(32) {
             return Err(LoadError::Weights(format!(
                 "{name}: rows of {inner} in groups of {group}, {bits} bits"
             )));
         }
-        let groups = [out, inner / affine.group];
-        let codes = self.tensor(mx, &format!("{path}.weight"), &[out, inner * affine.bits / 32])?;
-        let scales = self.tensor(mx, &format!("{path}.scales"), &groups)?;
-        let biases = self.tensor(mx, &format!("{path}.biases"), &groups)?;
+        let groups = [out, inner / group];
+        let codes = take("weight", &[out, inner * bits / 32])?;
+        let (scales, biases) = (take("scales", &groups)?, take("biases", &groups)?);
         if codes.dtype() != Dtype::Uint32 {
             return Err(LoadError::Weights(format!("{name}.weight is {:?}, expected uint32", codes.dtype())));
         }
-        Ok(Stored::Packed { codes, scales, biases, group: affine.group as i32, bits: affine.bits as i32 })
-    }
-
-    /// A stored matrix, ready to multiply.
-    pub fn weight(&self, mx: &Mlx, stored: Stored) -> Result<Weight, LoadError> {
-        let dense = match (stored, self.holding) {
-            (Stored::Packed { codes, scales, biases, group, bits }, Holding::Packed) => {
-                return Ok(Weight::Packed { codes, scales, biases, group, bits });
-            }
-            (Stored::Packed { codes, scales, biases, group, bits }, Holding::Dense) => {
-                mlx_rs::ops::dequantize(&codes, &scales, &biases, group, bits)?
-            }
-            (Stored::Dense(weight), _) => weight,
-        };
-        let transposed = dense.swap_axes(-1, -2)?;
-        // On the host a product with few rows would spend most of its time turning the matrix. (Decoding the embedded
-        // model, it was a third of all.) A GPU multiplies either order.
-        let transposed = if self.kernels() == Kernels::Host { transposed.contiguous()? } else { transposed };
-        settle(mx, [&transposed])?;
-        Ok(Weight::Dense(transposed))
+        let codes = Codes { codes, scales, biases, group: group as i32, bits: bits as i32 };
+        Ok(if host {
+            Stored::Host(HostMatrix::affine(mx, &name, [out, inner], &codes)?)
+        } else {
+            Stored::Codes(codes)
+        })
     }
 }

@@ -1,0 +1,192 @@
+//! The kernels of each instruction set, chosen at run time.
+
+use std::sync::OnceLock;
+
+use super::codes::{Brains, Bytes, Codes, Floats, Halves, Planes};
+use super::format::{Float, Kind};
+use super::tile::{Decode, Part, Tile};
+
+/// The kernels of one instruction set.
+pub struct Kernels {
+    pub name: &'static str,
+    /// For weights in the order of [`index`]: tiles that decode as they multiply, from the lowest up.
+    pub stored: [&'static [Shape]; 9],
+    /// Tiles over decoded weights, from the lowest up.
+    pub decoded: &'static [Shape],
+    /// By the same order as `stored`.
+    pub decode: [Decode; 9],
+}
+
+/// A tile and its size.
+pub struct Shape {
+    pub height: usize,
+    pub strips: usize,
+    pub tile: Tile,
+}
+
+/// Place of a kind of weights in the tables.
+pub fn index(kind: Kind) -> usize {
+    match kind {
+        Kind::Affine(2, _) => 0,
+        Kind::Affine(3, _) => 1,
+        Kind::Affine(4, _) => 2,
+        Kind::Affine(5, _) => 3,
+        Kind::Affine(6, _) => 4,
+        Kind::Affine(..) => 5,
+        Kind::Plain(Float::F16) => 6,
+        Kind::Plain(Float::Bf16) => 7,
+        Kind::Plain(Float::F32) => 8,
+    }
+}
+
+/// What the products of this process run on, as people write it.
+pub fn instruction_set() -> &'static str {
+    kernels().name
+}
+
+/// The kernels of this processor.
+pub fn kernels() -> &'static Kernels {
+    static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+    CHOSEN.get_or_init(|| available()[0])
+}
+
+/// What this processor can run, the fastest first.
+pub fn available() -> Vec<&'static Kernels> {
+    let mut sets: Vec<&'static Kernels> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            sets.push(&AVX512);
+        }
+        if std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c")
+        {
+            sets.push(&AVX2);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    sets.push(&NEON); // part of the base architecture
+    sets.push(&PORTABLE);
+    sets
+}
+
+/// Defines the table of an instruction set: its features, and the strips of tiles by height.
+macro_rules! kernels {
+    ($table:ident, $name:literal, $module:ident, $simd:ty, [$($feature:meta)?], stored [$($h:literal x $s:literal),*], decoded [$($dh:literal x $ds:literal),*]) => {
+        mod $module {
+            use super::{Codes, Kernels, Part, Shape, Brains, Bytes, Floats, Halves, Planes};
+            use super::super::tile;
+
+            $(#[$feature])?
+            unsafe fn tile<C: Codes, const HEIGHT: usize, const STRIPS: usize>(
+                part: &Part,
+                x: *const f32,
+                sums: *const f32,
+                y: *mut f32,
+            ) {
+                // SAFETY: the caller's, who knows the processor.
+                unsafe { tile::tile::<$simd, C, HEIGHT, STRIPS>(part, x, sums, y) };
+            }
+
+            $(#[$feature])?
+            unsafe fn decode<C: Codes>(part: &Part, strip: usize, into: *mut f32) {
+                // SAFETY: as above.
+                unsafe { tile::decode::<$simd, C>(part, strip, into) };
+            }
+
+            struct Of<C>(std::marker::PhantomData<C>);
+
+            impl<C: Codes> Of<C> {
+                const SHAPES: &'static [Shape] =
+                    &[$(Shape { height: $h, strips: $s, tile: tile::<C, $h, $s> }),*];
+            }
+
+            pub static KERNELS: Kernels = Kernels {
+                name: $name,
+                stored: [
+                    Of::<Planes<2, 0>>::SHAPES,
+                    Of::<Planes<2, 1>>::SHAPES,
+                    Of::<Planes<4, 0>>::SHAPES,
+                    Of::<Planes<4, 1>>::SHAPES,
+                    Of::<Planes<4, 2>>::SHAPES,
+                    Of::<Bytes>::SHAPES,
+                    Of::<Halves>::SHAPES,
+                    Of::<Brains>::SHAPES,
+                    Of::<Floats>::SHAPES,
+                ],
+                decoded: &[$(Shape { height: $dh, strips: $ds, tile: tile::<Floats, $dh, $ds> }),*],
+                decode: [
+                    decode::<Planes<2, 0>>,
+                    decode::<Planes<2, 1>>,
+                    decode::<Planes<4, 0>>,
+                    decode::<Planes<4, 1>>,
+                    decode::<Planes<4, 2>>,
+                    decode::<Bytes>,
+                    decode::<Halves>,
+                    decode::<Brains>,
+                    decode::<Floats>,
+                ],
+            };
+        }
+        pub static $table: &Kernels = &$module::KERNELS;
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernels!(AVX512, "AVX-512", avx512, super::super::x86::Avx512, [target_feature(enable = "avx512f")],
+    stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2], decoded [2 x 2, 4 x 2, 8 x 2, 12 x 2]);
+#[cfg(target_arch = "x86_64")]
+kernels!(AVX2, "AVX2", avx2, super::super::x86::Avx2, [target_feature(enable = "avx2,fma,f16c")],
+    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1], decoded [2 x 1, 4 x 1, 6 x 1]);
+#[cfg(target_arch = "aarch64")]
+kernels!(NEON, "NEON", neon, super::super::neon::Neon, [],
+    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1], decoded [2 x 1, 4 x 1, 6 x 1]);
+kernels!(PORTABLE, "portable", portable, super::super::simd::Portable, [],
+    stored [1 x 1, 2 x 1], decoded [1 x 1, 2 x 1]);
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::{Affine, Numbers};
+    use super::super::matrix::Matrix;
+    use super::super::product::{Target, run};
+    use super::available;
+
+    fn word(index: usize) -> u32 {
+        let mixed = (index as u32).wrapping_mul(2_654_435_761);
+        mixed ^ mixed >> 15
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same_product() {
+        let (out, inner, group) = (70, 256, 64);
+        let scales: Vec<f32> = (0..out * inner / group).map(|i| (word(i) >> 20) as f32 / 4096.0).collect();
+        let biases: Vec<f32> = scales.iter().map(|scale| -3.0 * scale).collect();
+        for bits in [2, 3, 4, 5, 6, 8] {
+            let codes: Vec<u32> = (0..out * inner * bits / 32).map(word).collect();
+            let (scales, biases) = (Numbers::F32(&scales), Numbers::F32(&biases));
+            let stored = Affine { codes: &codes, scales, biases, bits, group };
+            let Ok(matrix) = Matrix::affine(out, inner, &stored) else { panic!("refused") };
+            for rows in [1, 2, 3, 4, 5, 8, 12, 30] {
+                let x: Vec<f32> =
+                    (0..rows * inner).map(|i| (word(i) >> 16) as f32 / 65_536.0 - 0.5).collect();
+                let results: Vec<Vec<f32>> = available()
+                    .into_iter()
+                    .map(|kernels| {
+                        let mut out = vec![f32::NAN; rows * out];
+                        run(kernels, &x, &mut [Target { matrix: &matrix, out: &mut out }]);
+                        out
+                    })
+                    .collect();
+                let size = results[0].iter().fold(0.0_f32, |size, y| size.max(y.abs()));
+                for (kernels, result) in available().into_iter().zip(&results) {
+                    for (y, expected) in result.iter().zip(&results[0]) {
+                        // One rounding where the instruction set fuses, two where it does not.
+                        let near = (y - expected).abs() <= 1e-5 * size;
+                        assert!(near, "{}, {bits} bits, {rows} rows: {y}, expected {expected}", kernels.name);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Products with weights that stay as they are stored: affine codes of 2 to 8 bits, or 16-bit and 32-bit floats.
+//!
+//! Weights lie in strips of 16 outputs, in the order in which the kernels read them; activations are f32. An element of
+//! the result is computed group by group (invariants in `tile`), so that it depends on its row and its column alone.
+//!
+//! - `format`: what is stored, and how many bytes it takes. - `pack`: from rows to strips. - `matrix`: one weight matrix.
+//! - `product`: cut into jobs. - `tile`: the inner loops over `codes`, written once over `simd` and compiled for each
+//!   instruction set.
+
+mod codes;
+mod format;
+mod kernels;
+mod matrix;
+mod pack;
+mod product;
+mod rows;
+mod simd;
+mod tile;
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use format::{Affine, Numbers, ShapeError};
+pub use kernels::instruction_set;
+pub use matrix::Matrix;
+pub use product::{Target, product, products};
