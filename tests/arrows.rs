@@ -6,15 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The modules of the server, and which others each may name: only the wiring (`app`, `cli`) names `mlx`.
-const MODULES: [(&str, &[&str]); 8] = [
-    ("api", &["prompt", "scheduler"]),
-    ("app", &["api", "config", "mlx", "prompt", "scheduler", "source"]),
-    ("cli", &["app", "config", "mlx", "prompt", "source"]),
-    ("config", &[]),
-    ("mlx", &[]),
-    ("prompt", &[]),
+const MODULES: [(&str, &[&str]); 12] = [
+    ("api", &["prompt", "scheduler", "wording"]),
+    ("app", &["api", "config", "mlx", "prompt", "scheduler", "service", "source"]),
+    ("cli", &["app", "config", "machine", "mlx", "prompt", "source"]),
+    ("config", &["wording"]),
+    ("lfs", &[]),
+    ("machine", &[]),
+    ("mlx", &["lfs"]),
+    ("prompt", &["lfs"]),
     ("scheduler", &[]),
+    ("service", &[]),
     ("source", &["config"]),
+    ("wording", &[]),
 ];
 
 /// What is not everybody's to name, and whose it is.
@@ -22,9 +26,9 @@ const NAMES: [(&str, &[&str]); 6] = [
     ("mlx_rs", &["mlx"]),
     ("mlx_sys", &["mlx"]),
     ("actix_web", &["api", "app"]),
-    ("tokio", &["api", "app", "cli", "scheduler"]),
+    ("tokio", &["api", "app", "cli", "machine", "scheduler"]),
     ("llguidance", &["prompt"]),
-    ("std::fs", &["app", "cli", "config", "mlx", "prompt", "source"]),
+    ("std::fs", &["app", "cli", "config", "machine", "mlx", "prompt", "source"]),
 ];
 
 /// Packages that compile without these.

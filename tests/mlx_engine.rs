@@ -2,18 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "golden/cases.rs"]
+mod cases;
+
 use std::path::{Path, PathBuf};
 
+use cases::{cases, golden};
 use mlx_rs::Dtype;
 use prefixd::mlx::{Arithmetic, Kernels, KvSetting, LoadOptions, MlxEngine, self_check};
 use prefixd_cache::Part;
 use prefixd_engine::{Engine, EngineError, Gate, GateError, ImportBlock, Owner, RowWork, Steps, Wanted};
-
-const GOLDEN: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
-
-fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
-}
 
 /// The embedded model: window and full layers, two kv heads of 64, six query heads.
 fn clerk() -> PathBuf {
@@ -40,12 +38,12 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 #[test]
 fn every_array_is_materialized_after_loading() {
     let owner = owner();
-    for case in GOLDEN {
+    for case in cases() {
         // On the host weights are no arrays; norms and rotations are.
         for (kernels, least) in [(Kernels::Host, 4), (Kernels::Device, 20)] {
             let arithmetic = Some(Arithmetic { kernels, float: Dtype::Float32 });
             let options = LoadOptions { kv: KvSetting::REFERENCE, arithmetic, ..LoadOptions::default() };
-            let engine = MlxEngine::load(owner.thread(), &golden(case), options, &mut |_| ()).unwrap();
+            let engine = MlxEngine::load(owner.thread(), &golden(&case), options, &mut |_| ()).unwrap();
             let (arrays, there) = engine.materialized();
             assert!(arrays > least, "{case}: {arrays} arrays walked");
             assert_eq!(arrays, there, "{case}");
@@ -179,6 +177,56 @@ fn an_imported_prefix_goes_on_as_the_computed_one() {
     }
 }
 
+/// Chunks, neighbours, and a way through blocks, in every family.
+#[test]
+fn no_family_lets_chunks_neighbours_or_blocks_change_one_bit() {
+    const BLOCK: usize = 16;
+    let owner = owner();
+    for case in cases() {
+        for kv in ["16", "k8v4"] {
+            let options =
+                LoadOptions { kv: kv.parse().unwrap(), block_tokens: BLOCK, ..LoadOptions::default() };
+            // Heads of fewer than 64 cannot be quantized.
+            let Ok(mut engine) = MlxEngine::load(owner.thread(), &golden(&case), options, &mut |_| ()) else {
+                assert_eq!(kv, "k8v4", "{case}");
+                continue;
+            };
+            let what = format!("{case}, KV {kv}");
+            let tokens = prompt(104, engine.info().vocab);
+            let mut cold = engine.start().unwrap();
+            let expected = engine.prefill(&mut cold, &tokens).unwrap();
+            let (mut chunked, mut payloads, mut at) = (engine.start().unwrap(), Vec::new(), 0);
+            for size in [7, 30, 1, 24, 42] {
+                let found = engine.prefill(&mut chunked, &tokens[at..at + size]).unwrap();
+                at += size;
+                assert!(at < 104 || bits(&found) == bits(&expected), "{what}: chunks");
+                while (payloads.len() + 1) * BLOCK <= at {
+                    let start = payloads.len() * BLOCK;
+                    payloads.push(engine.export(&chunked, 0, start..start + BLOCK).unwrap());
+                }
+            }
+            let block = |payload| ImportBlock { payload, block_tokens: BLOCK, used_tokens: BLOCK };
+            let blocks: Vec<_> = payloads.iter().map(block).collect();
+            let mut warm = engine.import(&blocks).unwrap();
+            let again = engine.export(&warm, 0, 80..96).unwrap();
+            assert!(again == payloads[5], "{what}: the bytes of an imported block");
+            let found = engine.prefill(&mut warm, &tokens[96..]).unwrap();
+            assert!(bits(&found) == bits(&expected), "{what}: after a restore");
+            // A batch of ragged rows, the first of which is the restored one.
+            for length in [3, 61] {
+                let mut other = engine.start().unwrap();
+                engine.prefill(&mut other, &tokens[..length]).unwrap();
+                engine.extend(&mut warm, other).unwrap();
+            }
+            for step in 0..32 {
+                let alone = engine.decode(&mut cold, &[step * 5]).unwrap().remove(0);
+                let together = engine.decode(&mut warm, &[step * 5, step, 200 - step]).unwrap();
+                assert!(bits(&together[0]) == bits(&alone), "{what}: step {step} beside other rows");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_import_in_pieces_goes_on_as_the_computed_row() {
     let owner = owner();
@@ -231,8 +279,8 @@ fn an_import_in_pieces_goes_on_as_the_computed_row() {
 #[test]
 fn the_start_up_check_passes_on_every_family_and_setting() {
     let owner = owner();
-    for case in GOLDEN {
-        let mut engine = load(&owner, &golden(case), "16", 16);
+    for case in cases() {
+        let mut engine = load(&owner, &golden(&case), "16", 16);
         let report = self_check(&mut engine, 4096, &mut |_| ()).unwrap();
         assert!(report.distance == 0.0 && report.prompt_tokens >= 96, "{case}: {report:?}");
     }
@@ -246,8 +294,10 @@ fn the_start_up_check_passes_on_every_family_and_setting() {
 fn the_device_path_computes_the_same_model() {
     // On this backend the operations that a GPU would run, in f32: another order of sums, the same function.
     let owner = owner();
-    for (case, kv) in [("llama3", "8"), ("qwen3", "16"), ("gemma3", "32"), ("gemma3-quantized", "16")] {
-        let dir = golden(case);
+    let quantized = [("llama3", "8"), ("gemma3-quantized", "16"), ("qwen3_moe-quantized", "16")];
+    let quantized = quantized.map(|(case, kv)| (case.to_owned(), kv));
+    for (case, kv) in cases().into_iter().map(|case| (case, "32")).chain(quantized) {
+        let dir = golden(&case);
         let mut host = load(&owner, &dir, kv, 16);
         let arithmetic = Some(Arithmetic { kernels: Kernels::Device, ..host.arithmetic() });
         let options = LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, arithmetic };

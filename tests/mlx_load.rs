@@ -60,15 +60,29 @@ fn with_tensors(case: &str, change: impl FnOnce(&mut Vec<(String, TensorView<'_>
 
 #[test]
 fn what_is_not_implemented_is_refused_with_what_would_do() {
-    let cases: [(&str, Value, &[&str]); 10] = [
-        ("model_type", json!("mamba"), &["mamba", "gemma3_text"]),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), &["yarn", "llama3"]),
+    let cases: [(&str, Value, &[&str]); 12] = [
+        ("model_type", json!("lama"), &["lama", "llama", "prefixd models"]),
+        ("rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0}), &["dynamic", "keys kept", "llama3"]),
         ("rope_scaling", json!({"rope_type": "linear"}), &["factor"]),
+        (
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 4.0, "attention_factor": 1.0}),
+            &["attention_factor"],
+        ),
+        (
+            "rope_scaling",
+            json!({"type": "longrope", "original_max_position_embeddings": 64, "long_factor": [1.0, 2.0]}),
+            &["long_factor has 2", "expected 32"],
+        ),
         ("hidden_act", json!("relu"), &["relu", "silu"]),
         ("hidden_size", json!("many"), &["hidden_size", "many"]),
         ("num_attention_heads", json!(3), &["3 heads"]),
-        ("partial_rotary_factor", json!(0.5), &["0.5"]),
-        ("quantization", json!({"bits": 4, "group_size": 32, "mode": "mxfp4"}), &["mxfp4", "affine"]),
+        ("partial_rotary_factor", json!(1.5), &["1.5"]),
+        (
+            "quantization",
+            json!({"bits": 4, "group_size": 16, "mode": "nvfp4"}),
+            &["nvfp4", "affine", "mxfp4"],
+        ),
         ("quantization", json!({"bits": 7, "group_size": 64}), &["7 bits"]),
         ("quantization_config", json!({"quant_method": "gptq"}), &["gptq"]),
     ];
@@ -94,8 +108,15 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
     }
     let dir = with_config("gemma3", |config| config["final_logit_softcapping"] = json!(30.0));
     assert!(refusal(dir.path()).contains("final_logit_softcapping"));
-    let dir = with_config("qwen3", |config| config["use_sliding_window"] = json!(true));
-    assert!(refusal(dir.path()).contains("use_sliding_window"));
+    for case in ["qwen2", "qwen3", "qwen3_moe"] {
+        let dir = with_config(case, |config| config["use_sliding_window"] = json!(true));
+        assert!(refusal(dir.path()).contains("use_sliding_window"), "{case}");
+    }
+    let dir = with_config("qwen3_moe", |config| config["num_experts_per_tok"] = json!(9));
+    assert!(refusal(dir.path()).contains("9 of 8 experts"));
+    let dir =
+        with_config("ministral3-quantized", |config| config["text_config"]["model_type"] = json!("mamba"));
+    assert!(refusal(dir.path()).contains("mamba"));
 }
 
 #[test]
@@ -118,6 +139,18 @@ fn a_missing_left_over_or_misshapen_tensor_is_named() {
     });
     let text = refusal(dir.path());
     assert!(text.contains(NAME) && text.contains("shape"), "{text}");
+}
+
+#[test]
+fn a_part_that_a_stored_matrix_lacks_is_named() {
+    const FUSED: &str = "model.layers.1.self_attn.qkv_proj.weight";
+    const EXPERT: &str = "model.layers.2.mlp.experts.5.up_proj.weight";
+    let dir = with_tensors("phi3", |tensors| tensors.retain(|(name, _)| name != FUSED));
+    assert!(refusal(dir.path()).contains(FUSED));
+    let dir = with_config("phi3", |config| config["num_key_value_heads"] = json!(2));
+    assert!(refusal(dir.path()).contains("qkv_proj.weight has shape"));
+    let dir = with_tensors("qwen3_moe", |tensors| tensors.retain(|(name, _)| name != EXPERT));
+    assert!(refusal(dir.path()).contains(EXPERT));
 }
 
 #[test]

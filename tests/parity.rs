@@ -4,13 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+#[path = "golden/cases.rs"]
+mod cases;
 
+use std::path::PathBuf;
+
+use cases::{cases, golden};
 use prefixd::mlx::{KvSetting, LoadOptions, MlxEngine};
 use prefixd_engine::{Engine, Gate, GateError, Owner, Steps};
 use safetensors::SafeTensors;
 
-const CASES: [&str; 5] = ["llama3", "llama-sharded-quantized", "qwen3", "gemma3", "gemma3-quantized"];
 /// f32 against f32: only the order of sums differs. The promise is 2e-3; this notices more.
 const TOLERANCE: f32 = 1e-4;
 
@@ -21,7 +24,7 @@ struct Golden {
 
 impl Golden {
     fn open(case: &str) -> Self {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case);
+        let dir = golden(case);
         Self { bytes: std::fs::read(dir.join("golden.safetensors")).unwrap(), dir }
     }
 
@@ -67,8 +70,8 @@ fn check(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
 #[test]
 fn logits_are_those_of_mlx_lm() {
     let owner = owner();
-    for case in CASES {
-        let golden = Golden::open(case);
+    for case in cases() {
+        let golden = Golden::open(&case);
         let mut engine = load(&owner, &golden, reference());
         let width = engine.info().vocab;
         let prompt = golden.ids("prompt");
@@ -90,5 +93,33 @@ fn logits_are_those_of_mlx_lm() {
         }
         check(&format!("{case}: chunks"), &chunked, &golden.rows("chunked_logits", width));
         assert_eq!(chunked, prefill, "{case}: our own chunks agree bit for bit");
+    }
+}
+
+#[test]
+fn quantized_kv_stays_within_bounds() {
+    let owner = owner();
+    // Far apart from what a mistake does, which is about 1: random weights have no room for 4 bits.
+    for (kv, bound) in [("8", 0.05), ("k8v4", 0.5)] {
+        let mut found = 0;
+        for case in cases() {
+            let golden = Golden::open(&case);
+            let options = LoadOptions { kv: kv.parse().unwrap(), ..reference() };
+            // Heads of fewer than 64 cannot be quantized.
+            let Ok(mut engine) = MlxEngine::load(owner.thread(), &golden.dir, options, &mut |_| ()) else {
+                continue;
+            };
+            let mut row = engine.start().unwrap();
+            let prefill = engine.score(&mut row, &golden.ids("prompt")).unwrap();
+            let expected = golden.rows("prefill_logits", engine.info().vocab);
+            // The median: in a model with experts, rounding may choose another one for a token now and then.
+            let mut rows: Vec<_> = prefill.iter().zip(&expected).map(|(a, b)| distance(a, b)).collect();
+            rows.sort_by(f32::total_cmp);
+            let median = rows[rows.len() / 2];
+            println!("{case}, KV {kv}: {median:e}");
+            assert!(median < bound, "{case}, KV {kv}: {median:e}");
+            found += 1;
+        }
+        assert!(found > 0, "no case has heads of 64");
     }
 }

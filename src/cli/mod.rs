@@ -8,6 +8,7 @@ mod conversation;
 mod demo;
 mod doctor;
 mod eval;
+mod models;
 mod progress;
 mod serve;
 mod shell;
@@ -35,6 +36,8 @@ enum Command {
     Serve(serve::ServeCommand),
     /// Check a model and this machine without serving
     Doctor(ServeArgs),
+    /// List what can be served: families, weight formats, call and thought syntaxes
+    Models,
     /// Look at and after the stored prefix blocks
     Cache(cache::CacheArgs),
     /// Show one long prompt cold, warm and after a restart
@@ -77,6 +80,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let fine = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args).map(|()| true)?,
         Command::Doctor(args) => doctor::run(&args)?,
+        Command::Models => {
+            models::run();
+            true
+        }
         Command::Cache(args) => cache::run(&args)?,
         Command::Demo(args) => demo::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,

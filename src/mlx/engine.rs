@@ -70,7 +70,7 @@ impl MlxEngine {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> std::result::Result<Self, LoadError> {
-        let config = ModelConfig::read(dir)?;
+        let (family, config) = model::open(dir)?;
         options.kv.check(config.head_dim)?;
         let backend = Backend::detect(mx)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
@@ -84,7 +84,7 @@ impl MlxEngine {
         }
         let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
         let mut source = Source { weights, elements: 0, config: &config, arithmetic, progress };
-        let model = model::load(mx, &mut source)?;
+        let model = (family.load)(mx, &mut source)?;
         let elements = source.elements;
         source.weights.finish()?;
         let arrays = model.arrays();
@@ -97,7 +97,12 @@ impl MlxEngine {
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
         };
-        let packed = PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?;
+        // The kernels over packed planes know no sinks.
+        let packed = if config.sinks {
+            None
+        } else {
+            PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?
+        };
         Ok(Self { mx: mx.token(), info, elements, model, spec: Rc::new(spec), arithmetic, backend, packed })
     }
 

@@ -121,6 +121,16 @@ pub enum LoadError {
         /// What would do.
         expected: &'static str,
     },
+    /// No family of this name is implemented.
+    #[error(
+        "config.json: model_type is {found}, which is not supported; nearest to it: {nearest}. `prefixd models` lists all"
+    )]
+    Family {
+        /// What the file says.
+        found: String,
+        /// Supported ones that are spelled alike.
+        nearest: String,
+    },
     /// The configuration contradicts itself.
     #[error("config.json: {0}")]
     Config(String),

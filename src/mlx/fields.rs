@@ -45,6 +45,12 @@ impl<'a> Fields<'a> {
         self.typed(key, "a whole number below 2^31", read)
     }
 
+    /// Whole numbers.
+    pub fn counts(self, key: &str) -> Result<Option<Vec<usize>>, LoadError> {
+        let one = |value: &Value| value.as_u64().and_then(|n| i32::try_from(n).ok()).map(|n| n as usize);
+        self.typed(key, "a list of whole numbers", |value| value.as_array()?.iter().map(one).collect())
+    }
+
     /// A whole number that must be there.
     pub fn need(self, key: &str) -> Result<usize, LoadError> {
         self.count(key)?.ok_or_else(|| LoadError::Config(format!("{key} is missing")))

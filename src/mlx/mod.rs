@@ -24,6 +24,7 @@ mod layer;
 mod mask;
 mod memory;
 mod model;
+mod mxfp4;
 mod pass;
 mod quantization;
 mod rope;
@@ -39,7 +40,9 @@ pub use gate::Mlx;
 pub use kv::{BatchKv, KvSetting, KvSettingError};
 pub use mask::Mask;
 pub use memory::MemoryNeed;
+pub use model::{FAMILIES, Family, State};
 pub use prefixd_blas::packed::instruction_set;
+pub use quantization::WEIGHT_FORMATS;
 pub use selfcheck::{SelfCheck, SelfCheckError, self_check};
 pub use weights::{LoadProgress, LoadStage, weight_files};
 

@@ -40,11 +40,15 @@ impl<'a> Pass<'a> {
     /// values `[tokens, kv heads, head_dim]`, result `[tokens, heads * head_dim]`.
     ///
     /// The new tokens are read back as they were stored, like all others: so borders between chunks change nothing.
-    pub fn attend(&mut self, mx: &Mlx, layer: usize, heads: [&Array; 3], scale: f32) -> Result<Array> {
-        let [query, key, value] = heads;
+    pub fn attend(
+        &mut self,
+        mx: &Mlx,
+        layer: usize,
+        queries: Queries<'_>,
+        [key, value]: [&Array; 2],
+    ) -> Result<Array> {
         self.append(mx, layer, key, value)?;
         let rows = self.rows.iter().zip(self.step.rows()).map(|(row, at)| (&row.layers[layer], *at));
-        let queries = Queries { array: query, scale };
         match self.kernels {
             Kernels::Host => attention::host(mx, self.spec, queries, rows),
             Kernels::Device => attention::device(mx, self.spec, queries, rows, self.packed.as_mut()),

@@ -9,6 +9,7 @@ mod file;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 use serde_json::Value;
 
@@ -132,9 +133,19 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     }
 }
 
+/// A tensor's or module's name as text models have it: what a model of text and images puts before it is left out.
+pub fn text_name(name: &str) -> String {
+    match name.strip_prefix("model.language_model.") {
+        Some(rest) => format!("model.{rest}"),
+        None => name.strip_prefix("language_model.").unwrap_or(name).to_owned(),
+    }
+}
+
 /// Tensors not yet handed out.
 pub struct Weights {
     tensors: HashMap<String, Array>,
+    /// Split modules, by the names of their parts.
+    origins: HashMap<String, String>,
     done_bytes: u64,
     total_bytes: u64,
 }
@@ -149,13 +160,79 @@ impl Weights {
                 LoadError::Malformed { path: path.clone(), reason }
             })?;
             for (name, array) in loaded {
-                if tensors.insert(name.clone(), array).is_some() {
-                    return Err(LoadError::Weights(format!("{name} is in two files")));
+                if tensors.insert(text_name(&name), array).is_some() {
+                    return Err(LoadError::Weights(format!("{name} is there twice")));
                 }
             }
         }
         let total_bytes = tensors.values().map(|array| array.nbytes() as u64).sum();
-        Ok(Self { tensors, done_bytes: 0, total_bytes })
+        Ok(Self { tensors, origins: HashMap::new(), done_bytes: 0, total_bytes })
+    }
+
+    /// Replaces module `whole` of `parent`, whose outputs are those of `parts` one after the other, by these.
+    pub fn split(
+        &mut self,
+        _: &Mlx,
+        parent: &str,
+        whole: &str,
+        parts: &[(&str, usize)],
+    ) -> Result<(), LoadError> {
+        let whole = format!("{parent}.{whole}");
+        if !self.contains(&format!("{whole}.weight")) {
+            return Err(LoadError::Weights(format!("{whole}.weight is missing")));
+        }
+        let outputs: usize = parts.iter().map(|(_, count)| count).sum();
+        for kind in ["weight", "scales", "biases", "bias"] {
+            let Some(array) = self.tensors.remove(&format!("{whole}.{kind}")) else { continue };
+            let found = array.shape();
+            if found.first() != Some(&(outputs as i32)) {
+                return Err(LoadError::Weights(format!(
+                    "{whole}.{kind} has shape {found:?}, expected {outputs} rows"
+                )));
+            }
+            let mut from = 0;
+            for (part, count) in parts {
+                let to = from + *count as i32;
+                self.tensors
+                    .insert(format!("{parent}.{part}.{kind}"), array.try_index(from..to)?.contiguous()?);
+                from = to;
+            }
+        }
+        let origins = parts.iter().map(|(part, _)| (format!("{parent}.{part}"), whole.clone()));
+        self.origins.extend(origins);
+        Ok(())
+    }
+
+    /// Puts the matrices of `count` experts of each layer together, as MLX stores them: Hugging Face has each expert's alone.
+    pub fn stack_experts(&mut self, mx: &Mlx, layers: usize, count: usize) -> Result<(), LoadError> {
+        for layer in 0..layers {
+            let mlp = format!("model.layers.{layer}.mlp");
+            for matrix in ["gate_proj", "up_proj", "down_proj"] {
+                let each = (0..count).map(|expert| format!("{mlp}.experts.{expert}.{matrix}.weight"));
+                self.stack(mx, &each.collect::<Vec<_>>(), format!("{mlp}.switch_mlp.{matrix}.weight"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces tensors by one that stacks them in order. Nothing happens when none of them is there.
+    fn stack(&mut self, _: &Mlx, names: &[String], whole: String) -> Result<(), LoadError> {
+        if !names.iter().any(|name| self.contains(name)) {
+            return Ok(());
+        }
+        let each = names.iter().map(|name| {
+            self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))
+        });
+        let each = each.collect::<Result<Vec<_>, _>>()?;
+        let stacked = mlx_rs::ops::stack(&each, 0)
+            .map_err(|error| LoadError::Weights(format!("{} and its like: {error}", names[0])))?;
+        self.tensors.insert(whole, stacked);
+        Ok(())
+    }
+
+    /// The module that config.json knows as `path`'s: another one when that was split.
+    pub fn module<'a>(&'a self, path: &'a str) -> &'a str {
+        self.origins.get(path).map_or(path, String::as_str)
     }
 
     /// What it takes to hold all of them.
@@ -186,6 +263,8 @@ impl Weights {
         let array = match dtype {
             Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 => array.as_dtype(float.unwrap_or(dtype))?,
             Dtype::Uint32 => array,
+            // Exponents, which some codes have for scales.
+            Dtype::Uint8 if name.ends_with(".scales") => array,
             _ => {
                 return Err(LoadError::Weights(format!(
                     "{name} is {dtype:?}, expected float32, float16, bfloat16, or uint32 where quantized"
@@ -197,9 +276,24 @@ impl Weights {
         Ok(array)
     }
 
+    /// Takes a tensor as it is, to be put back in another form.
+    pub fn remove(&mut self, name: &str) -> Option<Array> {
+        self.tensors.remove(name)
+    }
+
+    /// Puts a tensor in.
+    pub fn insert(&mut self, name: String, array: Array) {
+        self.tensors.insert(name, array);
+    }
+
     /// Drops a tensor that is not needed.
     pub fn discard(&mut self, name: &str) {
         self.tensors.remove(name);
+    }
+
+    /// Drops the tensors whose names begin so.
+    pub fn discard_all(&mut self, beginning: &str) {
+        self.tensors.retain(|name, _| !name.starts_with(beginning));
     }
 
     /// Bytes of the files taken so far, and altogether.

@@ -32,6 +32,6 @@ pub use message::{Content, ContentError, FunctionCall, Message, Part, Role, Tool
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};
 pub use template::{ChatTemplate, Conversation, TemplateError};
-pub use thought::{ThoughtFilter, ThoughtStart, Told};
+pub use thought::{MARKS as THOUGHT_MARKS, ThoughtFilter, ThoughtStart, Told};
 pub use tokenizer::{RoundTrip, Tokenizer, TokenizerConfig, TokenizerError};
 pub use tool_call::{CallEnd, CallPart, Held, ToolCall, ToolCallFormat, ToolSyntax, ToolText};

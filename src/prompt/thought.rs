@@ -10,6 +10,9 @@ use super::stop::held_suffix;
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
+/// What stands before and after a thought.
+pub const MARKS: (&str, &str) = (OPEN, CLOSE);
+
 /// Whether an answer begins with a thought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThoughtStart {

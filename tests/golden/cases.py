@@ -16,6 +16,7 @@ class Quantization:
 
     bits: int
     group_size: int
+    mode: str = "affine"
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
 
@@ -30,6 +31,9 @@ class Case:
     mistakes: dict[str, dict[str, Any]]
     quantization: Quantization | None = None
     shards: int = 1
+    # Experts as Hugging Face stores them: each one's matrices alone, or gates and ups as one matrix of MXFP4 bytes.
+    experts_apart: bool = False
+    experts_fused: bool = False
 
 
 def _config(model_type: str, architecture: str, **fields: Any) -> dict[str, Any]:
@@ -55,6 +59,108 @@ _LLAMA3_SCALING = {
 }
 
 _LLAMA_SHAPE = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+
+# 32 positions, so that half of the prompt lies beyond them.
+_YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "beta_fast": 2.0,
+    "beta_slow": 0.25,
+}
+
+_SMALL = {
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+_MINISTRAL = {
+    "model_type": "ministral3",
+    **_SMALL,
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "head_dim": 64,
+    "vocab_size": 256,
+    "rms_norm_eps": 1e-3,
+    "max_position_embeddings": 1024,
+    "rope_parameters": _YARN
+    | {"rope_theta": 100_000.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3},
+    "tie_word_embeddings": True,
+}
+
+
+def _longrope(key: str, pairs: int) -> dict[str, Any]:
+    factors = {"short_factor": [1.0] * pairs, "long_factor": [1.0 + 0.5 * i for i in range(pairs)]}
+    return {key: "longrope", **factors}
+
+
+_PHI = {
+    "original_max_position_embeddings": 32,
+    "partial_rotary_factor": 0.75,
+    "rope_theta": 10_000.0,
+    "sliding_window": 262_144,
+    "hidden_size": 128,
+}
+
+_QWEN_MOE = {
+    **_SMALL,
+    "head_dim": 64,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [1],
+    "norm_topk_prob": True,
+    "rope_theta": 1_000_000.0,
+    "tie_word_embeddings": False,
+}
+
+_GPT_OSS = {
+    **_SMALL,
+    "num_hidden_layers": 2,
+    "head_dim": 64,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 3,
+    "sliding_window": WINDOW_TOKENS,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "swiglu_limit": 7.0,
+    "rope_theta": 150_000.0,
+    "rope_scaling": _YARN | {"truncate": False},
+    "tie_word_embeddings": False,
+}
+
+_GLM_MOE = {
+    **_SMALL,
+    "head_dim": 64,
+    "partial_rotary_factor": 0.5,
+    "use_qk_norm": True,
+    "attention_bias": True,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 4,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "rope_theta": 100_000.0,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+}
+
+_MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
+
+_GPT_OSS_MISTAKES = {
+    "window one token wider": {"sliding_window": WINDOW_TOKENS + 1},
+    "full layers first": {"layer_types": ["full_attention", "sliding_attention"]},
+    "one expert fewer": {"num_experts_per_tok": 2},
+    "no RoPE scaling": {"rope_scaling": None},
+}
 
 _GEMMA_SHAPE = {
     "hidden_activation": "gelu_pytorch_tanh",
@@ -194,5 +300,206 @@ CASES = [
             "no RoPE scaling": {"rope_scaling": None},
         },
         quantization=Quantization(bits=8, group_size=64),
+    ),
+    Case(
+        name="llama-longrope",
+        seed=3,
+        config=_config(
+            "llama",
+            "LlamaForCausalLM",
+            **_SMALL,
+            rope_theta=10_000.0,
+            rope_scaling=_longrope("rope_type", 8) | {"original_max_position_embeddings": 32},
+            tie_word_embeddings=True,
+        ),
+        mistakes={"no RoPE scaling": {"rope_scaling": None}, "shorter context": {"max_position_embeddings": 32}},
+    ),
+    Case(
+        name="mistral",
+        seed=1,
+        config=_config(
+            "mistral",
+            "MistralForCausalLM",
+            **_SMALL,
+            head_dim=64,
+            sliding_window=WINDOW_TOKENS,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_theta=100_000.0,
+            rope_scaling=_YARN,
+            tie_word_embeddings=False,
+        ),
+        mistakes={
+            "window one token wider": {"sliding_window": WINDOW_TOKENS + 1},
+            "no window": {"sliding_window": 4096},
+            "no RoPE scaling": {"rope_scaling": None},
+            "another band": {"rope_scaling": _YARN | {"beta_slow": 1.0}},
+            "no amplitude": {"rope_scaling": _YARN | {"mscale_all_dim": 1.0}},
+        },
+    ),
+    Case(
+        name="ministral3-quantized",
+        seed=3,
+        config=_config("mistral3", "Mistral3ForConditionalGeneration", text_config=_MINISTRAL),
+        mistakes={
+            "queries not scaled": {
+                "text_config": _MINISTRAL
+                | {"rope_parameters": _MINISTRAL["rope_parameters"] | {"llama_4_scaling_beta": 0.0}}
+            },
+            "rope_theta 10000": {
+                "text_config": _MINISTRAL
+                | {"rope_parameters": _MINISTRAL["rope_parameters"] | {"rope_theta": 10_000.0}}
+            },
+        },
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                "language_model.model.layers.0.self_attn.v_proj": {"group_size": 32, "bits": 8, "mode": "affine"}
+            },
+        ),
+    ),
+    Case(
+        name="qwen2",
+        seed=28,
+        config=_config(
+            "qwen2",
+            "Qwen2ForCausalLM",
+            **_SMALL | {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1},
+            rope_theta=1_000_000.0,
+            use_sliding_window=False,
+            sliding_window=WINDOW_TOKENS,
+            tie_word_embeddings=False,
+        ),
+        mistakes={
+            "rope_theta 10000": {"rope_theta": 10_000.0},
+            "rms_norm_eps 1e-6": {"rms_norm_eps": 1e-6},
+        },
+    ),
+    Case(
+        name="phi3",
+        seed=8,
+        config=_config(
+            "phi3",
+            "Phi3ForCausalLM",
+            **_SMALL | {"num_attention_heads": 2, "num_key_value_heads": 1} | _PHI,
+            rope_scaling=_longrope("type", 24),
+            tie_word_embeddings=False,
+        ),
+        mistakes={
+            "no RoPE scaling": {"rope_scaling": None},
+            "longer original context": {"original_max_position_embeddings": 512},
+            "rope_theta 500000": {"rope_theta": 500_000.0},
+        },
+    ),
+    Case(
+        name="phi3-quantized",
+        seed=3,
+        config=_config(
+            "phi3",
+            "Phi3ForCausalLM",
+            **_SMALL | {"num_hidden_layers": 2} | _PHI,
+            rope_scaling=_longrope("type", 12),
+            tie_word_embeddings=True,
+        ),
+        mistakes={"no RoPE scaling": {"rope_scaling": None}},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={"model.layers.0.self_attn.qkv_proj": {"group_size": 32, "bits": 8, "mode": "affine"}},
+        ),
+    ),
+    Case(
+        name="qwen3_moe",
+        seed=3,
+        config=_config("qwen3_moe", "Qwen3MoeForCausalLM", **_QWEN_MOE),
+        mistakes={
+            "weights not renormalized": {"norm_topk_prob": False},
+            "one expert fewer": {"num_experts_per_tok": 2},
+            "rope_theta 10000": {"rope_theta": 10_000.0},
+        },
+        experts_apart=True,
+    ),
+    Case(
+        name="qwen3_moe-quantized",
+        seed=1,
+        config=_config(
+            "qwen3_moe",
+            "Qwen3MoeForCausalLM",
+            **_QWEN_MOE
+            | {"norm_topk_prob": False, "mlp_only_layers": [], "decoder_sparse_step": 2, "moe_intermediate_size": 64},
+        ),
+        mistakes={
+            "weights renormalized": {"norm_topk_prob": True},
+            "one expert more": {"num_experts_per_tok": 4},
+        },
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={"model.layers.1.mlp.gate": {"group_size": 64, "bits": 8, "mode": "affine"}},
+        ),
+    ),
+    Case(
+        name="gpt_oss",
+        seed=6,
+        config=_config("gpt_oss", "GptOssForCausalLM", **_GPT_OSS),
+        mistakes=_GPT_OSS_MISTAKES,
+        quantization=Quantization(
+            **_MXFP4,
+            skipped=frozenset(
+                {"model.embed_tokens", "lm_head"}
+                | {f"model.layers.{i}.mlp.router" for i in range(2)}
+                | {f"model.layers.{i}.self_attn.{m}_proj" for i in range(2) for m in "qkvo"}
+            ),
+        ),
+        experts_fused=True,
+    ),
+    Case(
+        name="gpt_oss-quantized",
+        seed=1,
+        config=_config("gpt_oss", "GptOssForCausalLM", **_GPT_OSS),
+        mistakes=_GPT_OSS_MISTAKES,
+        quantization=Quantization(
+            bits=8,
+            group_size=64,
+            overrides={
+                f"model.layers.{i}.mlp.experts.{m}_proj": _MXFP4 for i in range(2) for m in ("gate", "up", "down")
+            },
+        ),
+    ),
+    Case(
+        name="glm4_moe",
+        seed=103,
+        config=_config("glm4_moe", "Glm4MoeForCausalLM", **_GLM_MOE),
+        mistakes={
+            "one group": {"n_group": 1, "topk_group": 1},
+            "weights not renormalized": {"norm_topk_prob": False},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+            "whole heads turned": {"partial_rotary_factor": 1.0},
+            "rope_theta 10000": {"rope_theta": 10_000.0},
+        },
+        experts_apart=True,
+    ),
+    Case(
+        name="glm4_moe-quantized",
+        seed=3,
+        config=_config(
+            "glm4_moe",
+            "Glm4MoeForCausalLM",
+            **_GLM_MOE
+            | {
+                "moe_intermediate_size": 64,
+                "use_qk_norm": False,
+                "attention_bias": False,
+                "n_group": 1,
+                "topk_group": 1,
+                "norm_topk_prob": False,
+                "routed_scaling_factor": 1.0,
+            },
+        ),
+        mistakes={
+            "weights renormalized": {"norm_topk_prob": True},
+            "one expert more": {"num_experts_per_tok": 4},
+        },
+        quantization=Quantization(bits=4, group_size=64),
     ),
 ]

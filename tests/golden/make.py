@@ -38,21 +38,43 @@ TOLERANCE = 2e-3
 MIN_MISTAKE = 5 * TOLERANCE
 
 
+def gather_qmm(*arguments, global_scale=None, gather=mx.gather_qmm, **options) -> mx.array:
+    """mx.gather_qmm without the argument that mlx-lm 0.32.2 names and mlx 0.32.2 lacks: only nvfp4 sets it."""
+    if global_scale is not None:
+        sys.exit("a model with a global scale cannot be computed with mlx 0.32.2")
+    return gather(*arguments, **options)
+
+
+mx.gather_qmm = gather_qmm
+
+
 def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array) -> mx.array:
     """One weight, f32, scaled so that logits have a standard deviation of about 2 and attention is uneven."""
     gemma = case.config["model_type"] == "gemma3_text"
+    name = name.removeprefix("language_model.")
     noise = mx.random.normal(shape, key=key)
+    if name.endswith(".bias"):
+        return 0.5 * noise
+    if name.endswith("sinks"):
+        return noise
+    if name.endswith(("mlp.gate.weight", "mlp.router.weight")):
+        # Uneven choices of experts, so that no near tie decides one.
+        return 3.0 * shape[1] ** -0.5 * noise
     if name == "model.norm.weight":
         # Random signs: with tied embeddings a positive norm would make each token predict itself.
         weight = mx.where(noise > 0, 1.0, -1.0) * (1.0 + 0.3 * mx.abs(noise))
         return weight - 1.0 if gemma else weight
     if name.endswith("norm.weight"):
         return 0.2 * noise + (0.0 if gemma else 1.0)
+    if name.endswith("qkv_proj.weight"):
+        values = case.config["num_key_value_heads"] * case.config["hidden_size"] // case.config["num_attention_heads"]
+        loud = mx.arange(shape[0])[:, None] < shape[0] - values
+        return mx.where(loud, 1.5, 1.0) * shape[1] ** -0.5 * noise
     if name.endswith(("q_proj.weight", "k_proj.weight")):
         return 1.5 * shape[1] ** -0.5 * noise
     if name in ("model.embed_tokens.weight", "lm_head.weight"):
         return 1.6 * shape[1] ** -0.5 * noise
-    return shape[1] ** -0.5 * noise
+    return shape[-1] ** -0.5 * noise
 
 
 def build(case: Case, folder: Path) -> None:
@@ -79,10 +101,45 @@ def build(case: Case, folder: Path) -> None:
         # mlx-lm reports bits per weight on stdout, which is our table's.
         with contextlib.redirect_stdout(sys.stderr):
             model, config = quantize_model(
-                model, config, quantization.group_size, quantization.bits, quant_predicate=setting
+                model, config, quantization.group_size, quantization.bits, quantization.mode, quant_predicate=setting
             )
-    save_weights(folder, tree_flatten(model.parameters()), case.shards)
+    weights = tree_flatten(model.parameters())
+    if case.experts_apart:
+        weights = list(apart(weights))
+    if case.experts_fused:
+        weights = list(fused(dict(weights)))
+        config = {key: value for key, value in config.items() if key != "quantization"}
+        config["quantization_config"] = {"quant_method": "mxfp4"}
+    save_weights(folder, weights, case.shards)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def apart(weights: list[tuple[str, mx.array]]):
+    """The weights with each expert's matrices alone, as Hugging Face names them."""
+    for name, weight in weights:
+        if ".switch_mlp." in name:
+            for expert in range(weight.shape[0]):
+                yield name.replace(".switch_mlp.", f".experts.{expert}."), weight[expert]
+        else:
+            yield name, weight
+
+
+def fused(weights: dict[str, mx.array]):
+    """The weights with experts as gpt-oss has them: bytes of codes by group, rows of gates and ups in turns."""
+    for name, weight in weights.items():
+        if ".experts." not in name:
+            yield name, weight
+            continue
+        head, module, kind = name.rsplit(".", 2)
+        if module == "up_proj":
+            continue
+        if module == "gate_proj":
+            up = weights[f"{head}.up_proj.{kind}"]
+            weight = mx.stack([weight, up], axis=2).reshape(weight.shape[0], -1, *weight.shape[2:])
+            module = "gate_up_proj"
+        if kind == "weight":
+            weight = mx.view(weight, mx.uint8).reshape(*weight.shape[:2], -1, 16)
+        yield f"{head}.{module}_{dict(weight='blocks', scales='scales', bias='bias')[kind]}", weight
 
 
 def save_weights(folder: Path, weights: list[tuple[str, mx.array]], shards: int) -> None:
@@ -144,13 +201,19 @@ def difference(found: mx.array, expected: mx.array) -> float:
     return (mx.abs(found - expected).max(axis=-1) / mx.abs(expected).max(axis=-1)).max().item()
 
 
+def gathered(x: mx.array, weights: mx.array, rhs_indices: mx.array, sorted_indices: bool) -> mx.array:
+    """What mx.gather_mm computes, which takes no float64."""
+    return x @ weights[rhs_indices]
+
+
 def rounding(folder: Path, prompt: mx.array, logits: mx.array) -> float:
     """How far float64 parameters and activations move the prefill: what float32 rounding costs."""
     model = load_f32(folder)
     if any(name.endswith(".scales") for name, _ in tree_flatten(model.parameters())):
         model = dequantize_model(model)
     model.set_dtype(mx.float64)
-    exact, _ = prefill(model, prompt, [prompt.size])
+    with unittest.mock.patch.object(mx, "gather_mm", gathered):
+        exact, _ = prefill(model, prompt, [prompt.size])
     return difference(exact.astype(mx.float32), logits)
 
 
@@ -234,7 +297,12 @@ def compare(case: Case, fresh: Path, golden: dict[str, mx.array]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the golden models and vectors.")
     parser.add_argument("--check", action="store_true", help="compare with the committed files, write nothing")
-    check = parser.parse_args().check
+    parser.add_argument("names", nargs="*", metavar="CASE", help="cases to make; all of them by default")
+    arguments = parser.parse_args()
+    check = arguments.check
+    if unknown := set(arguments.names) - {case.name for case in CASES}:
+        sys.exit(f"no such case: {', '.join(sorted(unknown))}")
+    cases = [case for case in CASES if not arguments.names or case.name in arguments.names]
     for package, wanted in VERSIONS.items():
         if (found := version(package)) != wanted:
             sys.exit(f"found {package} {found}, expected {wanted}: install tests/golden/requirements.txt")
@@ -243,7 +311,7 @@ def main() -> None:
     print("| case | logits std | smallest margin | distinct tokens | chunked / one-shot | decode after | no cache | float64 |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
-        for case in CASES:
+        for case in cases:
             folder = Path(scratch) / case.name if check else HERE / case.name
             folder.mkdir(exist_ok=True)
             for stale in folder.iterdir():

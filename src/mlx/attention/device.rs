@@ -25,6 +25,7 @@ pub fn device<'a>(
     let inner = if dtype == Dtype::Float32 { Dtype::Float32 } else { Dtype::Float16 };
     let heads = queries.array.dim(1) as usize;
     let vectors = queries.array.as_dtype(inner)?;
+    let sinks = queries.sinks.map(|sinks| sinks.as_dtype(inner)).transpose()?;
     let mut attended = Vec::new();
     for (layer, at) in rows {
         let RowStep { position, tokens, .. } = at;
@@ -47,7 +48,7 @@ pub fn device<'a>(
         let query = query.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let span = Span { origin: layer.origin(), position, tokens };
         let sdpa = |mask: Option<ScaledDotProductAttentionMask<'_>>| {
-            scaled_dot_product_attention(&query, &keys, &values, queries.scale, mask, None)
+            scaled_dot_product_attention(&query, &keys, &values, queries.scale, mask, sinks.as_ref())
         };
         let out = match mask.for_row(mx, span, inner)? {
             RowMask::All => sdpa(None)?,

@@ -28,6 +28,7 @@ pub fn host<'a>(
         head_dim: spec.keys.width,
         window: mask.and_then(super::super::mask::Mask::window),
         scale: queries.scale,
+        sinks: queries.sinks.map(|sinks| memory(mx, sinks)).transpose()?,
     };
     let stores = rows.iter().map(|(layer, at)| {
         let (keys, values) = layer.planes().split_at(spec.key_planes());

@@ -16,11 +16,14 @@ pub use packed::{PackedAttention, PackedStep};
 
 use mlx_rs::Array;
 
-/// Queries `[tokens, heads, head_dim]` of all rows of a step, rotated, and what scores are multiplied by.
+/// Queries `[tokens, heads, head_dim]` of all rows of a step, rotated, what scores are multiplied by, and
+/// what else takes weight.
 #[derive(Clone, Copy)]
 pub struct Queries<'a> {
     /// The vectors.
     pub array: &'a Array,
     /// Factor of the scores.
     pub scale: f32,
+    /// `[heads]`: of each head, the score of a key whose value is 0.
+    pub sinks: Option<&'a Array>,
 }

@@ -109,7 +109,7 @@ fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], heads: usize, on: Implementation)
     let spans = rows.iter().map(|row| (row.position, row.queries.len() / width));
     let step = Step::new(mx, spans);
     let layers: Vec<_> = rows.iter().map(|row| &row.layer).zip(step.rows().iter().copied()).collect();
-    let out = on(mx, spec, Queries { array: &array, scale: SCALE }, &layers);
+    let out = on(mx, spec, Queries { array: &array, scale: SCALE, sinks: None }, &layers);
     let out = host_contiguous(mx, &out).unwrap();
     memory::<f32>(mx, &out).unwrap().to_vec()
 }

@@ -12,7 +12,15 @@ pub enum Activation {
     Silu,
     /// The tanh approximation of GELU.
     GeluTanh,
+    /// gpt-oss's: `x` at most [`CLAMP`] times `1 / (1 + e^(-x STEEPNESS))`, and the other operand, held between plus and
+    /// minus `CLAMP`, plus 1.
+    ClampedSwiglu,
 }
+
+/// Bound of [`Activation::ClampedSwiglu`].
+pub const CLAMP: f32 = 7.0;
+/// Slope of its gate.
+pub const STEEPNESS: f32 = 1.702;
 
 /// `out = act(gate) * up`.
 pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
@@ -23,6 +31,7 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
         match activation {
             Activation::Silu => silu(gate, up, out),
             Activation::GeluTanh => gelu(gate, up, out),
+            Activation::ClampedSwiglu => clamped(gate, up, out),
         }
     };
     if out.len() < PARALLEL_ELEMENTS {
@@ -34,6 +43,7 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
 
 per_isa! { fn silu(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_body }
 per_isa! { fn gelu(gate: &[f32], up: &[f32], out: &mut [f32]) = gelu_body }
+per_isa! { fn clamped(gate: &[f32], up: &[f32], out: &mut [f32]) = clamped_body }
 
 #[inline(always)]
 fn silu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
@@ -53,6 +63,14 @@ fn gelu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]
 }
 
 #[inline(always)]
+fn clamped_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, x), up) in out.iter_mut().zip(gate).zip(up) {
+        let x = if *x > CLAMP { CLAMP } else { *x };
+        *out = x * sigmoid::<F>(STEEPNESS * x) * (up.clamp(-CLAMP, CLAMP) + 1.0);
+    }
+}
+
+#[inline(always)]
 fn sigmoid<F: Arith>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<F>(-x))
 }
@@ -65,7 +83,7 @@ mod tests {
     fn activations_match_their_formulas_and_ignore_position() {
         let gate: Vec<f32> = (0..40_000).map(|i| (i as f32 - 20_000.0) / 1500.0).collect();
         let up = vec![2.0_f32; gate.len()];
-        for activation in [Activation::Silu, Activation::GeluTanh] {
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::ClampedSwiglu] {
             let mut all = vec![0.0; gate.len()];
             gated(activation, &gate, &up, &mut all);
             for (i, x) in gate.iter().enumerate() {
@@ -74,13 +92,17 @@ mod tests {
                 assert_eq!(alone[0].to_bits(), all[i].to_bits(), "{activation:?} at {x}");
                 let x = f64::from(*x);
                 let exact = match activation {
-                    Activation::Silu => x / (1.0 + (-x).exp()),
+                    Activation::Silu => 2.0 * x / (1.0 + (-x).exp()),
                     Activation::GeluTanh => {
                         let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-                        0.5 * x * (1.0 + u.tanh())
+                        x * (1.0 + u.tanh())
+                    }
+                    Activation::ClampedSwiglu => {
+                        let x = x.min(7.0);
+                        3.0 * x / (1.0 + (-1.702 * x).exp())
                     }
                 };
-                assert!((f64::from(all[i]) - 2.0 * exact).abs() < 4e-6, "{activation:?} at {x}");
+                assert!((f64::from(all[i]) - exact).abs() < 4e-6, "{activation:?} at {x}");
             }
         }
     }

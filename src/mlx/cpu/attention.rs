@@ -42,7 +42,7 @@ pub struct Row<'a> {
 
 /// Shapes that all rows share.
 #[derive(Clone, Copy)]
-pub struct Shape {
+pub struct Shape<'a> {
     /// Query heads; a multiple of `kv_heads`.
     pub heads: usize,
     /// Key and value heads.
@@ -53,6 +53,8 @@ pub struct Shape {
     pub window: Option<usize>,
     /// Scores are multiplied by this.
     pub scale: f32,
+    /// Of each query head, the score of a key that every query sees and whose value is 0.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// One unit of work: some queries of one row that share a key head.
@@ -68,7 +70,7 @@ struct Unit {
 }
 
 struct Task<'a> {
-    shape: Shape,
+    shape: Shape<'a>,
     row: Row<'a>,
     unit: Unit,
     /// `[tokens, heads, head_dim]` of this row.
@@ -76,7 +78,7 @@ struct Task<'a> {
 }
 
 /// `out[token, head, head_dim] = softmax(scale * q k^T) v` for queries `[token, head, head_dim]`, row by row.
-pub fn attend(shape: Shape, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
+pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
     let Shape { heads, kv_heads, head_dim, window, .. } = shape;
     let (repeats, token_size) = (heads / kv_heads, heads * head_dim);
     let tokens: usize = rows.iter().map(|row| row.tokens).sum();
@@ -197,7 +199,16 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         product::<F, N>([vectors, padded, KEYS], left, right, &mut sums, padded, Start::Result);
     }
     for (i, out) in result.chunks_exact_mut(d).take(vectors).enumerate() {
-        let inverse = 1.0 / seen[i].sum;
+        let inverse = match shape.sinks {
+            None => 1.0 / seen[i].sum,
+            Some(sinks) => {
+                let Seen { max: old, sum } = seen[i];
+                let sink = sinks[unit.kv_head * repeats + i % repeats];
+                let max = if sink > old { sink } else { old };
+                let grown = exp::<F>(old - max);
+                grown / F::fma(sum, grown, exp::<F>(sink - max))
+            }
+        };
         for (out, sum) in out.iter_mut().zip(&sums[i * padded..]) {
             // Adding 0 turns -0 into 0: the one bit in which weightless keys could show.
             *out = sum * inverse + 0.0;

@@ -13,5 +13,6 @@ pub mod attention;
 mod gemm;
 pub mod norm;
 pub mod rotate;
+pub mod route;
 pub mod simd;
 pub mod store;

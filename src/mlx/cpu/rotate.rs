@@ -15,7 +15,7 @@ pub enum Pairs {
     Neighbours,
 }
 
-/// Cosine and sine of every position of a step: `[positions, half]` each.
+/// Cosine and sine of every position of a step, times an amplitude: `[positions, half]` each.
 #[derive(Debug)]
 pub struct Turns {
     half: usize,
@@ -25,29 +25,38 @@ pub struct Turns {
 
 impl Turns {
     /// Angles `position * scale * frequency`, in f32 as MLX computes them, for each position and frequency.
-    pub fn new(positions: impl Iterator<Item = usize>, frequencies: &[f32], scale: f32) -> Self {
+    pub fn new(
+        positions: impl Iterator<Item = usize>,
+        frequencies: &[f32],
+        scale: f32,
+        amplitude: f32,
+    ) -> Self {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for position in positions {
             let position = position as f32 * scale;
             for frequency in frequencies {
                 let (s, c) = (position * frequency).sin_cos();
-                cos.push(c);
-                sin.push(s);
+                cos.push(c * amplitude);
+                sin.push(s * amplitude);
             }
         }
         Self { half: frequencies.len(), cos, sin }
     }
 }
 
-/// Turns `x`, `[positions, heads, head_dim]`, into `out`. `head_dim` is twice the number of frequencies.
-pub fn rotate(turns: &Turns, pairs: Pairs, heads: usize, x: &[f32], out: &mut [f32]) {
-    let half = turns.half;
-    let width = heads * half * 2;
+/// Turns `x`, `[positions, heads, head_dim]`, into `out`: the first elements of each head, two for a frequency. The others
+/// stay as they are.
+pub fn rotate(turns: &Turns, pairs: Pairs, [heads, head_dim]: [usize; 2], x: &[f32], out: &mut [f32]) {
+    let (half, turned) = (turns.half, turns.half * 2);
+    let width = heads * head_dim;
+    assert!(turned <= head_dim, "{turned} elements turned of {head_dim}");
     assert!(width > 0 && x.len() == out.len() && x.len() == turns.cos.len() / half * width, "shape of x");
     let work = |(i, out): (usize, &mut [f32])| {
         let (cos, sin) = (&turns.cos[i * half..][..half], &turns.sin[i * half..][..half]);
-        let vectors = x[i * width..][..width].chunks_exact(half * 2);
-        for (x, out) in vectors.zip(out.chunks_exact_mut(half * 2)) {
+        let vectors = x[i * width..][..width].chunks_exact(head_dim);
+        for (x, out) in vectors.zip(out.chunks_exact_mut(head_dim)) {
+            let ((x, rest), (out, out_rest)) = (x.split_at(turned), out.split_at_mut(turned));
+            out_rest.copy_from_slice(rest);
             match pairs {
                 Pairs::Halves => {
                     let ((a, b), (p, q)) = (x.split_at(half), out.split_at_mut(half));

@@ -6,7 +6,9 @@ use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::source::Source;
 use crate::mlx::array::{Result, dims, settle};
+use crate::mlx::attention::Queries;
 use crate::mlx::backend::Kernels;
+use crate::mlx::config::AttentionBias;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -20,6 +22,8 @@ pub struct SelfAttention {
     value: Linear,
     output: Linear,
     norms: Option<[RmsNorm; 2]>,
+    /// `[heads]`.
+    sinks: Option<Array>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -38,18 +42,33 @@ impl SelfAttention {
         let config = source.config;
         let (hidden, heads, kv_heads, head_dim) =
             (config.hidden, config.heads, config.kv_heads, config.head_dim);
-        let bias = config.attention_bias;
+        let (bias, output_bias) = match config.attention_bias {
+            AttentionBias::Never => (false, false),
+            AttentionBias::Inputs => (true, false),
+            AttentionBias::All => (true, true),
+        };
         Ok(Self {
             query: Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?,
             key: Linear::load(mx, source, &format!("{path}.k_proj"), [kv_heads * head_dim, hidden], bias)?,
             value: Linear::load(mx, source, &format!("{path}.v_proj"), [kv_heads * head_dim, hidden], bias)?,
-            output: Linear::load(mx, source, &format!("{path}.o_proj"), [hidden, heads * head_dim], bias)?,
+            output: Linear::load(
+                mx,
+                source,
+                &format!("{path}.o_proj"),
+                [hidden, heads * head_dim],
+                output_bias,
+            )?,
             norms: match norms {
                 None => None,
                 Some(offset) => Some([
                     RmsNorm::load(mx, source, &format!("{path}.q_norm"), head_dim, offset)?,
                     RmsNorm::load(mx, source, &format!("{path}.k_norm"), head_dim, offset)?,
                 ]),
+            },
+            sinks: if config.sinks {
+                Some(source.tensor(mx, &format!("{path}.sinks"), &[heads])?)
+            } else {
+                None
             },
             heads,
             kv_heads,
@@ -81,8 +100,9 @@ impl SelfAttention {
         if let Some([query_norm, key_norm]) = &self.norms {
             (query, key) = (query_norm.forward(mx, &query)?, key_norm.forward(mx, &key)?);
         }
-        (query, key) = (rope.apply(mx, &query)?, rope.apply(mx, &key)?);
-        let attended = pass.attend(mx, layer, [&query, &key, &value], self.scale)?;
+        (query, key) = (rope.queries(mx, &query)?, rope.keys(mx, &key)?);
+        let queries = Queries { array: &query, scale: self.scale, sinks: self.sinks.as_ref() };
+        let attended = pass.attend(mx, layer, queries, [&key, &value])?;
         self.output.forward(mx, &attended)
     }
 
@@ -90,6 +110,6 @@ impl SelfAttention {
     pub fn arrays(&self) -> Vec<&Array> {
         let linears = [&self.query, &self.key, &self.value, &self.output];
         let norms = self.norms.iter().flatten().flat_map(RmsNorm::arrays);
-        linears.into_iter().flat_map(Linear::arrays).chain(norms).collect()
+        linears.into_iter().flat_map(Linear::arrays).chain(norms).chain(&self.sinks).collect()
     }
 }

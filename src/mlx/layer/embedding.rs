@@ -1,7 +1,7 @@
 //! Tokens to vectors, and vectors to logits.
 
-use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::{Array, Dtype};
 
 use super::linear::{Linear, Weight};
 use super::source::{Codes, Source, Stored};
@@ -9,18 +9,20 @@ use crate::mlx::array::Result;
 use crate::mlx::config::Head;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
+use crate::mlx::mxfp4::Mxfp4;
 
 /// A table `[vocab, hidden]`, as stored: only the rows of a step's tokens are ever decoded.
 #[derive(Debug)]
 pub struct Embedding {
     table: Stored,
+    float: Dtype,
 }
 
 impl Embedding {
     /// Module `path`.
     pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
         let (vocab, hidden) = (source.config.vocab, source.config.hidden);
-        Ok(Self { table: source.matrix(mx, path, vocab, hidden)? })
+        Ok(Self { table: source.matrix(mx, path, vocab, hidden)?, float: source.float() })
     }
 
     /// `[n]` tokens to `[n, hidden]`.
@@ -28,6 +30,11 @@ impl Embedding {
         Ok(match &self.table {
             Stored::Host(table) => table.rows(mx, tokens)?,
             Stored::Dense(table) => take_axis(table, tokens, 0)?,
+            Stored::Mxfp4(table) => {
+                let rows = |array: &Array| take_axis(array, tokens, 0);
+                let rows = Mxfp4 { codes: rows(&table.codes)?, scales: rows(&table.scales)? };
+                rows.decode(mx)?.as_dtype(self.float)?
+            }
             Stored::Codes(Codes { codes, scales, biases, group, bits }) => mlx_rs::ops::dequantize(
                 take_axis(codes, tokens, 0)?,
                 take_axis(scales, tokens, 0)?,
@@ -66,12 +73,11 @@ impl Unembedding {
         let tied = match source.config.head {
             Head::Tied => true,
             Head::Separate => false,
-            Head::AsStored => !source.weights.contains(&source.name("lm_head.weight")),
+            Head::AsStored => !source.weights.contains("lm_head.weight"),
         };
         let weight = if tied {
             for part in ["weight", "scales", "biases"] {
-                let name = source.name(&format!("lm_head.{part}"));
-                source.weights.discard(&name);
+                source.weights.discard(&format!("lm_head.{part}"));
             }
             UnembeddingWeight::Tied(embedding.table.clone().into_weight(mx)?)
         } else {

@@ -7,6 +7,7 @@ use super::source::{Codes, Source};
 use crate::mlx::array::{Result, dims, from_f32, host};
 use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
+use crate::mlx::mxfp4::Mxfp4;
 
 /// `x W^T + b`.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub enum Weight {
     Dense(Array),
     /// `[out, in]` as codes.
     Codes(Codes),
+    /// `[out, in]` as floats of 4 bits.
+    Mxfp4(Mxfp4),
 }
 
 impl Weight {
@@ -35,8 +38,21 @@ impl Weight {
                 from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))?
             }
             Self::Dense(weight) => x.matmul(weight)?,
+            Self::Mxfp4(weight) => weight.product(mx, x)?,
             Self::Codes(Codes { codes, scales, biases, group, bits }) => {
                 mlx_rs::ops::quantized_matmul(x, codes, scales, biases, true, *group, *bits)?
+            }
+        })
+    }
+
+    /// Of stacked matrices on a device: `x`, `[…, 1, in]`, by the matrices `indices`, `[…]`, to `[…, 1, out]`.
+    pub fn gathered(&self, mx: &Mlx, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
+        Ok(match self {
+            Self::Host(_) => return Err(MlxError::backend("a matrix on the host is not stacked".into())),
+            Self::Dense(weight) => mlx_rs::ops::gather_mm(x, weight, None, indices, sorted)?,
+            Self::Mxfp4(weight) => weight.gathered(mx, x, indices, sorted)?,
+            Self::Codes(Codes { codes, scales, biases, group, bits }) => {
+                mlx_rs::ops::gather_qmm(x, codes, scales, biases, None, indices, true, *group, *bits, sorted)?
             }
         })
     }
@@ -46,12 +62,18 @@ impl Weight {
         match self {
             Self::Host(_) => Vec::new(),
             Self::Dense(weight) => vec![weight],
+            Self::Mxfp4(weight) => weight.arrays().to_vec(),
             Self::Codes(codes) => codes.arrays().to_vec(),
         }
     }
 }
 
 impl Linear {
+    /// Of a weight that is ready.
+    pub fn new(weight: Weight, bias: Option<Array>) -> Self {
+        Self { weight, bias }
+    }
+
     /// Module `path` with `out` outputs over `inner` inputs.
     pub fn load(
         mx: &Mlx,
@@ -75,7 +97,7 @@ impl Linear {
     pub fn forward_all<const N: usize>(mx: &Mlx, x: &Array, linears: [&Self; N]) -> Result<[Array; N]> {
         let on_host = linears.iter().filter_map(|linear| match &linear.weight {
             Weight::Host(matrix) => Some(matrix),
-            Weight::Dense(_) | Weight::Codes(_) => None,
+            Weight::Dense(_) | Weight::Codes(_) | Weight::Mxfp4(_) => None,
         });
         let on_host: Vec<&HostMatrix> = on_host.collect();
         let products = if on_host.len() == N {

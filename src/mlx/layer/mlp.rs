@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::source::Source;
 use crate::mlx::array::{Result, from_f32, host};
 use crate::mlx::backend::Kernels;
-use crate::mlx::cpu::activation::{Activation, gated};
+use crate::mlx::cpu::activation::{Activation, CLAMP, STEEPNESS, gated};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
@@ -21,10 +21,14 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Module `path`.
-    pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
-        let (hidden, inner, bias) =
-            (source.config.hidden, source.config.intermediate, source.config.mlp_bias);
+    /// Module `path`, `inner` elements wide.
+    pub fn load(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        inner: usize,
+    ) -> std::result::Result<Self, LoadError> {
+        let (hidden, bias) = (source.config.hidden, source.config.mlp_bias);
         Ok(Self {
             gate: Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?,
             up: Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?,
@@ -43,13 +47,7 @@ impl Mlp {
                 gated(self.activation, host(mx, &gate)?, host(mx, &up)?, &mut out);
                 from_f32(mx, &out, gate.shape())?
             }
-            Kernels::Device => {
-                let gate = match self.activation {
-                    Activation::Silu => mlx_rs::nn::silu(&gate)?,
-                    Activation::GeluTanh => mlx_rs::nn::gelu_approximate(&gate)?,
-                };
-                gate.multiply(&up)?
-            }
+            Kernels::Device => gated_on_device(mx, self.activation, &gate, &up)?,
         };
         self.down.forward(mx, &inner)
     }
@@ -58,4 +56,20 @@ impl Mlp {
     pub fn arrays(&self) -> Vec<&Array> {
         [&self.gate, &self.up, &self.down].into_iter().flat_map(Linear::arrays).collect()
     }
+}
+
+/// `act(gate) * up` by MLX's operations.
+pub fn gated_on_device(_: &Mlx, activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
+    let gate = match activation {
+        Activation::Silu => mlx_rs::nn::silu(gate)?,
+        Activation::GeluTanh => mlx_rs::nn::gelu_approximate(gate)?,
+        Activation::ClampedSwiglu => {
+            let number = |x: f32| Array::from_f32(x).as_dtype(gate.dtype());
+            let gate = mlx_rs::ops::minimum(gate, number(CLAMP)?)?;
+            let up = mlx_rs::ops::clip(up, (number(-CLAMP)?, number(CLAMP)?))?.add(number(1.0)?)?;
+            let open = mlx_rs::ops::sigmoid(gate.multiply(number(STEEPNESS)?)?)?;
+            return Ok(gate.multiply(open)?.multiply(up)?);
+        }
+    };
+    Ok(gate.multiply(up)?)
 }

@@ -2,6 +2,8 @@
 
 mod attention;
 mod embedding;
+mod experts;
+mod feed;
 mod host;
 mod linear;
 mod mlp;
@@ -10,6 +12,7 @@ mod source;
 
 pub use attention::SelfAttention;
 pub use embedding::{Embedding, Unembedding};
+pub use feed::Feed;
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
 pub use source::Source;

@@ -1,5 +1,6 @@
 //! Where layers come from: the tensors, the configuration and the arithmetic of one model being loaded.
 
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use super::host::HostMatrix;
@@ -9,9 +10,11 @@ use crate::mlx::backend::{Arithmetic, Kernels};
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
+use crate::mlx::mxfp4::{self, Mxfp4};
+use crate::mlx::quantization::Coding;
 use crate::mlx::weights::{LoadProgress, Weights};
 
-/// A matrix `[out, in]` out of the files.
+/// A matrix `[out, in]` out of the files, on a device also stacked ones.
 #[derive(Clone, Debug)]
 pub enum Stored {
     /// On the host, in the file's format.
@@ -20,6 +23,8 @@ pub enum Stored {
     Dense(Array),
     /// Codes.
     Codes(Codes),
+    /// Floats of 4 bits.
+    Mxfp4(Mxfp4),
 }
 
 /// Affine codes as MLX holds them.
@@ -50,6 +55,7 @@ impl Stored {
         Ok(match self {
             Self::Host(matrix) => Weight::Host(matrix),
             Self::Codes(codes) => Weight::Codes(codes),
+            Self::Mxfp4(weight) => Weight::Mxfp4(weight),
             Self::Dense(weight) => {
                 let transposed = weight.swap_axes(-1, -2)?;
                 settle(mx, [&transposed])?;
@@ -64,7 +70,34 @@ impl Stored {
             Self::Host(_) => Vec::new(),
             Self::Dense(numbers) => vec![numbers],
             Self::Codes(codes) => codes.arrays().to_vec(),
+            Self::Mxfp4(weight) => weight.arrays().to_vec(),
         }
+    }
+
+    /// One of stacked matrices.
+    fn at(&self, index: i32) -> Result<Self, LoadError> {
+        let one = |array: &Array| array.try_index(index)?.contiguous();
+        Ok(match self {
+            Self::Host(matrix) => Self::Host(matrix.clone()),
+            Self::Dense(weight) => Self::Dense(one(weight)?),
+            Self::Mxfp4(weight) => Self::Mxfp4(weight.at(index)?),
+            Self::Codes(Codes { codes, scales, biases, group, bits }) => Self::Codes(Codes {
+                codes: one(codes)?,
+                scales: one(scales)?,
+                biases: one(biases)?,
+                group: *group,
+                bits: *bits,
+            }),
+        })
+    }
+
+    /// A matrix of module `path` as the host multiplies it. Floats of 4 bits stay with MLX.
+    fn on_host(self, mx: &Mlx, path: &str, shape: [usize; 2]) -> Result<Self, LoadError> {
+        Ok(match self {
+            Self::Dense(weight) => Self::Host(HostMatrix::plain(mx, path, shape, &weight)?),
+            Self::Codes(codes) => Self::Host(HostMatrix::affine(mx, path, shape, &codes)?),
+            Self::Host(_) | Self::Mxfp4(_) => self,
+        })
     }
 }
 
@@ -76,7 +109,7 @@ pub struct Source<'a> {
     pub config: &'a ModelConfig,
     /// How it will compute.
     pub arithmetic: Arithmetic,
-    /// Weights in the matrices taken so far.
+    /// Weights that a token is multiplied by, in the matrices taken so far.
     pub elements: u64,
     /// Told after every tensor.
     pub progress: &'a mut dyn FnMut(LoadProgress),
@@ -93,63 +126,100 @@ impl Source<'_> {
         self.arithmetic.float
     }
 
-    /// The full name of a tensor or module.
-    pub fn name(&self, path: &str) -> String {
-        format!("{}{path}", self.config.prefix)
-    }
-
     /// A float tensor.
     pub fn tensor(&mut self, mx: &Mlx, path: &str, shape: &[usize]) -> Result<Array, LoadError> {
-        let (name, float) = (self.name(path), self.float());
-        let array = self.weights.take(mx, &name, shape, Some(float))?;
-        (self.progress)(self.weights.progress());
-        Ok(array)
+        self.take(mx, path, shape, Some(self.float()))
     }
 
     /// The matrix of module `path`, `[out, in]`.
     pub fn matrix(&mut self, mx: &Mlx, path: &str, out: usize, inner: usize) -> Result<Stored, LoadError> {
         self.elements += out as u64 * inner as u64;
-        let name = self.name(path);
-        let host = self.kernels() == Kernels::Host;
-        // Our kernels read every type; what MLX multiplies is of the activations' type.
-        let float = if host { None } else { Some(self.float()) };
-        let quantized = self.weights.contains(&format!("{name}.scales"));
-        let mut take = |part: &str, shape: &[usize]| {
-            let array = self.weights.take(mx, &format!("{name}.{part}"), shape, float)?;
-            (self.progress)(self.weights.progress());
-            Ok::<_, LoadError>(array)
-        };
-        if !quantized {
-            let weights = take("weight", &[out, inner])?;
-            return Ok(if host {
-                Stored::Host(HostMatrix::plain(mx, &name, [out, inner], &weights)?)
-            } else {
-                Stored::Dense(weights)
-            });
+        let stored = self.stored(mx, path, &[], [out, inner])?;
+        if self.kernels() == Kernels::Host { stored.on_host(mx, path, [out, inner]) } else { Ok(stored) }
+    }
+
+    /// The `count` stacked matrices of module `path`, each `[out, in]`, of which a token is multiplied by `used`: apart on the
+    /// host, on a device as one.
+    pub fn matrices(
+        &mut self,
+        mx: &Mlx,
+        path: &str,
+        [count, used]: [usize; 2],
+        [out, inner]: [usize; 2],
+    ) -> Result<Vec<Stored>, LoadError> {
+        self.elements += used as u64 * out as u64 * inner as u64;
+        let stacked = self.stored(mx, path, &[count], [out, inner])?;
+        if self.kernels() == Kernels::Device {
+            return Ok(vec![stacked]);
         }
-        let Some(affine) = self.config.quantization.as_ref().map(|quantization| quantization.of(&name))
-        else {
+        let each = (0..count as i32).map(|index| {
+            let one = stacked.at(index)?.on_host(mx, path, [out, inner])?;
+            // Now, or the stacked matrices of all layers would stay until the whole model is there.
+            settle(mx, one.arrays())?;
+            Ok(one)
+        });
+        each.collect()
+    }
+
+    /// The tensors of module `path`, `[…, out, in]`.
+    fn stored(
+        &mut self,
+        mx: &Mlx,
+        path: &str,
+        lead: &[usize],
+        [out, inner]: [usize; 2],
+    ) -> Result<Stored, LoadError> {
+        // Our kernels read every type; what MLX multiplies is of the activations' type.
+        let float = if self.kernels() == Kernels::Host { None } else { Some(self.float()) };
+        let shape = |width| [lead, &[out, width]].concat();
+        let [weight, scales, biases] = ["weight", "scales", "biases"].map(|part| format!("{path}.{part}"));
+        if !self.weights.contains(&scales) {
+            return Ok(Stored::Dense(self.take(mx, &weight, &shape(inner), float)?));
+        }
+        let name = self.weights.module(path);
+        let Some(coding) = self.config.quantization.as_ref().map(|quantization| quantization.of(name)) else {
             return Err(LoadError::Weights(format!(
                 "{name} is quantized, but config.json names no quantization"
             )));
         };
-        let (bits, group) = (affine.bits, affine.group);
+        let (bits, group) = match coding {
+            Coding::Affine(affine) => (affine.bits, affine.group),
+            Coding::Mxfp4 => (mxfp4::BITS, mxfp4::GROUP),
+        };
         if !inner.is_multiple_of(group) || !(inner * bits).is_multiple_of(32) {
             return Err(LoadError::Weights(format!(
                 "{name}: rows of {inner} in groups of {group}, {bits} bits"
             )));
         }
-        let groups = [out, inner / group];
-        let codes = take("weight", &[out, inner * bits / 32])?;
-        let (scales, biases) = (take("scales", &groups)?, take("biases", &groups)?);
+        let groups = shape(inner / group);
+        let codes = self.take(mx, &weight, &shape(inner * bits / 32), float)?;
+        let scales = self.take(mx, &scales, &groups, float)?;
         if codes.dtype() != Dtype::Uint32 {
-            return Err(LoadError::Weights(format!("{name}.weight is {:?}, expected uint32", codes.dtype())));
+            return Err(LoadError::Weights(format!("{weight} is {:?}, expected uint32", codes.dtype())));
         }
-        let codes = Codes { codes, scales, biases, group: group as i32, bits: bits as i32 };
-        Ok(if host {
-            Stored::Host(HostMatrix::affine(mx, &name, [out, inner], &codes)?)
-        } else {
-            Stored::Codes(codes)
-        })
+        let bytes = scales.dtype() == Dtype::Uint8;
+        if bytes != (coding == Coding::Mxfp4) {
+            return Err(LoadError::Weights(format!(
+                "{path}.scales are {:?}, which is not what config.json's quantization of this module has",
+                scales.dtype()
+            )));
+        }
+        if bytes {
+            return Ok(Stored::Mxfp4(Mxfp4 { codes, scales }));
+        }
+        let biases = self.take(mx, &biases, &groups, float)?;
+        Ok(Stored::Codes(Codes { codes, scales, biases, group: group as i32, bits: bits as i32 }))
+    }
+
+    fn take(
+        &mut self,
+        mx: &Mlx,
+        name: &str,
+        shape: &[usize],
+        float: Option<Dtype>,
+    ) -> Result<Array, LoadError> {
+        let array = self.weights.take(mx, name, shape, float)?;
+        (self.progress)(self.weights.progress());
+        Ok(array)
     }
 }

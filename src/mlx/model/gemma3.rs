@@ -3,17 +3,74 @@
 
 use mlx_rs::{Array, Dtype};
 
-use super::Model;
+use super::{Family, Model, State};
 use crate::mlx::array::{Result, settle};
+use crate::mlx::config::{Defaults, Head, ModelConfig, Windows, masks, parse_scaling, rotation};
+use crate::mlx::cpu::activation::Activation;
 use crate::mlx::error::LoadError;
+use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
 use crate::mlx::layer::{Embedding, Mlp, Offset, RmsNorm, SelfAttention, Source, Unembedding};
 use crate::mlx::mask::Mask;
 use crate::mlx::pass::Pass;
-use crate::mlx::rope::{Rope, RopeAt};
+use crate::mlx::rope::{Rope, RopeAt, RopeConfig};
+
+/// Its entry in the registry. `gemma3` has a vision tower, which is left out.
+pub const FAMILY: Family = Family {
+    model_types: &["gemma3_text", "gemma3"],
+    states: &[State::Full, State::Window],
+    config,
+    load: Gemma3::load,
+};
+
+fn config(fields: Fields<'_>) -> std::result::Result<ModelConfig, LoadError> {
+    let base = Defaults {
+        hidden: Some(1152),
+        intermediate: Some(6912),
+        heads: Some(4),
+        kv_heads: Some(1),
+        head_dim: Some(256),
+        vocab: Some(262_144),
+        context: 32_768,
+        activation: (Activation::GeluTanh, "gelu_pytorch_tanh"),
+    };
+    if fields.text("model_type")? == Some("gemma3_text") {
+        return text_config(fields, &base);
+    }
+    let Some(text) = fields.0.get("text_config").filter(|text| text.is_object()) else {
+        return Err(LoadError::Config("model_type gemma3 without an object text_config".into()));
+    };
+    let vocab = fields.count("vocab_size")?.or(Some(262_208));
+    text_config(Fields(text), &Defaults { heads: Some(8), kv_heads: Some(4), vocab, ..base })
+}
+
+fn text_config(fields: Fields<'_>, defaults: &Defaults) -> std::result::Result<ModelConfig, LoadError> {
+    let mut config = defaults.read(fields)?;
+    fields.refuse_set("attn_logit_softcapping")?;
+    fields.refuse_set("final_logit_softcapping")?;
+    fields.refuse_true("use_bidirectional_attention", "false")?;
+    config.head = Head::AsStored;
+    let scalar = fields.number("query_pre_attn_scalar")?.unwrap_or(256.0);
+    config.attention_scale = scalar.powf(-0.5) as f32;
+    let period =
+        fields.count("sliding_window_pattern")?.or(fields.count("_sliding_window_pattern")?).unwrap_or(6);
+    let windows = Windows::Period { period, window: 512, layers: Some(26) };
+    config.masks = masks(fields, windows, config.context_tokens)?;
+    let (width, context) = (config.head_dim, config.context_tokens);
+    config.rope = rotation(fields, width, 1_000_000.0, context, Some("full_attention"))?;
+    // Window layers keep unscaled positions, whatever the global layers do.
+    let local = fields.number("rope_local_base_freq")?.unwrap_or(10_000.0);
+    config.window_rope = RopeConfig::plain(width, local);
+    if let Some(parameters) = fields.0.pointer("/rope_parameters/sliding_attention") {
+        let base = Fields(parameters).number("rope_theta")?.unwrap_or(local);
+        config.window_rope = RopeConfig::plain(width, base);
+        config.window_rope.scaling = parse_scaling("rope_parameters", parameters, fields, context)?;
+    }
+    Ok(config)
+}
 
 /// The whole model.
-pub struct Gemma3 {
+struct Gemma3 {
     embed: Embedding,
     embed_scale: Array,
     layers: Vec<Layer>,
@@ -34,8 +91,7 @@ struct Layer {
 }
 
 impl Gemma3 {
-    /// Takes the model's tensors.
-    pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Self, LoadError> {
+    fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Box<dyn Model>, LoadError> {
         let config = source.config;
         let embed = Embedding::load(mx, source, "model.embed_tokens")?;
         let layers = config.masks.iter().enumerate();
@@ -45,7 +101,7 @@ impl Gemma3 {
         let scale = Array::from_f32((config.hidden as f32).sqrt()).as_dtype(Dtype::Bfloat16)?;
         let embed_scale = scale.as_dtype(source.float())?;
         settle(mx, [&embed_scale])?;
-        Ok(Self {
+        Ok(Box::new(Self {
             embed_scale,
             layers,
             norm: RmsNorm::load(mx, source, "model.norm", config.hidden, Offset::One)?,
@@ -53,7 +109,7 @@ impl Gemma3 {
             rope: Rope::new(mx, &config.rope, source.kernels())?,
             window_rope: Rope::new(mx, &config.window_rope, source.kernels())?,
             embed,
-        })
+        }))
     }
 }
 
@@ -92,7 +148,7 @@ impl Layer {
     ) -> std::result::Result<Self, LoadError> {
         let hidden = source.config.hidden;
         let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), Some(Offset::One))?;
-        let mlp = Mlp::load(mx, source, &format!("{path}.mlp"))?;
+        let mlp = Mlp::load(mx, source, &format!("{path}.mlp"), source.config.intermediate)?;
         let mut norm = |name| RmsNorm::load(mx, source, &format!("{path}.{name}"), hidden, Offset::One);
         Ok(Self {
             mask,

@@ -1,15 +1,24 @@
-//! The model families, one file for each way to put layers together, built from [`super::layer`].
+//! The model families: one file for each, with how its configuration is read and what is its own, and [`registry`], which
+//! lists them. What layers are made of is in [`super::layer`]; how most families put them together in [`prenorm`].
 
 mod gemma3;
+mod glm4_moe;
+mod gpt_oss;
+mod llama;
+mod mistral;
+mod phi3;
 mod prenorm;
+mod qwen2;
+mod qwen3;
+mod qwen3_moe;
+mod registry;
+
+pub use registry::{FAMILIES, Family, State, open};
 
 use mlx_rs::Array;
 
 use super::array::Result;
-use super::config::Family;
-use super::error::LoadError;
 use super::gate::Mlx;
-use super::layer::Source;
 use super::pass::Pass;
 
 /// A decoder-only model.
@@ -22,12 +31,4 @@ pub trait Model {
 
     /// Every array the model holds.
     fn arrays(&self) -> Vec<&Array>;
-}
-
-/// Builds the family's model out of `source`.
-pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Box<dyn Model>, LoadError> {
-    Ok(match source.config.family {
-        Family::Llama | Family::Qwen3 => Box::new(prenorm::PreNorm::load(mx, source)?),
-        Family::Gemma3 => Box::new(gemma3::Gemma3::load(mx, source)?),
-    })
 }

@@ -1,14 +1,13 @@
-//! The pre-norm families: Llama 2 and 3 (rotary positions, stretched by the rule of Llama 3.1 where configured), and
-//! Qwen3, which is the same with norms on query and key heads.
+//! Pre-norm layers: `x + attention(norm x)`, then `x + mlp(norm x)`. Llama's form, which most families share; what
+//! differs between them is in their configuration.
 
 use mlx_rs::Array;
 
 use super::Model;
 use crate::mlx::array::Result;
-use crate::mlx::config::Family;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::layer::{Embedding, Mlp, Offset, RmsNorm, SelfAttention, Source, Unembedding};
+use crate::mlx::layer::{Embedding, Feed, Offset, RmsNorm, SelfAttention, Source, Unembedding};
 use crate::mlx::pass::Pass;
 use crate::mlx::rope::{Rope, RopeAt};
 
@@ -23,24 +22,24 @@ pub struct PreNorm {
 
 struct Layer {
     attention: SelfAttention,
-    mlp: Mlp,
+    feed: Feed,
     input_norm: RmsNorm,
     mlp_norm: RmsNorm,
 }
 
 impl PreNorm {
     /// Takes the model's tensors.
-    pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Self, LoadError> {
+    pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Box<dyn Model>, LoadError> {
         let config = source.config;
         let embed = Embedding::load(mx, source, "model.embed_tokens")?;
-        let layers = (0..config.masks.len()).map(|i| Layer::load(mx, source, &format!("model.layers.{i}")));
-        Ok(Self {
+        let layers = (0..config.masks.len()).map(|i| Layer::load(mx, source, i));
+        Ok(Box::new(Self {
             layers: layers.collect::<std::result::Result<_, _>>()?,
             norm: RmsNorm::load(mx, source, "model.norm", config.hidden, Offset::Zero)?,
             head: Unembedding::load(mx, source, &embed)?,
             rope: Rope::new(mx, &config.rope, source.kernels())?,
             embed,
-        })
+        }))
     }
 }
 
@@ -66,20 +65,17 @@ impl Model for PreNorm {
 }
 
 impl Layer {
-    fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
-        let hidden = source.config.hidden;
-        let head_norms = (source.config.family == Family::Qwen3).then_some(Offset::Zero);
+    fn load(mx: &Mlx, source: &mut Source<'_>, layer: usize) -> std::result::Result<Self, LoadError> {
+        let (hidden, path) = (source.config.hidden, format!("model.layers.{layer}"));
+        let head_norms = source.config.head_norms.then_some(Offset::Zero);
+        let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), head_norms)?;
+        let feed = Feed::load(mx, source, layer)?;
+        let mut norm = |name| RmsNorm::load(mx, source, &format!("{path}.{name}"), hidden, Offset::Zero);
         Ok(Self {
-            attention: SelfAttention::load(mx, source, &format!("{path}.self_attn"), head_norms)?,
-            mlp: Mlp::load(mx, source, &format!("{path}.mlp"))?,
-            input_norm: RmsNorm::load(mx, source, &format!("{path}.input_layernorm"), hidden, Offset::Zero)?,
-            mlp_norm: RmsNorm::load(
-                mx,
-                source,
-                &format!("{path}.post_attention_layernorm"),
-                hidden,
-                Offset::Zero,
-            )?,
+            attention,
+            feed,
+            input_norm: norm("input_layernorm")?,
+            mlp_norm: norm("post_attention_layernorm")?,
         })
     }
 
@@ -92,11 +88,11 @@ impl Layer {
         layer: usize,
     ) -> Result<Array> {
         let x = x.add(self.attention.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass, layer)?)?;
-        Ok(x.add(self.mlp.forward(mx, &self.mlp_norm.forward(mx, &x)?)?)?)
+        Ok(x.add(self.feed.forward(mx, &self.mlp_norm.forward(mx, &x)?)?)?)
     }
 
     fn arrays(&self) -> Vec<&Array> {
         let norms = self.input_norm.arrays().chain(self.mlp_norm.arrays());
-        self.attention.arrays().into_iter().chain(self.mlp.arrays()).chain(norms).collect()
+        self.attention.arrays().into_iter().chain(self.feed.arrays()).chain(norms).collect()
     }
 }

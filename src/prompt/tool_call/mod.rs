@@ -191,6 +191,30 @@ impl Arguments {
 }
 
 impl ToolSyntax {
+    /// Every syntax.
+    pub const ALL: [Self; 5] = [Self::Hermes, Self::Llama3, Self::Json, Self::FunctionGemma, Self::Gemma4];
+
+    /// As the user reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hermes => "hermes",
+            Self::Llama3 => "llama 3",
+            Self::Json => "json",
+            Self::FunctionGemma => "functiongemma",
+            Self::Gemma4 => "gemma 4",
+        }
+    }
+
+    /// A call.
+    pub fn example(self) -> String {
+        let Marks { open, body, close, .. } = self.marks();
+        let call = match body {
+            CallBody::Json { arguments } => format!(r#"{{"name": "f", "{arguments}": {{"x": "y"}}}}"#),
+            CallBody::Gemma { quote } => format!("call:f{{x:{quote}y{quote}}}"),
+        };
+        format!("{open}{call}{close}").replace('\n', "")
+    }
+
     /// The syntax that a template shows to its model.
     pub fn of_template(source: &str) -> Self {
         if source.contains(hermes::OPEN) {

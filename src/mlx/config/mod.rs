@@ -1,0 +1,188 @@
+//! What decides a model's shapes and arithmetic, and the readers that families share.
+//!
+//! A family's own file in [`super::model`] turns config.json into a [`ModelConfig`]. What changes the computation and is
+//! not implemented is refused, with what was found and what would do.
+
+mod layers;
+mod rotation;
+mod shape;
+
+pub use layers::{Windows, masks};
+pub use rotation::{base_of, parse_scaling, rotation};
+pub use shape::Defaults;
+
+use super::cpu::activation::Activation;
+use super::error::LoadError;
+use super::mask::Mask;
+use super::quantization::Quantization;
+use super::rope::RopeConfig;
+
+/// Where the logits come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The embedding, transposed.
+    Tied,
+    /// `lm_head`.
+    Separate,
+    /// `lm_head` where the weights have it, else the embedding.
+    AsStored,
+}
+
+/// Which projections of the attention have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionBias {
+    /// None.
+    Never,
+    /// Those of queries, keys and values.
+    Inputs,
+    /// Those and the output's.
+    All,
+}
+
+/// Small MLPs in place of one, some of which are chosen for each token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experts {
+    /// Number of experts.
+    pub count: usize,
+    /// How many a token goes to.
+    pub chosen: usize,
+    /// Width inside an expert.
+    pub width: usize,
+    /// How they are chosen.
+    pub routing: Routing,
+    /// Layer by layer: whether it has experts.
+    pub layers: Vec<bool>,
+    /// The experts' module within a layer.
+    pub module: &'static str,
+    /// The router's module within a layer.
+    pub router: &'static str,
+    /// Router and experts have biases.
+    pub bias: bool,
+    /// An MLP that every token goes to beside them: its module within a layer, and its width.
+    pub shared: Option<(&'static str, usize)>,
+}
+
+/// What the chosen experts weigh.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Routing {
+    /// Softmax over all, then the best.
+    SoftmaxThenTop {
+        /// The weights of the chosen are divided by their sum.
+        normalized: bool,
+    },
+    /// The best, then softmax over these.
+    TopThenSoftmax,
+    /// Scores between 0 and 1, each by itself. The best of the best groups, where a learned number is added to each score
+    /// for the choice alone.
+    Sigmoid {
+        /// Groups that are chosen first.
+        groups: Groups,
+        /// The weights of the chosen are divided by their sum.
+        normalized: bool,
+        /// Then multiplied by this.
+        factor: f32,
+    },
+}
+
+/// Neighbouring experts that are chosen together, by the sum of their two best scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Number of groups.
+    pub count: usize,
+    /// How many a token may go to.
+    pub chosen: usize,
+}
+
+impl Groups {
+    /// Refuses groups that `experts` do not fall into.
+    pub fn check(self, experts: usize) -> Result<Self, LoadError> {
+        let Self { count, chosen } = self;
+        if count == 0 || chosen == 0 || chosen > count || !experts.is_multiple_of(count) {
+            return Err(LoadError::Config(format!(
+                "{chosen} of {count} groups of {experts} experts: expected whole groups, and no more chosen than there are"
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// Everything that decides shapes and arithmetic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width inside the MLP.
+    pub intermediate: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Number of tokens.
+    pub vocab: usize,
+    /// Longest sequence.
+    pub context_tokens: usize,
+    /// Added to the mean square before the root.
+    pub norm_eps: f32,
+    /// The MLP's nonlinearity.
+    pub activation: Activation,
+    /// Scores are multiplied by this.
+    pub attention_scale: f32,
+    /// Which projections of the attention have a bias.
+    pub attention_bias: AttentionBias,
+    /// Query and key heads are normalized before they are rotated.
+    pub head_norms: bool,
+    /// Each head has a score of its own that takes weight and gives nothing.
+    pub sinks: bool,
+    /// Projections of the MLP have a bias.
+    pub mlp_bias: bool,
+    /// Where the logits come from.
+    pub head: Head,
+    /// Experts, where the family has them.
+    pub experts: Option<Experts>,
+    /// One mask a layer.
+    pub masks: Vec<Mask>,
+    /// Rotation of layers that see everything.
+    pub rope: RopeConfig,
+    /// Rotation of window layers.
+    pub window_rope: RopeConfig,
+    /// How weights are quantized, where they are.
+    pub quantization: Option<Quantization>,
+}
+
+impl ModelConfig {
+    /// Refuses sizes that contradict each other.
+    pub fn check(self) -> Result<Self, LoadError> {
+        let Self { heads, kv_heads, head_dim, hidden, vocab, context_tokens, intermediate, .. } = self;
+        if [heads, kv_heads, head_dim, hidden, vocab, context_tokens, intermediate].contains(&0) {
+            return Err(LoadError::Config(format!(
+                "a size is 0: hidden {hidden}, intermediate {intermediate}, heads {heads}, kv heads {kv_heads}, \
+                 head_dim {head_dim}, vocabulary {vocab}, context {context_tokens}"
+            )));
+        }
+        if !heads.is_multiple_of(kv_heads) || !head_dim.is_multiple_of(2) {
+            return Err(LoadError::Config(format!(
+                "{heads} heads over {kv_heads} kv heads of {head_dim}: expected whole groups and an even head size"
+            )));
+        }
+        if self.masks.is_empty() || self.masks.iter().any(|mask| mask.window() == Some(0)) {
+            return Err(LoadError::Config(
+                "expected at least one layer, and windows of at least one token".into(),
+            ));
+        }
+        if let Some(Experts { count, chosen, width, .. }) = self.experts
+            && (chosen == 0 || chosen > count || width == 0)
+        {
+            return Err(LoadError::Config(format!(
+                "{chosen} of {count} experts of width {width}: expected at least one of each, and no more chosen than there are"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// The widest window, when a layer has one.
+    pub fn window_tokens(&self) -> Option<usize> {
+        self.masks.iter().filter_map(|mask| mask.window()).max()
+    }
+}
