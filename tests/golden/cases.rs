@@ -10,8 +10,7 @@ pub fn golden(case: &str) -> PathBuf {
 /// All of them, by name.
 pub fn cases() -> Vec<String> {
     let entries = std::fs::read_dir(golden("")).unwrap();
-    let folders =
-        entries.map(Result::unwrap).filter(|entry| entry.path().join("config.json").is_file());
+    let folders = entries.map(Result::unwrap).filter(|entry| entry.path().join("config.json").is_file());
     let mut names: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     assert!(names.len() >= 5, "found only {names:?}");

@@ -9,10 +9,13 @@ import re
 
 # A word, a digit, punctuation (each may carry one space), or white space. ASCII classes: every regex engine agrees.
 PIECE = re.compile(r" ?[A-Za-z]+|[0-9]| ?[^ \t\n\rA-Za-z0-9]+|[ \t\n\r]+")
+# A value in one line of JSON: what stands in quotes and is no key, or a number.
+VALUE = re.compile(r'(?<=[:\[,] )"((?:[^"\\]|\\.)*)"(?!:)|(?<=\[)"((?:[^"\\]|\\.)*)"|(?<=: )(-?[0-9.]+)')
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"]
 TEXT_MARKS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, TOOL, END = range(8)
 CALL, CALL_END, RESPONSE, RESPONSE_END = range(8, 12)
+ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 TEXT_WEIGHT = .05
 
 
@@ -84,9 +87,20 @@ class Codec:
             return [CALL] + self.encode(body) + [CALL_END]
         return self.encode(expect["text"])
 
+    def value_weights(self, text):
+        """Weights of a JSON text whose keys nobody told: 1 for the pieces of values and for the mark that ends each, little elsewhere."""
+        inside = [False] * (len(text) + 1)
+        for m in VALUE.finditer(text):
+            a, b = m.span(m.lastindex)
+            inside[a:b + 1] = [True] * (b + 1 - a)
+        out = []
+        for p in PIECE.finditer(text):
+            out += [1. if any(inside[p.start():p.end()]) else TEXT_WEIGHT] * len(self.encode(p.group()))
+        return out
+
     def render(self, conversation):
         """`(ids, weights, spans)`: spans are the `(start, end)` of the answers, end tokens included."""
-        ids, spans, nl = [BOS], [], self.newline
+        ids, spans, hidden, nl = [BOS], [], {}, self.newline
         messages, tools = conversation["messages"], conversation.get("tools")
         system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
         if system or tools:
@@ -95,7 +109,7 @@ class Codec:
                 text += ("\n\n" if system else "") + "# Tools" + "".join("\n" + dumps(t["function"]) for t in tools)
             ids += [SYSTEM] + self.encode(text) + [END] + nl
         for m in messages[1:] if system else messages:
-            ids += [SYSTEM if m["role"] == "system" else USER] + self.encode(m["content"]) + [END] + nl
+            ids += [ROLES[m["role"]]] + self.encode(m["content"]) + [END] + nl
         for t in conversation["turns"]:
             if "user" in t:
                 ids += [USER] + self.encode(t["user"]) + [END] + nl
@@ -103,12 +117,14 @@ class Codec:
             start = len(ids)
             ids += self.answer(t["expect"]) + [END]
             spans.append((start, len(ids)))
+            if t.get("hidden"):
+                hidden[start] = self.value_weights(t["expect"]["text"])
             ids += nl
             if "tool" in t:
                 ids += [TOOL, RESPONSE] + self.encode("\n" + t["tool"] + "\n") + [RESPONSE_END, END] + nl
         weights = [TEXT_WEIGHT] * len(ids)
         for a, b in spans:
-            weights[a:b] = [1.] * (b - a)
+            weights[a:b] = hidden[a] + [1.] if a in hidden else [1.] * (b - a)
         return ids, weights, spans
 
 

@@ -3,7 +3,9 @@
 A conversation is `{"messages": [...], "turns": [...], "tools": [...]?}`: messages come first; each turn has what the user
 says and what the assistant must answer (`expect`), see tasks.py.
 """
+import scenes
 from layouts import section
+from manners import small
 from phrasings import follow_up
 from questions import (NOT_STATED, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, recall, update,
                        wrap)
@@ -29,22 +31,6 @@ You are a careful assistant who quotes the document exactly.
 Below is everything that has been written down so far.
 Context:
 You work at the information counter. These are your papers.""".split("\n")
-TALK = [
-    (["Hello", "Hi", "Hello!", "Hi there", "Good morning", "Hey", "Good evening!", "hello"], "Hello! How can I help?"),
-    (["Who are you?", "What are you?", "What is your name?", "Introduce yourself.", "Tell me who you are.", "Are you an AI?"],
-     "I am clerk, a small model that answers from the text it is given."),
-    (["Thanks", "Thank you!", "Thanks a lot.", "Great, thank you.", "Many thanks", "thanks"], "You are welcome."),
-    (["Bye", "Goodbye!", "See you later.", "That is all.", "I am done.", "See you"], "Goodbye."),
-    (["How are you?", "How is it going?", "How do you do?", "Are you well?"], "I am fine, thank you."),
-    (["What can you do?", "Help", "How can you help me?", "What are you good at?", "What do you do?"],
-     "I can find facts in your text, remember what you tell me and call tools."),
-    (["Write a poem.", "Tell me a story.", "Explain gravity.", "What is the meaning of life?", "Who won the game?",
-      "Translate this into French.", "Write a long essay about the sea.", "Count to ten.", "Tell me a joke.",
-      "What is the capital of France?", "What do you think about art?", "Give me some advice.", "Hello world program?",
-      "What is 2 + 2?", "Sing a song.", "Why is the sky blue?", "Write a haiku about rivers.", "Summarize the news."],
-     "I can only answer from the text I am given."),
-    (["Say OK.", "Reply with OK.", "ok?", "Are you there?", "Ping", "test", "Answer with OK.", "Say ok"], "OK."),
-]
 SAID = [("My favorite color is {v}.", "What is my favorite color?", lambda r: pick(r, COLORS)),
         ("My name is {v}.", "What is my name?", lambda r: made_up(r).capitalize()),
         ("I live in {v}.", "Where do I live?", lambda r: made_up(r).capitalize()),
@@ -59,13 +45,15 @@ def say(text, answer):
     return {"user": text, "expect": {"text": answer}}
 
 
-def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None):
-    """A world and its text of at most `budget` tokens as `count(text)` measures them."""
+def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None, structure=None):
+    """A world and its text of at most `budget` tokens as `count(text)` measures them. With `structure`, half of its sections are of
+    that kept structure, and `facts` are theirs alone."""
     w = World(r, dense, held, kinds)
-    parts, used, misses = [pick(r, HEAD)], 16, 0
+    parts, used, misses, theirs = [pick(r, HEAD)], 16, 0, set()
     while misses < 4 and used < budget - 10:
-        before = dict(w.stated) if budget - used < 700 else None
-        text = section(w, held if unseen_layouts is None else unseen_layouts)
+        before = dict(w.stated) if budget - used < 700 or structure else None
+        this = structure if structure and r.random() < .5 else None
+        text = section(w, held if unseen_layouts is None else unseen_layouts, this)
         n = count(text) + 1
         if used + n > budget:
             if before is not None:
@@ -76,7 +64,9 @@ def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None):
             continue
         parts.append(text)
         used += n
-    w.facts = list(w.stated.values())
+        if this:
+            theirs |= set(w.stated) - set(before)
+    w.facts = [f for k, f in w.stated.items() if k in theirs] if structure else list(w.stated.values())
     return w, "\n\n".join(parts)
 
 
@@ -101,8 +91,49 @@ def questions(w, n, held, absent=.1):
                 turns.append(say(ask(r, *pair, held), NOT_STATED))
                 continue
         s, a, v = pick(r, w.facts)
-        turns.append(say(ask(r, s, a, held), v + "."))
+        if not held and a["draw"] and r.random() < .05 and sum(x[2] == v and x[1]["key"] == a["key"] for x in w.facts) == 1:
+            turns.append(say(wrap(r, reverse(r, s, a, v), held), s[0] + "."))
+        else:
+            turns.append(say(ask(r, s, a, held), v + "."))
     return turns
+
+
+def reverse(r, s, a, v):
+    """A question for the subject that has a value."""
+    what = s[0].split(" ")[-1] if s[0] != s[1] else "one"
+    forms = ["Who has the {a} {v}?", "Whose {a} is {v}?", "To whom does the {a} {v} belong?", "Who goes with the {a} {v}?"] if s[0] == s[1] and s[0][0].isupper() else \
+        ["Which {w} has the {a} {v}?", "What has the {a} {v}?", "To which {w} does the {a} {v} belong?", "The {a} {v} belongs to what?"]
+    return pick(r, forms).format(a=name_of(r, a), v=v, w=what)
+
+
+def told(r, budget, count, held, scene=None):
+    """Scenes told one after the other, and questions about their parts."""
+    v, pool = VOCAB[held], [scene] if scene else scenes.POOL[held]
+    parts, used, asks, known = [pick(r, HEAD)], 40, [], set()
+    while used < budget - 60:
+        if held and scene and len(parts) % 2:
+            one = pick(r, scenes.POOL[False])
+        else:
+            one = scenes.composed(r) if not held and r.random() < .7 else pick(r, pool)
+        values = scenes.draw(r, one, v)
+        names = {values[x] for x in one.slots if scenes.sure(one, x)}
+        # A name that two scenes share could be meant by a question about either.
+        if known & names:
+            used += 4
+            continue
+        known |= names
+        text = scenes.tell(r, one, values)
+        parts.append(text if r.random() < .8 else sentence(r) + " " + text)
+        used += count(parts[-1]) + 1
+        if not held or one in pool:
+            asks += [(q, slot, values) for slot, (_, _, qs) in one.slots.items() for q in qs if all(scenes.sure(one, x) for x in scenes.mentions(q))]
+    turns = []
+    for _ in range(2 if held else 3 + int(r.random() * 8) if asks else 0):
+        q, slot, values = pick(r, asks)
+        turns.append(say(wrap(r, q.format(**values), held), values[slot].rstrip(".") + "."))
+    if not turns:
+        return small_talk(r)
+    return place(r, pick(r, ("\n", "\n", " ", "\n\n")).join(parts), turns)
 
 
 def own_fact(r):
@@ -189,8 +220,7 @@ class Talk:
             if pair and (pair[0][0], pair[1]["key"]) not in self.now:
                 self.other(say(ask(r, *pair, held), NOT_STATED))
         elif k < .92:
-            texts, answer = pick(r, TALK)
-            self.other(say(pick(r, texts), answer))
+            self.other(say(*small(r, held)))
         else:
             s, a, _ = pick(r, self.w.facts)
             self.answer(ask(r, s, a, held), s, a)
@@ -217,13 +247,12 @@ def echo(r):
     return {"messages": [], "turns": turns}
 
 
-def small_talk(r):
+def small_talk(r, held=False, most=4):
     """A short chat without notes, so that nothing ever ends empty."""
     turns = []
-    for _ in range(1 + int(r.random() * 4)):
-        texts, answer = pick(r, TALK)
-        turns.append(say(pick(r, texts), answer))
-        if r.random() < .3:
+    for _ in range(1 + int(r.random() * most)):
+        turns.append(say(*small(r, held)))
+        if r.random() < .3 and not held:
             tell, question, draw = pick(r, SAID)
             v = draw(r)
             turns += [say(tell.format(v=v), f"Noted: {v}."), say(question, v + ".")]
@@ -233,10 +262,10 @@ def small_talk(r):
     return {"messages": system, "turns": turns}
 
 
-def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts=None, kinds=None):
+def conversation(r, budget, count, dense, held, kind="fact", n=8, unseen_layouts=None, kinds=None, structure=None):
     """One conversation over a document that leaves room for its turns inside `budget` tokens."""
     room = budget - 40 * n - 20
-    w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds)
+    w, text = document(r, max(room, 80), count, dense, held, unseen_layouts, kinds, structure)
     if not w.facts:
         return small_talk(r)
     turns = dialogue(w, n, held) if kind == "chat" else questions(w, n, held, {"fact": 0, "absent": 1, "mixed": .15}[kind])

@@ -4,8 +4,10 @@ import random
 import torch
 
 from bpe import Codec
-from chat import conversation, echo, small_talk
-from tools import agent, tool_task
+import extract
+from chat import conversation, echo, small_talk, told
+from tools import agent, natural_task, schema_task, text_history, tool_task
+import schemas
 
 ROW = 65536
 CHARS_PER_TOKEN = 2.7
@@ -15,18 +17,35 @@ def roughly(text):
     return int(len(text) / CHARS_PER_TOKEN)
 
 
-def draw(r, budget):
-    """One conversation of at most about `budget` tokens."""
-    k = r.random()
-    if k < .05 or budget < 200:
-        return small_talk(r) if r.random() < .5 else echo(r)
-    if k < .19:
-        return tool_task(r, min(budget, 4000), roughly, False)
-    if k < .29 and budget > 700:
+# Below this share of the draws are kinds that stay short however long a conversation may be.
+SHORT = .34
+
+
+def draw(r, budget, k):
+    """One conversation of at most about `budget` tokens; `k` from 0 to 1 picks its kind."""
+    if k < .03:
+        return small_talk(r)
+    if k < .045 or budget < 200:
+        return echo(r) if r.random() < .6 else extract.task(r, False)
+    if k < .11:
+        return tool_task(r, min(budget, 2500), roughly, False)
+    if k < .20:
+        return natural_task(r, min(budget, 2500), roughly, False)
+    if k < .24:
+        return schema_task(r, roughly, False, schemas.STYLES)
+    if k < .255:
+        return text_history(r, False)
+    if k < SHORT:
+        return extract.task(r, False) if r.random() < .8 else extract.from_document(r, min(budget, 3000), roughly, False)
+    if k < .37:
+        return tool_task(r, min(budget, 4000), roughly, False) if r.random() < .5 else natural_task(r, min(budget, 4000), roughly, False)
+    if k < .46 and budget > 700:
         return agent(r, budget, roughly, False)
+    if k < .52:
+        return told(r, min(budget, 6000), roughly, False)
     share = r.uniform(.08, .65)
     n = max(3, int(budget * share / 40))
-    kind = "chat" if k < .5 else "mixed"
+    kind = "chat" if k < .69 else "mixed"
     return conversation(r, budget, roughly, r.random() < .65, False, kind, n)
 
 
@@ -39,14 +58,17 @@ def row(r, codec, length):
     """`(ids, weights, documents)`, each of `ROW + 1` entries."""
     ids, weights, docs, n = [], [], [], 0
     while len(ids) < ROW + 1:
-        room = ROW + 1 - len(ids)
-        i, w, _ = codec.render(draw(r, min(sizes(r, length), room)))
-        if len(i) > length * 1.1 + 200:
-            continue
-        ids += i
-        weights += w
-        docs += [n] * len(i)
-        n += 1
+        k = r.random()
+        # Long conversations fill more of a row; short kinds come several at a time to keep their share.
+        for _ in range(1 + length // 6000 if k < SHORT else 1):
+            room = ROW + 1 - len(ids)
+            i, w, _ = codec.render(draw(r, min(sizes(r, length), room), k))
+            if len(i) > length * 1.1 + 200:
+                continue
+            ids += i
+            weights += w
+            docs += [n] * len(i)
+            n += 1
     return ids[:ROW + 1], weights[:ROW + 1], docs[:ROW + 1]
 
 

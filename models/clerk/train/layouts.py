@@ -5,6 +5,7 @@ evaluation on dense documents uses only forms that training never shows.
 """
 import json
 
+import qualified
 from phrasings import cap
 from words import GOODS, MONTHS, SERVICE_A, STEPS, TOPICS, VERBS, any_word, made_up, phrase, pick, sentence, split
 from values import code, number
@@ -106,6 +107,89 @@ def lines(w, held):
     if not bullet and r.random() < .4 and all(x[-1] == "." for x in out):
         return " ".join(out)
     return "\n".join(bullet + x for x in out)
+
+
+def tellings(w, held, structure=None):
+    """Facts in sentences that say more than one fact needs; `structure` names one that is kept for evaluation."""
+    r, out = w.r, []
+    n = 3 + int(r.random() * 9)
+    double = structure in qualified.PAIRS or structure is None and r.random() < .45
+    while len(out) < n and double:
+        kind = structure or pick(r, ("same-subject", "same-subject", "same-attribute", "nothing-shared", "joined"))
+        pattern = pick(r, qualified.CONNECT) if kind == "joined" else qualified.pattern_of(r, kind, structure is not None)
+        facts = pair(w, kind, 3 if "{a3}" in pattern else 2)
+        if not facts:
+            n -= .2
+            continue
+        names = [named(r, f[1]) for f in facts]
+        if kind == "joined":
+            parts = [write(r, pick(r, LINES[:1] + LINES[2:3] + SENTENCES), f) for f in facts]
+            out.append(parts[0].rstrip(".") + pattern + qualified.lower(parts[1]))
+        else:
+            out.append(cap(qualified.together(r, facts, names, pattern)))
+    kind = pick(r, w.families)
+    while len(out) < n:
+        s, a = w.subject(kind), w.attribute(kind)
+        facts = apart_by_place(w, s, a) if structure is None and r.random() < .12 else []
+        if facts:
+            out += facts
+            continue
+        f = w.state(s, a)
+        if not f:
+            n -= .2
+            continue
+        text, q = qualified.qualified(r, f, named(r, a), structure is not None, structure, w.vocab)
+        if q and r.random() < .5 and not a["key"].startswith("step"):
+            asks = [f"What is the {{a}} of {{s}} {q}?", f"{cap(q)}, what is the {{a}} of {{s}}?", f"Which {{a}} does {{s}} have {q}?", f"Tell me the {{a}} of {{s}} {q}.", f"{{b}} {q}: {{a}}?"]
+            w.stated[s[0], a["key"]] = f[0], dict(a, asks=a["asks"] + asks), f[2]
+        if a["says"] and structure is None and r.random() < .25:
+            text = cap(write(r, pick(r, a["says"]), f)).rstrip(".") + f" {qualified.KINDS[pick(r, ('place', 'time', 'purpose', 'any'))](r, w.vocab)}."
+        out.append(text)
+    bullet = pick(r, BULLETS)
+    if r.random() < .5:
+        return " ".join(out)
+    return "\n".join(bullet + x for x in out)
+
+
+SENTENCES = ["The {a} for {s} is {v}.", "{S} was given the {a} {v}.", "{S} uses {v} as {a}.", "{v} is the {a} of {s}."]
+
+
+def named(r, a):
+    return a["names"][0] if len(a["names"]) == 1 or r.random() < .7 else pick(r, a["names"])
+
+
+def pair(w, kind, n):
+    """New facts for one sentence: of one subject, of one attribute, or of neither."""
+    r = w.r
+    family = pick(r, w.families)
+    subjects = w.subjects(family, 1) * n if kind == "same-subject" else w.subjects(family, n)
+    attributes = w.attributes(family, 1) * n if kind == "same-attribute" else w.attributes(family, n)
+    if len(subjects) < n or len(attributes) < n or any((s[0], a["key"]) in w.stated for s, a in zip(subjects, attributes)):
+        return None
+    facts = [w.state(s, a) for s, a in zip(subjects, attributes)]
+    return facts if all(facts) else None
+
+
+APART = [("{S} {q} has the {a} {v}.", "{S} {q}"), ("The {a} of {s} {q} is {v}.", ""), ("{Q}, the {a} of {s} is {v}.", ""), ("{A} of {s} {q}: {v}", ""), ("{b} ({q}): {a} {v}", ""), ("The {a} of {s} is {v} {q}.", "")]
+
+
+def apart_by_place(w, s, a):
+    """One attribute of one subject in two places: only the qualifier tells the values apart, and every question names it."""
+    r = w.r
+    if (s[0], a["key"]) in w.stated:
+        return []
+    out, form = [], pick(r, APART)[0]
+    draw = qualified.KINDS[pick(r, ("place", "place", "purpose"))]
+    qs = {draw(r, w.vocab) for _ in range(2)}
+    if len(qs) < 2 or not a["draw"]:
+        return []
+    for q in sorted(qs):
+        f = w.state((f"{s[0]} {q}", f"{s[1]} {q}"), a)
+        if f:
+            n = named(r, a)
+            out.append(form.format(s=s[1], S=cap(s[1]), b=s[0], q=q, Q=cap(q), a=n, A=cap(n), v=f[2]))
+    w.closed.add((s[0], a["key"]))
+    return out
 
 
 def grid(w, held):
@@ -263,18 +347,47 @@ def source(w, held):
     return "```\n" + "\n".join(out) + "\n```"
 
 
+BARE = ["The {n} is {v}.", "{N}: {v}", "Our {n} is {v}.", "{n} = {v}", "Use {v} as {n}.", "{v} is the {n}.", "The {n} here is {v}.", "The {n} is {v} {q}.", "- {n}: {v}", "The {n} {q} is {v}.", "We have the {n} {v}.", "{N} - {v}", "As {n} we use {v}."]
+
+
+def bare(w, held):
+    """Facts of nobody in particular: the wifi password, the deadline."""
+    r, out = w.r, []
+    for _ in range(1 + int(r.random() * 5)):
+        a = w.attribute(pick(r, w.families))
+        n = named(r, a)
+        if (n, "value") in w.stated or not a["draw"]:
+            continue
+        v = a["draw"](r, w.vocab)
+        asks = [f"What is the {n}?", f"What is our {n}?", f"Tell me the {n}.", f"{cap(n)}?", f"Which {n} do we have?", f"I need the {n}.", f"What's the {n}?", f"Do you know the {n}?", f"Give me the {n}, please.", f"{n}", f"Could you tell me the {n}?", f"What was the {n} again?"]
+        w.stated[n, "value"] = (n, n), custom("value", None, asks), v
+        out.append(cap(pick(r, BARE).format(n=n, N=cap(n), v=v, q=qualified.KINDS[pick(r, ("place", "time", "purpose", "any"))](r, w.vocab))))
+    return pick(r, ("\n", "\n", " ")).join(out) or prose(w, held)
+
+
 def prose(w, held):
     return " ".join(sentence(w.r) for _ in range(2 + int(w.r.random() * 6)))
 
 
-def section(w, held):
+def section(w, held, structure=None):
     """The text of one section, with or without a heading."""
     r = w.r
     k = r.random()
+    if structure:
+        return tellings(w, True, structure)
+    if k < .24 and not held:
+        body = tellings(w, held) if k < .2 else bare(w, held)
+        return body if r.random() < .7 else headed(r, held, body)
+    k = r.random()
     body = (lines if k < .45 else grid if k < .87 else procedure if k < .9 else source if k < .94 else prose)(w, held)
     if r.random() < .35:
-        h = f"{pick(r, HEADS) if held or r.random() < .6 else phrase(r).capitalize()}{pick(r, ('', ' ' + str(1 + int(r.random() * 20)), ' of ' + pick(r, MONTHS)))}"
-        body = pick(r, ("## {}\n", "{}:\n", "# {}\n\n", "{}\n", "=== {} ===\n")).format(h) + body
+        body = headed(r, held, body)
     elif r.random() < .3:
         body = sentence(r) + "\n" + body
     return body
+
+
+def headed(r, held, body):
+    """A section's text under a heading."""
+    h = f"{pick(r, HEADS) if held or r.random() < .6 else phrase(r).capitalize()}{pick(r, ('', ' ' + str(1 + int(r.random() * 20)), ' of ' + pick(r, MONTHS)))}"
+    return pick(r, ("## {}\n", "{}:\n", "# {}\n\n", "{}\n", "=== {} ===\n")).format(h) + body

@@ -1,6 +1,7 @@
 """Score weights: `python3 score.py --weights DIR --tasks tasks.jsonl`. A table of exact answers per task, length and KV setting.
 
-Exact match is teacher-forced: a turn passes when every token of its answer and its end token is the argmax given the right past.
+Exact match is teacher-forced: a turn passes when every token of its answer and its end token is the argmax given the right past
+(of a JSON text with hidden keys: every token of its values).
 
 For a single turn this is greedy decoding without the cost of decoding; in later turns it assumes right earlier answers.
 """
@@ -14,7 +15,6 @@ from safetensors.torch import load_file
 
 from bpe import Codec
 from model import Model, affine, masks_of, positions_of
-from tasks import make, plan
 
 
 def load(path):
@@ -22,14 +22,10 @@ def load(path):
         return [json.loads(line) for line in f]
 
 
-def generate(seed, per_task, top):
-    codec = Codec()
-    return [make(task, bucket, i, seed, codec) for task, bucket in plan(top) for i in range(per_task)]
-
-
 @torch.no_grad()
-def passed(model, codec, tasks, coarse, device, row=65536):
-    """For each task the list of passed turns; conversations share rows of `row` tokens."""
+def passed(model, codec, tasks, coarse, device, row=65536, wrong=None):
+    """For each task the list of passed turns; conversations share rows of `row` tokens. `wrong` is called with each turn that fails:
+    task, number of the turn, and the tokens that the model chose."""
     rendered = [codec.render(t) for t in tasks]
     rows, used = [], row + 1
     for n, (ids, _, _) in enumerate(rendered):
@@ -53,8 +49,11 @@ def passed(model, codec, tasks, coarse, device, row=65536):
             hidden = model(x, masks_of(d), positions_of(d), flag)
             best = torch.cat([model.logits(h).argmax(-1) for h in hidden[0].split(8192)]).tolist()
         for start, n in zip(starts, members):
-            ids_n, _, spans = rendered[n]
-            out[n] = [best[start + a - 1:start + b - 1] == ids_n[a:b] for a, b in spans]
+            ids_n, weights, spans = rendered[n]
+            out[n] = [all(best[start + i - 1] == ids_n[i] for i in range(a, b) if weights[i] == 1) for a, b in spans]
+            for turn, (a, b) in enumerate(spans if wrong else []):
+                if not out[n][turn]:
+                    wrong(tasks[n], turn, best[start + a - 1:start + b - 1])
     return out
 
 
@@ -83,15 +82,23 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--weights", type=pathlib.Path, required=True, help="directory with weights-*.safetensors")
     p.add_argument("--tasks", required=True, help="JSONL from tasks.py")
+    p.add_argument("--wrong", action="store_true", help="print every wrong answer at 16 bit")
     a = p.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, codec, tasks = Model().to(device), Codec(), load(a.tasks)
     for f in sorted(a.weights.glob("weights-*.safetensors")):
         model.load_state_dict({k: rounded(w) for k, w in load_file(f).items()}, strict=False)
-    plain, coarse = (table(tasks, passed(model, codec, tasks, kv, device, 65536 if device == "cuda" else 4096)) for kv in (False, True))
-    print(f"{'task':8} {'length':>6} {'turns':>6} {'16-bit KV':>10} {'K8 V4':>8}")
+    letters = {i: t for t, i in codec.vocab.items()}
+
+    def tell(task, turn, ids):
+        said = "".join(letters[i] for i in ids).replace("Ġ", " ").replace("Ċ", "\\n")
+        print(task["id"], turn, repr(task["turns"][turn].get("user", "")[-100:]), json.dumps(task["turns"][turn]["expect"], ensure_ascii=False), "|", said)
+
+    row = 65536 if device == "cuda" else 8192
+    plain, coarse = (table(tasks, passed(model, codec, tasks, kv, device, row, tell if a.wrong and not kv else None)) for kv in (False, True))
+    print(f"{'task':20} {'length':>6} {'turns':>6} {'16-bit KV':>10} {'K8 V4':>8}")
     for (task, bucket), (share, n) in plain.items():
-        print(f"{task:8} {bucket:6} {n:6} {100 * share:9.1f}% {100 * coarse[task, bucket][0]:7.1f}%")
+        print(f"{task:20} {bucket:6} {n:6} {100 * share:9.1f}% {100 * coarse[task, bucket][0]:7.1f}%")
 
 
 if __name__ == "__main__":

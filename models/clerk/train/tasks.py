@@ -1,5 +1,5 @@
 """Evaluation tasks as JSONL: `python3 tasks.py --seed S --per-task N --max-tokens 16384 > tasks.jsonl`, or with `--small` the
-forty conversations of ../tasks-small.jsonl.
+conversations of ../tasks-small.jsonl, or with `--structures` structures that training never shows.
 
 One conversation a line: {"id", "task", "bucket", "tokens", "tools"?, "messages", "turns"}. `messages` come first. A turn:
 {"user"?, "expect": {"text"} or {"call": {"name", "arguments"}}, "tool"?}. It passes when the stripped answer equals
@@ -13,14 +13,47 @@ import random
 import sys
 
 from bpe import Codec
-from chat import conversation
-from tools import agent, tool_task
+import extract
+import qualified
+import scenes
+import schemas
+from chat import conversation, small_talk, told
+from tools import agent, natural_task, schema_task, text_history, tool_task
+from words import pick
 
 BUCKETS = [2048, 4096, 8192, 16384]
 TASKS = ["fact", "dense", "chat", "absent", "tool", "agent"]
 
+# Structures that training never shows: kinds of qualifiers at a position, forms, patterns of two facts.
+KEPT = [f"{k}-{n}" for k, n in sorted(qualified.HELD_PAIRS)] + ["form", "old"] + sorted(qualified.PAIRS)
+# Structures that it does show, for comparison.
+SHOWN = ["place-2", "place-4", "time-2", "purpose-4"]
+STRUCTURES = {f"text-{x}": [1024, 2048, 4096] for x in KEPT} | {f"seen-{x}": [2048, 4096] for x in SHOWN} | {"scene": [1024, 4096]} | \
+    {x: [2048] for x in ("natural", "natural-new")} | {f"schema-{x}": [2048] for x in schemas.BY_NAME} | \
+    {f"{a}-{b}": [1024] for a in ("json", "fields") for b in ("scene", "list", "facts")} | {"manners": [1024], "wrapped": [4096], "history": [2048]}
+
+
+def structured(task, bucket, r, count):
+    kind, _, rest = task.partition("-")
+    if kind in ("text", "seen"):
+        return conversation(r, bucket, count, r.random() < .3, True, "fact", 2, structure=rest)
+    if kind == "scene":
+        return told(r, bucket, count, True, pick(r, scenes.POOL[True]))
+    if kind == "natural":
+        return natural_task(r, bucket, count, True, whole=rest == "new", own=False, turns_wanted=1)
+    if kind == "schema":
+        styles = schemas.BY_NAME[rest]
+        return schema_task(r, count, True, styles) if r.random() < .5 else natural_task(r, 600, count, True, style_of=styles, turns_wanted=1)
+    if kind in ("json", "fields"):
+        return extract.task(r, True, rest, hidden=kind == "fields")
+    if kind == "manners":
+        return small_talk(r, True, 1)
+    return agent(r, bucket, count, True, wrapped=True) if kind == "wrapped" else text_history(r, True)
+
 
 def build(task, bucket, r, count):
+    if task in STRUCTURES:
+        return structured(task, bucket, r, count)
     if task == "fact":
         return conversation(r, bucket, count, False, True, "fact", 2, unseen_layouts=r.random() < .3)
     if task == "dense":
@@ -36,6 +69,8 @@ def build(task, bucket, r, count):
 
 def near(task, bucket, n):
     """Whether `n` tokens belong to the bucket: not above it, and close below it where the text can fill it."""
+    if task in STRUCTURES:
+        return (.7 if task[:5] in ("text-", "seen-", "scene") else 0) * bucket <= n <= bucket
     low = .85 if task in ("fact", "dense", "absent", "agent") else .5 if task == "chat" else .1
     return low * bucket <= n <= bucket
 
@@ -52,7 +87,9 @@ def make(task, bucket, number, seed, codec):
 def plan(top, tasks=TASKS):
     """Which task runs in which bucket."""
     for task in tasks:
-        if task in ("fact", "dense"):
+        if task in STRUCTURES:
+            buckets = STRUCTURES[task]
+        elif task in ("fact", "dense"):
             buckets = BUCKETS
         elif task == "agent":
             buckets = [12288]
@@ -66,6 +103,8 @@ def small():
     for task in TASKS:
         for bucket, count in ((1024, 3), (2048, 3), (4096, 1)):
             yield from ((task, bucket, n) for n in range(count) if task != "agent" or bucket > 1024)
+    # Keys that only an enforced schema tells are nothing to ask a client for.
+    yield from ((task, buckets[0], 0) for task, buckets in STRUCTURES.items() if not task.startswith("fields-"))
 
 
 def main():
@@ -74,10 +113,11 @@ def main():
     p.add_argument("--per-task", type=int, default=50, help="conversations per task and bucket")
     p.add_argument("--max-tokens", type=int, default=16384)
     p.add_argument("--small", action="store_true", help="a few of everything up to 4,096 tokens; overrides the counts")
-    p.add_argument("--only", nargs="*", default=TASKS, choices=TASKS)
+    p.add_argument("--only", nargs="*", default=TASKS, choices=TASKS + list(STRUCTURES))
+    p.add_argument("--structures", action="store_true", help="the structures that training never shows, and those of tools and JSON")
     a = p.parse_args()
     codec = Codec()
-    wanted = small() if a.small else ((task, bucket, i) for task, bucket in plan(a.max_tokens, a.only) for i in range(a.per_task))
+    wanted = small() if a.small else ((task, bucket, i) for task, bucket in plan(a.max_tokens, STRUCTURES if a.structures else a.only) for i in range(a.per_task))
     for task, bucket, i in wanted:
         sys.stdout.write(json.dumps(make(task, bucket, i, a.seed, codec), ensure_ascii=False) + "\n")
 

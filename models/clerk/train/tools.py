@@ -5,7 +5,10 @@ Names, parameters and descriptions are composed, so evaluation (`held`) asks for
 """
 import json
 
-from chat import TALK, document, say
+import schemas
+from chat import document, say
+from intents import ALL, POOL, Wanted, forms_of, unnamed
+from manners import small
 from questions import NOT_STATED, ask, wrap
 from values import DRAWS, code, clock, date, number, person, town
 from words import ENGLISH, GOODS, KINDS, SERVICE_A, VOCAB, any_word, digits, line, made_up, phrase, pick, sentence, split
@@ -72,19 +75,28 @@ def declare(name, description, properties, required):
         "type": "object", "properties": properties, "required": required}}}
 
 
-def style(r):
-    """One way to write names: snake_case, camelCase or kebab-case."""
+def style(r, servers=False):
+    """One way to write names: snake_case, camelCase or kebab-case, with `servers` sometimes behind the name of an MCP server."""
     def camel(n):
         first, *rest = n.split("_")
         return first + "".join(x.capitalize() for x in rest)
-    return pick(r, (str, str, str, camel, lambda n: n.replace("_", "-")))
+    form = pick(r, (str, str, str, camel, lambda n: n.replace("_", "-")))
+    if servers and r.random() < .12:
+        lead = pick(r, ("mcp__{}__", "{}__", "{}-", "{}_", "{}.")[:4]).format(any_word(r))
+        def led(n):
+            return lead + form(n)
+        led.inner = form
+        return led
+    return form
 
 
 class Tool:
     """A tool that can be declared, asked for and called."""
 
-    def __init__(self, r, held, written, like=None):
-        """`written` spells the name; the tool may share its verb or its noun with another, `like`."""
+    def __init__(self, r, held, written, like=None, style=None):
+        """`written` spells the name; the tool may share its verb or its noun with another, `like`. With `style` it is declared as that
+        framework does, else, in training, as any."""
+        self.style, self.group = style, None
         self.verb, self.noun = pick(r, split(VERBS, held)), pick(r, split(NOUNS, held))
         if held:
             if r.random() < .2:
@@ -106,16 +118,26 @@ class Tool:
                            for _ in range(1 + int(r.random() * 2.8))}
         # Only what is asked for is written into a call; in some tools the last parameter may stay out.
         self.optional = list(self.params)[-1] if len(self.params) > 1 and r.random() < .3 else None
+        if (style or not held and r.random() < .08) and len(self.params) > 1 and r.random() < .4:
+            # The last parameters are fields of an object.
+            self.optional, self.group = None, (any_word(r) if not held else pick(r, ("details", "options", "address", "data", "filter", "target")), list(self.params)[-2:])
         self.described = r.random() < .6
         self.text = pick(r, DESCRIBE).format(d=self.does, D=self.does.capitalize(), p=" and ".join(self.params).replace("_", " "))
 
-    def declaration(self, r):
-        props = {}
+    def declaration(self, r, held):
+        params = []
         for p in self.params:
-            props[p] = {"type": "integer" if self.params[p] is None else "string"}
+            params.append({"name": p, "type": "integer" if self.params[p] is None else "string"})
+            if p == self.optional:
+                params[-1]["optional"] = True
             if self.described:
-                props[p]["description"] = f"The {p.replace('_', ' ')}" + pick(r, (".", " to use.", f" of the {self.noun.replace('_', ' ')}."))
-        return declare(self.name, self.text, props, [p for p in self.params if p != self.optional])
+                params[-1]["text"] = f"The {p.replace('_', ' ')}" + pick(r, (".", " to use.", f" of the {self.noun.replace('_', ' ')}."))
+        if self.group:
+            name, inner = self.group
+            params = [p for p in params if p["name"] not in inner] + [{"name": name, "type": "object", "fields": [p for p in params if p["name"] in inner]}]
+        style = self.style or (schemas.plain if held or r.random() < .4 else None)
+        out, self.unsaid = schemas.declare(r, self.name, self.text, params, style)
+        return out
 
     def request(self, r, v, held):
         """A request and its call. Every value ends at a mark or at the next parameter, so that its end is never a guess."""
@@ -129,7 +151,58 @@ class Tool:
             form = pick(r, ("{d}", "{D}", "{n}", phrase(r, 3) + " {d}", phrase(r, 3) + " {n}")) + pick(r, (" ", ": ", ", ", " " + phrase(r, 2) + " ")) + "{p}" + \
                 pick(r, ("", ".", "?", "!", pick(r, (", ", "; ", ". ", " - ")) + phrase(r, 3)))
         text = form.format(d=self.does, D=self.does.capitalize(), n=self.name, p=said)
-        return text, {"name": self.name, "arguments": args}
+        if not held and r.random() < .25:
+            text = self.natural(r, args)
+        return text, {"name": self.name, "arguments": self.shaped(args)}
+
+    def shaped(self, args):
+        """Arguments as the declaration wants them: fields in their object, null for what strict mode demands and nobody said."""
+        if self.unsaid is not schemas.OMITTED:
+            args = {p: args.get(p) for p in self.params}
+        if self.group:
+            name, inner = self.group
+            args = {p: x for p, x in args.items() if p not in inner} | {name: {p: args[p] for p in inner}}
+        return args
+
+    def natural(self, r, args):
+        """A question, a wish or a command that names the noun and gives the values without their parameters' names."""
+        parts = []
+        for p, x in args.items():
+            words = p.replace("_", " ")
+            if self.params[p] is None or p not in BEFORE_VALUE:
+                parts.append(pick(r, ("{p} {v}", "the {p} {v}", "{p}: {v}")).format(p=words, v=x) if len(args) > 1 or self.params[p] is None else pick(r, ("of ", "for ", "in ", "to ", "with ", "")) + str(x))
+            else:
+                parts.append(pick(r, BEFORE_VALUE[p]) + x)
+        n, verb = self.noun.replace("_", " "), self.verb.replace("_", " ")
+        return pick(r, NATURAL).format(n=n, v=verb, V=verb.capitalize(), N=n.capitalize(), p=" ".join(parts) if r.random() < .6 else ", ".join(parts))
+
+
+# What stands before a value whose parameter is not named.
+BEFORE_VALUE = {"city": ["in ", "in ", "for "], "country": ["in ", "for "], "name": ["for ", "of "], "customer": ["for ", "of "], "id": ["", "of ", "for "], "order_id": ["", "of ", "for "], "date": ["on ", "for "], "code": ["", "with "],
+                "time": ["at "], "user": ["for ", "of "], "reference": ["", "under "], "destination": ["to "], "origin": ["from "], "item": ["of the ", "for the "], "account_number": ["of ", "for "], "station": ["at ", "in "], "owner": ["of ", "for "],
+                "service": ["of ", "for "], "building": ["in the ", "of the "], "member_id": ["of ", "for "], "badge": ["of ", "for "], "email": ["to ", "for "], "product": ["of ", "for "]}
+NATURAL = """What is the {n} {p}?|How is the {n} {p}?|Is there a {n} {p}?|Do you know the {n} {p}?|I want the {n} {p}.|I need the {n} {p}.|I would like to {v} the {n} {p}.|Please {v} the {n} {p}.|{V} the {n} {p}.|Show me the {n} {p}.
+{N} {p}?|{n} {p}|Can I have the {n} {p}?|Could you tell me the {n} {p}?|I wonder what the {n} is {p}.|Which {n} do we have {p}?|Any {n} {p}?|Let me see the {n} {p}.|My boss wants the {n} {p}.|Tell me about the {n} {p}.|What about the {n} {p}?
+{V} me the {n} {p}.|It would be nice to {v} the {n} {p}.|We must {v} the {n} {p}.|I hope you can {v} the {n} {p}.|What's the {n} {p}?|Give me the {n} {p}.|{V} {n} {p}.|How about the {n} {p}?""".replace("\n", "|").split("|")
+
+
+def closed(text):
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def outcome(r, held):
+    """What a tool gives and what the assistant then says: the one value, or all of them with their names."""
+    k = r.random()
+    if k < .3:
+        text = RESULTS[pick(r, sorted(RESULTS))](r) if r.random() < .6 else pick(r, (phrase(r, 5), sentence(r), f"{number(r, None)} {any_word(r)}", f"{any_word(r)}, {number(r, None)} {any_word(r)}"))
+        return text, closed(text)
+    result = {}
+    for _ in range(1 + int(r.random() * (1 if k < .55 else 4))):
+        f = pick(r, sorted(RESULTS)) if r.random() < .6 else "_".join(pick(r, ENGLISH) for _ in range(1 + int(r.random() * 1.5)))
+        result[f] = RESULTS[f](r) if f in RESULTS else pick(r, DRAWS)(r, VOCAB[False]) if r.random() < .7 else int(r.random() * 200)
+    if len(result) == 1:
+        return json.dumps(result, ensure_ascii=False), closed(str(*result.values()))
+    return json.dumps(result, ensure_ascii=False), closed(", ".join(f"{f.replace('_', ' ')}: {v}" for f, v in result.items()))
 
 
 def answered(r, held):
@@ -146,15 +219,15 @@ def answered(r, held):
 def use(r, tool, v, held):
     """Ask, call, result, answer: two turns."""
     text, call = tool.request(r, v, held)
-    closed = text if text[-1] in ".?!" else text + "."
+    ended = text if text[-1] in ".?!" else text + "."
     if r.random() < .25:
         result = RESULTS[pick(r, sorted(RESULTS))](r)
         value = result
     else:
         result, field, value = answered(r, held)
-        text = closed = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=closed, f=field)
-    framed = wrap(r, closed, held)
-    return [{"user": text if framed == closed else framed, "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
+        text = ended = pick(r, ("{t} What is the {f}?", "{t} Tell me the {f}.", "{t} I need the {f}.", "{t} Which {f} does it give?", "{t} Answer with the {f}.")).format(t=ended, f=field)
+    framed = wrap(r, ended, held)
+    return [{"user": text if framed == ended else framed, "expect": {"call": call}, "tool": result}, {"expect": {"text": f"{value}."}}]
 
 
 def tool_task(r, budget, count, held):
@@ -166,7 +239,7 @@ def tool_task(r, budget, count, held):
         t = Tool(r, held, written, pick(r, list(tools.values())) if tools and not held and r.random() < .5 else None)
         tools[t.name] = t
     tools = list(tools.values())
-    declared = [t.declaration(r) for t in tools]
+    declared = [t.declaration(r, held) for t in tools]
     w, text = None, pick(r, ("You are a helpful assistant.", "Use the tools when needed.", "You are clerk. Call a tool when only it can know."))
     room = budget - 120 * len(tools) - 500
     if room > 120 and r.random() < .7:
@@ -184,12 +257,107 @@ def tool_task(r, budget, count, held):
             if pair:
                 turns.append(say(ask(r, *pair, held), NOT_STATED))
         else:
-            texts, answer = pick(r, TALK)
-            turns.append(say(pick(r, texts), answer))
+            turns.append(say(*small(r, held)))
     turns = turns or use(r, pick(r, tools), VOCAB[held], held)
     if not any("call" in t["expect"] for t in turns):
         turns += use(r, pick(r, tools), VOCAB[held], held)
     return {"messages": [] if w is None and r.random() < .3 else [{"role": "system", "content": text}], "tools": declared, "turns": turns}
+
+
+def natural_task(r, budget, count, held, whole=False, own=True, style_of=None, turns_wanted=None):
+    """Tools of everyday life, asked for as people do. `whole`: tools kept for evaluation; `own` False: only requests that share
+    no word with the tool's name; `style_of`: the framework that declares them."""
+    plain, spelled = style(r), style(r, True)
+    pool = POOL[True] if whole else POOL[False]
+    framework = style_of or (None if r.random() < .6 else pick(r, schemas.STYLES))
+    wanted = {}
+    for intent in r.sample(pool, 1) + r.sample(ALL if held else POOL[False], int(r.random() * 5)):
+        if intent not in [t.intent for t in wanted.values()]:
+            t = Wanted(r, intent, spelled if spelled is not plain else plain, pick(r, style_of) if style_of else framework)
+            wanted[t.name] = t
+    tools = list(wanted.values())
+    mine = tools[:1] if held else tools
+    w, text = None, pick(r, HELPFUL) if r.random() < .8 else ("You are " + phrase(r, 6) + ".")
+    room = budget - 160 * len(tools) - 400
+    if room > 120 and r.random() < .35:
+        w, text = document(r, room, count, r.random() < .5, held)
+    turns = []
+    for _ in range(turns_wanted or 1 + int(r.random() * 5)):
+        k = r.random()
+        if held or k < .8:
+            t = pick(r, mine)
+            forms = forms_of(t.intent, held, whole)
+            if not own:
+                forms = unnamed(forms, t)
+                if not forms:
+                    continue
+            text_, call = t.request(VOCAB[held], forms)
+            if r.random() < .25:
+                text_ = wrap(r, text_, held)
+            result, answer = outcome(r, held)
+            turns += [{"user": text_, "expect": {"call": call}, "tool": result}, {"expect": {"text": answer}}]
+        elif k < .9 or not w or not w.facts:
+            if k < .87 and w and w.facts or k >= .97:
+                pair = (w or World(r, False)).absent() if w and w.facts else None
+                if pair:
+                    turns.append(say(ask(r, *pair, held), NOT_STATED))
+                    continue
+            turns.append(say(*small(r, held)))
+        else:
+            s, a, v = pick(r, w.facts)
+            turns.append(say(ask(r, s, a, held), v + "."))
+    shown = [t.declaration for t in tools]
+    r.shuffle(shown)
+    if not turns:
+        return natural_task(r, budget, count, held, whole, own, style_of, turns_wanted)
+    return {"messages": [] if w is None and r.random() < .4 else [{"role": "system", "content": text}], "tools": shown, "turns": turns}
+
+
+HELPFUL = ["You are a helpful assistant.", "Use the tools when needed.", "You are clerk. Call a tool when only it can know.", "You are a helpful assistant with access to tools.", "Be brief.", "You help the user with tools.",
+           "You are an assistant that can call functions.", "Answer the user. Use tools where they help.", "You have tools. Use them."]
+
+
+def schema_task(r, count, held, styles):
+    """Composed tools, declared as one framework does."""
+    spelled = style(r, True)
+    tools = {}
+    for _ in range(1 + int(r.random() * 4)):
+        t = Tool(r, held, spelled, pick(r, list(tools.values())) if tools and not held and r.random() < .5 else None, pick(r, styles))
+        tools[t.name] = t
+    tools = list(tools.values())
+    declared = [t.declaration(r, held) for t in tools]
+    turns = [x for _ in range(1 + int(r.random() * (1 if held else 4))) for x in use(r, pick(r, tools), VOCAB[held], held)]
+    return {"messages": [] if r.random() < .4 else [{"role": "system", "content": pick(r, HELPFUL)}], "tools": declared, "turns": turns}
+
+
+FINAL = ("final_answer", "Provides a final answer to the given problem.", [{"name": "answer", "type": "string", "text": "The final answer to the problem"}])
+
+
+def text_history(r, held):
+    """A client that writes calls and results into the history as texts (smolagents): the next call, or the one that ends the task."""
+    spelled = style(r)
+    tool = Wanted(r, pick(r, POOL[held]), spelled, schemas.plain) if r.random() < .5 else Tool(r, held, spelled)
+    final = schemas.declare(r, *FINAL, schemas.plain)[0]
+    if isinstance(tool, Tool):
+        shown = tool.declaration(r, held)
+        text, call = tool.request(r, VOCAB[held], held)
+    else:
+        shown, (text, call) = tool.declaration, tool.request(VOCAB[held], forms_of(tool.intent, held, held))
+    if r.random() < .6:
+        result, field, value = answered(r, held)
+        text = closed(text) + pick(r, (" What is the {f}?", " Tell me the {f}.", " I need the {f}.")).format(f=field)
+        value = closed(str(value))
+    else:
+        result, value = outcome(r, held)
+    asked = {"role": "user", "content": pick(r, ("New task:\n", "New task:\n", "Task: ", "")) + text}
+    system = [] if r.random() < .3 else [{"role": "system", "content": pick(r, HELPFUL) + (" " + guidance(r, 60) if r.random() < .4 else "")}]
+    declared = [shown, final] + ([Tool(r, held, spelled).declaration(r, held)] if r.random() < .5 else [])
+    if r.random() < .35:
+        return {"messages": system, "tools": declared, "turns": [{"user": asked["content"], "expect": {"call": call}}]}
+    made = [{"id": pick(r, ("call_", "")) + hexadecimal(r, 8), "type": "function", "function": call}]
+    said = {"role": "assistant", "content": pick(r, ("Calling tools:\n", "Calling tools:\n", "Called: ")) + (str(made) if r.random() < .8 else json.dumps(made))}
+    return {"messages": system + [asked, said], "tools": declared,
+            "turns": [{"user": pick(r, ("Observation:\n", "Observation:\n", "Result: ", "Tool output:\n")) + result, "expect": {"call": {"name": "final_answer", "arguments": {"answer": value[:-1]}}}}]}
 
 
 def filled(r, form):
@@ -205,6 +373,42 @@ def command(r):
 
 
 COMMANDS = [c.replace("\0", "|") for c in PROGRAMS.replace("\\|", "\0").split("|")]
+
+
+def seconds(r):
+    return f"{int(r.random() * 9)}.{digits(r, pick(r, (1, 2, 4)))}"
+
+
+def hexadecimal(r, n=6):
+    return "".join(pick(r, "0123456789abcdef") for _ in range(n))
+
+
+# Lines that clients put around an output; each gives the wrapped text.
+AROUND = [lambda r, o, c: f"Exit code: {c}\nWall time: {seconds(r)} seconds\nOutput:\n{o}\n",
+          lambda r, o, c: f"Chunk ID: {hexadecimal(r)}\nWall time: {seconds(r)} seconds\nProcess exited with code {c}\nOriginal token count: {number(r, None)}\nOutput:\n{o}\n",
+          lambda r, o, c: json.dumps({"output": o + "\n", "metadata": {"exit_code": c, "duration_seconds": round(r.random() * 3, 1)}}),
+          lambda r, o, c: f"<stdout>\n{o}\n</stdout>\n<exit_code>{c}</exit_code>",
+          lambda r, o, c: f"STDOUT:\n{o}\n\nSTDERR:\n\nExit code: {c}",
+          lambda r, o, c: f"```\n{o}\n```",
+          lambda r, o, c: f"{o}\n[exit code: {c}]",
+          lambda r, o, c: f"[exit code {c}, {number(r, None)} ms]\n{o}",
+          lambda r, o, c: f"Command finished with status {c}.\n{o}",
+          lambda r, o, c: f"<output>{o}</output>",
+          lambda r, o, c: f"Observation:\n{o}",
+          lambda r, o, c: json.dumps({"stdout": o, "stderr": "", "exit_code": c}),
+          lambda r, o, c: f"Exit code: {c}\nWall time: {seconds(r)} seconds\nTotal output lines: {number(r, None)}\nOutput:\n\n{o}\n",
+          lambda r, o, c: f"Last output from code snippet:\n{o}",
+          lambda r, o, c: f"<result>\n<status>{c}</status>\n<output>\n{o}\n</output>\n</result>",
+          lambda r, o, c: f"(exit status {c})\n\n{o}\n",
+          lambda r, o, c: f"{phrase(r, 2).capitalize()}: {number(r, None)}\n{phrase(r, 2).capitalize()}: {pick(r, (hexadecimal(r), seconds(r)))}\n{pick(r, ('Output', 'Result', 'Stdout', 'Printed'))}:\n{o}",
+          lambda r, o, c: f"<{t}>\n{o}\n</{t}>" if (t := pick(r, ("bash_output", "tool_output", "shell", "terminal", "out"))) else "",
+          lambda r, o, c: f"Ran for {seconds(r)} s and ended with {c}. It printed:\n{o}\n"]
+
+
+def around(r, output, held, n=None):
+    """`output` in a client's lines; every fifth kind is kept for evaluation."""
+    kept = [x for i, x in enumerate(AROUND) if (i % 5 == 4) == held]
+    return pick(r, kept)(r, output, 0 if r.random() < .8 else 1 + int(r.random() * 127))
 
 
 def guidance(r, n):
@@ -271,11 +475,22 @@ def setting(r):
     return {"role": pick(r, ("user", "user", "user", "system")), "content": text}
 
 
-def agent(r, budget, count, held, ten=False):
+FOR_AGENTS = [x for x in POOL[False] if x.names[0] in ("read_file", "web_search", "fetch_url", "list_files", "search_code", "run_tests", "delete_file")]
+
+
+def agent(r, budget, count, held, ten=False, wrapped=False):
     """A coding agent's conversation; the system prompt fills what the declarations leave of `budget`."""
     tools, shell, param, described = coding_tools(r, held, style(r))
     while ten and len(tools) < 10:
         tools, shell, param, described = coding_tools(r, held, style(r))
+    other = None
+    if not held and r.random() < .3:
+        # A tool of the agent's that is asked for by what it does.
+        other = Wanted(r, pick(r, FOR_AGENTS), style(r), extras=r.random() < .3)
+        if other.name in [t["function"]["name"] for t in tools]:
+            other = None
+        else:
+            tools.insert(int(r.random() * (len(tools) + 1)), other.declaration)
     room = budget - count(json.dumps(tools)) - 700
     text = pick(r, ("You are a coding agent in the user's terminal.", "You are clerk, an interactive tool that helps with software tasks.",
                     "You are an expert programmer who works through tools.")) + "\n\n" + guidance(r, max(10, int(room * (.25 if r.random() < .6 else .85) * .8)))
@@ -285,14 +500,21 @@ def agent(r, budget, count, held, ten=False):
         text += "\n\n" + more
     turns = []
     for _ in range(1 + int(r.random() * 3)):
-        if r.random() < .8 or not w or not w.facts:
+        if other and r.random() < .35:
+            text_, call = other.request(VOCAB[held], forms_of(other.intent, held, False))
+            result, answer = outcome(r, held)
+            turns += [{"user": text_, "expect": {"call": call}, "tool": result}, {"expect": {"text": answer}}]
+        elif r.random() < .8 or held and (not w or not w.facts):
             c = command(r)
             args = {param: c}
             if described:
                 args["description"] = "Run the command"
-            output = "\n".join((filled(r, pick(r, OUTPUT)) if r.random() < .6 else line(r, 8)) for _ in range(1 if r.random() < .75 else 2))
-            turns += [{"user": pick(r, RUN).format(c=c), "expect": {"call": {"name": shell, "arguments": args}}, "tool": output},
-                      {"expect": {"text": "Output: " + output}}]
+            output = "" if r.random() < .03 and not held else "\n".join((filled(r, pick(r, OUTPUT)) if r.random() < .6 else line(r, 8)) for _ in range(1 if r.random() < .75 else 2 + int(r.random() * 2)))
+            shown = around(r, output, held) if wrapped or not held and r.random() < .4 else output or pick(r, ("", "(no output)", "(empty)"))
+            turns += [{"user": pick(r, RUN).format(c=c), "expect": {"call": {"name": shell, "arguments": args}}, "tool": shown},
+                      {"expect": {"text": "Output: " + output if output else "Done."}}]
+        elif not w or not w.facts or r.random() < .3:
+            turns.append(say(*small(r, held)))
         else:
             s, a, v = pick(r, w.facts)
             turns.append(say(ask(r, s, a, held), v + "."))

@@ -57,7 +57,7 @@ def main():
     p.add_argument("--workers", type=int, default=14)
     p.add_argument("--checkpoint-minutes", type=float, default=3)
     p.add_argument("--seed", type=int, default=SEED)
-    p.add_argument("--tasks-seed", type=int, default=99)
+    p.add_argument("--tasks", help="JSONL from tasks.py, scored at every checkpoint")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     log = open(a.out / "log.txt", "a")
@@ -82,7 +82,7 @@ def main():
         step, spent = state["step"], state["spent"]
     say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
     loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
-    codec, tasks = Codec(), score.generate(a.tasks_seed, 25, 16384) if device == "cuda" else []
+    codec, tasks = Codec(), score.load(a.tasks) if a.tasks else []
     length = torch.tensor([length_at(a.begin)]).share_memory_()
     rows = iter(torch.utils.data.DataLoader(Rows(a.seed + step, length), batch_size=1, num_workers=a.workers,
                                             prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))
@@ -118,13 +118,13 @@ def main():
         if spent - saved > a.checkpoint_minutes * 60:
             saved = spent
             checkpoint(model, muon, adam, step, spent, a.out)
-            if device == "cuda":
+            if tasks:
                 t = time.time()
                 keep = [x for x in tasks if x["bucket"] <= 2 * length.item() or x["task"] == "agent"]
                 say("  " + score.report(model, codec, keep, device) + f"  ({time.time() - t:.0f}s)")
                 start += time.time() - t
     checkpoint(model, muon, adam, step, spent, a.out)
-    if device == "cuda":
+    if tasks:
         for coarse in (False, True):
             say(f"final {'K8 V4' if coarse else '16 bit'}: " + score.report(model, codec, tasks, device, coarse))
     say("done")

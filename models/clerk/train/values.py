@@ -32,7 +32,11 @@ def day(r, _): return pick(r, DAYS)
 def color(r, _): return pick(r, COLORS)
 def date(r, _): return f"{1 + int(r.random() * 28)} {pick(r, MONTHS)}"
 def person(r, v): return f"{name_part(r, v.first, v.held)} {name_part(r, v.last, v.held) if r.random() < .8 else made_up(r).capitalize()}"
-def town(r, v): return name_part(r, v.places, v.held) if r.random() < .4 else made_up(r).capitalize()
+def town(r, v):
+    name = name_part(r, v.places, v.held) if r.random() < .4 else made_up(r).capitalize()
+    return name if v.held or r.random() < .88 else f"{pick(r, ('New', 'San', 'Port', 'Saint', 'Los', 'El', 'Upper', any_word(r).capitalize()))} {name}"
+
+
 def word(r, _): return made_up(r)
 def port(r, _): return str(1024 + int(r.random() * 60000))
 def seconds(r, _): return f"{1 + int(r.random() * 120)}s"

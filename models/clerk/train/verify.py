@@ -57,7 +57,7 @@ def answered(turn):
     if "call" not in e:
         return [{"role": "assistant", "content": e["text"]}]
     call = {"id": "call_1", "type": "function", "function": {"name": e["call"]["name"], "arguments": json.dumps(e["call"]["arguments"], ensure_ascii=False)}}
-    return [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "call_1", "content": turn["tool"]}]
+    return [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "call_1", "content": turn.get("tool", "")}]
 
 
 def check_format(tokenizer, codec, tasks):

@@ -30,7 +30,7 @@ class World:
     def __init__(self, r, dense, held=False, kinds=None):
         self.families = kinds or (["person"] if dense and r.random() < .4 else KIND_WEIGHTS)
         self.r, self.dense, self.held, self.vocab = r, dense, held, VOCAB[held]
-        self.stated = {}
+        self.stated, self.closed = {}, set()
         self.qualified = r.random() < .15
         v = self.vocab
         self.share = 0 if held else pick(r, (0, 0, .3, .9))
@@ -59,6 +59,9 @@ class World:
             else:
                 first = name_part(r, v.first, self.held) if r.random() < .7 else made_up(r).capitalize()
                 s = f"{first} {name_part(r, v.last, self.held) if r.random() < .5 else made_up(r).capitalize()}"
+            if not self.held and not dense and r.random() < .15:
+                first, last = s.split(" ", 1)
+                s = pick(r, (first, f"{first[0]}. {last}", f"{first} {made_up(r).capitalize()} {last}", f"{pick(r, ('Dr.', 'Mrs', 'Mr', 'Ms', 'Doctor', 'Professor'))} {last}", f"{first}-{any_word(r).capitalize()} {last}"))
             return s, s
         if kind == "site":
             s = (f"{pick(r, self.places)} {pick(r, self.kinds)}" if dense else
@@ -110,7 +113,7 @@ class World:
     def state(self, subject, attribute):
         """A new fact, or None when the pair already has a value."""
         key = subject[0], attribute["key"]
-        if key in self.stated:
+        if key in self.stated or key in self.closed:
             return None
         fact = subject, attribute, attribute["draw"](self.r, self.vocab)
         self.stated[key] = fact
@@ -151,7 +154,7 @@ class World:
                 s, a = two[0], one[1]
                 if HOME.get(two[1]["key"]) != known:
                     continue
-            if all((s[0], k) not in self.stated for k in self.related(a)):
+            if all((s[0], k) not in self.stated and (s[0], k) not in self.closed for k in self.related(a)):
                 return s, a
         return None
 
