@@ -80,6 +80,8 @@ fn again(engine: &mut MlxEngine, row: &BatchKv, prompt: &[u32]) -> Result<f64, F
 }
 
 fn main() -> Result<(), Failure> {
+    // SAFETY: this is the first thing that the process does.
+    unsafe { prefixd::config::prepare_mlx() };
     let arguments = Arguments::parse();
     let say = |line: Value| println!("{line}");
     let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;

@@ -21,8 +21,8 @@ use self::signals::Signals;
 use crate::api::{
     AdminKey, ApiKeys, ApiSettings, ApiState, KeyLimits, ServedModel, StoreLimits, server, warm_up,
 };
-use crate::config::{CacheConfig, Config};
-use crate::mlx::{KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
+use crate::config::{CacheConfig, Config, Size};
+use crate::mlx::{DeviceBudget, KvSetting, LoadOptions, LoadProgress, MlxEngine, self_check};
 use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError};
 use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};
 use crate::service;
@@ -218,7 +218,18 @@ pub fn start_threads(config: &Config) -> Result<(), AppError> {
 pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
     let kv: KvSetting =
         config.kv_bits.parse().map_err(|error| AppError::KvBits(format!("kv.bits: {error}")))?;
-    Ok(LoadOptions { kv, block_tokens: config.block_tokens, ..LoadOptions::default() })
+    let step_tokens = config.prefill_step_tokens;
+    let device_budget = match config.device_budget {
+        Size::Bytes(bytes) => DeviceBudget::Bytes(bytes),
+        Size::Share(share) => DeviceBudget::Share(share),
+    };
+    Ok(LoadOptions {
+        kv,
+        block_tokens: config.block_tokens,
+        device_budget,
+        step_tokens,
+        ..LoadOptions::default()
+    })
 }
 
 /// How the cache is opened; `doctor` opens it the same way.

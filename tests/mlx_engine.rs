@@ -300,7 +300,8 @@ fn the_device_path_computes_the_same_model() {
         let dir = golden(&case);
         let mut host = load(&owner, &dir, kv, 16);
         let arithmetic = Some(Arithmetic { kernels: Kernels::Device, ..host.arithmetic() });
-        let options = LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, arithmetic };
+        let options =
+            LoadOptions { kv: kv.parse().unwrap(), block_tokens: 16, arithmetic, ..LoadOptions::default() };
         let mut device = MlxEngine::load(owner.thread(), &dir, options, &mut |_| ()).unwrap();
         let tokens = prompt(72, host.info().vocab);
         let run = |engine: &mut MlxEngine| {

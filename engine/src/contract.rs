@@ -5,7 +5,7 @@ use std::ops::Range;
 use prefixd_cache::Payload;
 
 use crate::error::EngineError;
-use crate::info::EngineInfo;
+use crate::info::{EngineInfo, MemoryUse};
 use crate::work::{RowLogits, RowWork};
 
 /// One block to import: its payload and how many of its tokens, from the first, are wanted.
@@ -26,6 +26,11 @@ pub trait Engine {
 
     /// What is loaded.
     fn info(&self) -> &EngineInfo;
+
+    /// What its device's memory is used for now.
+    fn memory(&self) -> MemoryUse {
+        MemoryUse::default()
+    }
 
     /// A batch without rows.
     fn empty(&self) -> Self::Kv;

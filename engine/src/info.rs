@@ -4,6 +4,21 @@ use prefixd_cache::Fingerprint;
 
 use crate::state::StateSpec;
 
+/// Memory of the device that computes, as the engine counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// What all of it together may take; `None`: the engine sets no bound.
+    pub budget_bytes: Option<u64>,
+    /// The model's weights.
+    pub weights_bytes: u64,
+    /// All that is in use: weights, rows, and what a step works on.
+    pub active_bytes: u64,
+    /// Freed and kept for reuse.
+    pub kept_bytes: u64,
+    /// The most that was in use at once.
+    pub peak_bytes: u64,
+}
+
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct EngineInfo {
@@ -15,6 +30,8 @@ pub struct EngineInfo {
     pub context_tokens: usize,
     /// What the model keeps for a row.
     pub state: StateSpec,
+    /// Bytes that the state of all rows together may take where it computes; `None`: the engine sets no bound.
+    pub rows_bytes: Option<u64>,
     /// What computes: `cpu`, `metal`, `cuda`, `sim`.
     pub backend: String,
     /// The KV setting as the user writes it: `k8v4`, `16`, ...

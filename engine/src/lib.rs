@@ -32,7 +32,7 @@ pub use constraint::{Allowed, Constraint, ConstraintError, Ending};
 pub use contract::{Engine, ImportBlock};
 pub use error::EngineError;
 pub use gate::{EngineThread, Gate, GateError, Host, Job, Owner};
-pub use info::EngineInfo;
+pub use info::{EngineInfo, MemoryUse};
 pub use sampler::{Sampler, Sampling, SamplingError, TokenChoice};
 pub use state::{LayerState, OwnState, ReuseRule, StateSpec, StateSpecError};
 pub use steps::Steps;

@@ -89,6 +89,7 @@ impl SimEngine {
             vocab,
             context_tokens,
             state: StateSpec::own(layers),
+            rows_bytes: None,
             backend: "sim".into(),
             kv_format: "digest".into(),
         };

@@ -100,6 +100,19 @@ impl StateSpec {
         })
     }
 
+    /// The most tokens, up to `most`, that a row of at most so many bytes holds.
+    pub fn tokens_within(&self, bytes: u64, most: usize) -> usize {
+        if self.row_bytes(most) <= bytes {
+            return most;
+        }
+        let (mut fits, mut too_many) = (0, most);
+        while too_many - fits > 1 {
+            let middle = fits + (too_many - fits) / 2;
+            if self.row_bytes(middle) <= bytes { fits = middle } else { too_many = middle }
+        }
+        fits
+    }
+
     /// Bytes that one more token costs for good, in layers that keep all tokens.
     pub fn token_bytes(&self) -> u64 {
         self.states().filter(|state| state.rule == ReuseRule::All).map(|state| state.token_bytes).sum()
@@ -143,6 +156,15 @@ mod tests {
         assert_eq!((mixed.token_bytes(), mixed.window_tokens()), (10, Some(5)));
         let most = StateSpec::new(vec![own(ReuseRule::All, 7, 0)]).unwrap();
         assert_eq!(most.row_bytes(usize::MAX), u64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn a_row_of_some_bytes_holds_as_many_tokens_as_they_pay_for() {
+        let spec =
+            StateSpec::new(vec![own(ReuseRule::All, 10, 50), own(ReuseRule::Last(4), 100, 0)]).unwrap();
+        for (bytes, tokens) in [(0, 0), (50, 0), (160, 1), (489, 3), (490, 4), (509, 5), (1_000_000, 1000)] {
+            assert_eq!(spec.tokens_within(bytes, 1000), tokens, "{bytes}");
+        }
     }
 
     #[test]

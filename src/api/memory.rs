@@ -4,6 +4,7 @@
 //! once there are; an ordinary key then hears of its own agents alone.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
+use prefixd_engine::MemoryUse;
 use serde::Serialize;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use utoipa::ToSchema;
@@ -26,9 +27,31 @@ struct Memory {
     /// RAM of the process; null where the system does not tell.
     #[schema(required)]
     process_resident_bytes: Option<u64>,
+    device: DeviceMemory,
     cache: CacheMemory,
     agents: AgentMemory,
     sequences: Sequences,
+}
+
+/// Memory of the device that computes, as MLX counts it; on CPUs a part of the process's.
+#[derive(Serialize, ToSchema)]
+struct DeviceMemory {
+    /// What all of it together may take (`server.device_budget`); null where there is no such bound, as on CPUs.
+    #[schema(required)]
+    budget_bytes: Option<u64>,
+    weights_bytes: u64,
+    /// All that is in use: weights, rows, and what a step works on.
+    active_bytes: u64,
+    /// Freed buffers that are kept to be used again.
+    kept_bytes: u64,
+    peak_bytes: u64,
+}
+
+impl DeviceMemory {
+    fn new(status: &Status) -> Self {
+        let MemoryUse { budget_bytes, weights_bytes, active_bytes, kept_bytes, peak_bytes } = status.memory;
+        Self { budget_bytes, weights_bytes, active_bytes, kept_bytes, peak_bytes }
+    }
 }
 
 /// Bytes of the cache's tiers.
@@ -119,6 +142,7 @@ async fn debug_memory(request: HttpRequest, state: web::Data<ApiState>) -> Resul
         let status = scheduler.status();
         Ok(Told::All(Box::new(Memory {
             process_resident_bytes: process_bytes(),
+            device: DeviceMemory::new(&status),
             cache: CacheMemory::new(&status),
             agents: AgentMemory::new(agents, tokens),
             sequences: Sequences {

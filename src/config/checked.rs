@@ -33,6 +33,8 @@ pub struct Config {
     pub keepalive: Option<Duration>,
     /// What running answers get after SIGTERM.
     pub drain: Duration,
+    /// What a model and its rows may take of a device that has memory of its own.
+    pub device_budget: Size,
     /// What stored responses may take; 0 stores none.
     pub responses_bytes: u64,
     /// How long a response is stored.
@@ -205,13 +207,15 @@ impl Faults {
     }
 
     fn size(&mut self, key: &str, text: &str, whole_bytes: u64) -> u64 {
-        match text.parse::<Size>() {
-            Ok(size) => size.of(whole_bytes),
-            Err(error) => {
-                self.0.push(format!("{key}: {error}"));
-                0
-            }
-        }
+        self.unresolved(key, text).of(whole_bytes)
+    }
+
+    /// A size whose whole is known later.
+    fn unresolved(&mut self, key: &str, text: &str) -> Size {
+        text.parse().unwrap_or_else(|error| {
+            self.0.push(format!("{key}: {error}"));
+            Size::Bytes(0)
+        })
     }
 }
 
@@ -257,6 +261,7 @@ impl Config {
             body_limit_bytes: faults.size("server.body_limit", &server.body_limit, ram_bytes) as usize,
             keepalive: (server.keepalive_s > 0).then(|| Duration::from_secs(server.keepalive_s)),
             drain: Duration::from_secs(server.drain_s),
+            device_budget: faults.unresolved("server.device_budget", &server.device_budget),
             responses_bytes: faults.size("server.responses_budget", &server.responses_budget, ram_bytes),
             responses_ttl: Duration::from_secs(server.responses_ttl_h.saturating_mul(3600)),
             max_batch: faults.at_least("scheduler.max_batch", scheduler.max_batch, 1),

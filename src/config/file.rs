@@ -133,6 +133,7 @@ pub struct Server {
     pub body_limit: String,
     pub keepalive_s: u64,
     pub drain_s: u64,
+    pub device_budget: String,
     pub responses_budget: String,
     pub responses_ttl_h: u64,
 }

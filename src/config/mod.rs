@@ -6,8 +6,10 @@
 
 mod checked;
 mod file;
+mod mlx;
 mod size;
 
 pub use checked::{CacheConfig, Config, ConfigError, DiskConfig, ModelsConfig};
 pub use file::Overrides;
+pub use mlx::prepare_mlx;
 pub use size::Size;

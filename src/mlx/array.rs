@@ -114,6 +114,15 @@ pub(super) unsafe fn overwrite(mx: &Mlx, array: &mut Array, at: usize, data: &[u
     Ok(())
 }
 
+/// How far two arrays of one shape are apart, relative to the second: `|a - b| / |b|` over all elements, in f32.
+pub(super) fn distance(mx: &Mlx, a: &Array, b: &Array) -> Result<f32> {
+    let floats = |array: &Array| host_contiguous(mx, &array.as_dtype(Dtype::Float32)?);
+    let (a, b) = (floats(a)?, floats(b)?);
+    let (a, b) = (host::<f32>(mx, &a)?, host::<f32>(mx, &b)?);
+    let wrong: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    Ok((wrong / b.iter().map(|b| b * b).sum::<f32>()).sqrt())
+}
+
 /// Bytes of one element.
 pub(super) fn item_bytes(dtype: Dtype) -> usize {
     match dtype {

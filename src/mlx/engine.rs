@@ -11,24 +11,28 @@ use std::rc::Rc;
 use mlx_rs::Array;
 use prefixd_cache::Payload;
 use prefixd_engine::{
-    Engine, EngineError, EngineInfo, ImportBlock, OwnState, ReuseRule, RowLogits, RowWork, StateSpec,
-    check_work,
+    Engine, EngineError, EngineInfo, ImportBlock, MemoryUse, OwnState, ReuseRule, RowLogits, RowWork,
+    StateSpec, Wanted, check_work,
 };
 
 use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
 use super::attention::PackedAttention;
-use super::backend::{Arithmetic, Backend};
-use super::config::ModelConfig;
+use super::backend::{Arithmetic, Backend, Kernels};
+use super::budget::{self, DeviceBudget, DeviceLimits};
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv, RowKv};
+use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv, MOST_SPARE, RowKv};
 use super::layer::Source;
 use super::memory::MemoryNeed;
 use super::model::{self, Model};
 use super::pass::Pass;
+use super::product::DeviceProducts;
 use super::step::{RowStep, Step};
 use super::weights::{LoadProgress, Weights, weight_files};
+
+/// Tokens of a chunk from which on its buffers are given back: those of smaller ones are soon used again.
+const GIVEN_BACK_FROM: usize = 64;
 
 /// How a model is to be served.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,13 +41,23 @@ pub struct LoadOptions {
     pub kv: KvSetting,
     /// Tokens of a block.
     pub block_tokens: usize,
+    /// What all of the model and its rows may take of a device that has memory of its own.
+    pub device_budget: DeviceBudget,
+    /// Tokens of a step at most, for which working memory is set aside there.
+    pub step_tokens: usize,
     /// Instead of what suits the backend.
     pub arithmetic: Option<Arithmetic>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { kv: KvSetting::DEFAULT, block_tokens: 256, arithmetic: None }
+        Self {
+            kv: KvSetting::DEFAULT,
+            block_tokens: 256,
+            device_budget: DeviceBudget::default(),
+            step_tokens: 2048,
+            arithmetic: None,
+        }
     }
 }
 
@@ -57,6 +71,8 @@ pub struct MlxEngine {
     arithmetic: Arithmetic,
     backend: Backend,
     packed: Option<PackedAttention>,
+    /// Memory when the model was loaded.
+    loaded: MemoryUse,
 }
 
 impl MlxEngine {
@@ -73,6 +89,7 @@ impl MlxEngine {
         let (family, config) = model::open(dir)?;
         options.kv.check(config.head_dim)?;
         let backend = Backend::detect(mx)?;
+        let limits = DeviceLimits::set(mx, backend, options.device_budget)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
         let masks = config.masks.clone();
         let spec =
@@ -83,17 +100,26 @@ impl MlxEngine {
             weights.memory().check()?;
         }
         let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
-        let mut source = Source { weights, elements: 0, config: &config, arithmetic, progress };
+        let products = DeviceProducts::new(mx, backend)?.map(Rc::new);
+        let mut source = Source { weights, elements: 0, config: &config, arithmetic, products, progress };
         let model = (family.load)(mx, &mut source)?;
         let elements = source.elements;
         source.weights.finish()?;
         let arrays = model.arrays();
         settle(mx, arrays)?;
+        let mut used = budget::used(mx);
+        used.weights_bytes = used.active_bytes;
+        used.budget_bytes = limits.map(|limits| limits.budget_bytes);
+        let rows_bytes = limits.map(|limits| {
+            let step = budget::step_bytes(&config, options.step_tokens, config.context_tokens);
+            limits.budget_bytes.saturating_sub(used.weights_bytes + limits.kept_bytes + step)
+        });
         let info = EngineInfo {
             fingerprint,
             vocab: config.vocab,
             context_tokens: config.context_tokens,
-            state: state_of(&spec),
+            state: state_of(&spec, arithmetic.kernels),
+            rows_bytes,
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
         };
@@ -103,7 +129,8 @@ impl MlxEngine {
         } else {
             PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?
         };
-        Ok(Self { mx: mx.token(), info, elements, model, spec: Rc::new(spec), arithmetic, backend, packed })
+        let spec = Rc::new(spec);
+        Ok(Self { mx: mx.token(), info, elements, model, spec, arithmetic, backend, packed, loaded: used })
     }
 
     /// What computes.
@@ -178,13 +205,13 @@ fn wanted(at: RowStep, work: &RowWork<'_>) -> Range<i32> {
 }
 
 /// What a layer keeps, by its mask.
-fn state_of(spec: &KvSpec) -> StateSpec {
+fn state_of(spec: &KvSpec, kernels: Kernels) -> StateSpec {
     let KvSetting { keys, values } = spec.setting;
     let token_bytes = (keys.token_bytes(spec.keys) + values.token_bytes(spec.values)) as u64;
     StateSpec::own(spec.masks.iter().map(|mask| OwnState {
         rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
         token_bytes,
-        row_bytes: 0,
+        row_bytes: if kernels == Kernels::Device { token_bytes * MOST_SPARE as u64 } else { 0 },
     }))
 }
 
@@ -193,6 +220,11 @@ impl Engine for MlxEngine {
 
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let MemoryUse { budget_bytes, weights_bytes, .. } = self.loaded;
+        MemoryUse { budget_bytes, weights_bytes, ..budget::used(&self.mx) }
     }
 
     fn empty(&self) -> BatchKv {
@@ -222,7 +254,13 @@ impl Engine for MlxEngine {
         if work.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.forward(batch, work)?)
+        let logits = self.forward(batch, work);
+        // A prompt is done, or a step has failed.
+        let done = work.iter().any(|work| work.wanted == Wanted::Last && work.tokens.len() > GIVEN_BACK_FROM);
+        if self.info.rows_bytes.is_some() && (done || logits.is_err()) {
+            budget::give_back(&self.mx);
+        }
+        Ok(logits?)
     }
 
     fn trim(

@@ -7,6 +7,7 @@
 mod array;
 mod attention;
 mod backend;
+mod budget;
 pub mod config;
 mod cpu;
 mod cuda;
@@ -26,6 +27,7 @@ mod memory;
 mod model;
 mod mxfp4;
 mod pass;
+mod product;
 mod quantization;
 mod rope;
 mod selfcheck;
@@ -34,6 +36,7 @@ mod weights;
 
 pub use array::zeros;
 pub use backend::{Arithmetic, Backend, Kernels};
+pub use budget::DeviceBudget;
 pub use engine::{LoadOptions, MlxEngine};
 pub use error::{LoadError, MlxError};
 pub use gate::Mlx;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
 use prefixd_cache::{CacheStats, Lookup, Tenant, TenantStats, WallClock};
-use prefixd_engine::{EngineInfo, Gate, Job};
+use prefixd_engine::{EngineInfo, Gate, Job, MemoryUse};
 use tokio::sync::mpsc;
 
 use super::agents::AgentMessage;
@@ -82,6 +82,9 @@ pub struct Status {
     pub completion_tokens: u64,
     /// Decode steps by their number of rows.
     pub batch_sizes: BatchSizes,
+    /// Memory of the device that computes.
+    #[serde(skip)]
+    pub memory: MemoryUse,
     /// The prefix cache.
     pub cache: CacheStats,
 }

@@ -21,7 +21,7 @@ pub struct SchedulerOptions {
     pub decode_slowdown: f64,
     /// Tokens of a block.
     pub block_tokens: usize,
-    /// KV bytes that all rows together may grow to. One row is always admitted.
+    /// KV bytes that all rows together may grow to. No longer sequence is served than one that fits into them.
     pub live_bytes: u64,
     /// Chunks always end at multiples of `prefill_step_tokens` and reuse stops there, so that a warm prefill computes the
     /// chunks of a cold one.

@@ -227,6 +227,7 @@ impl<E: Engine> Scheduler<E> {
     fn publish(&self) {
         let mut status = self.shared.status.lock();
         status.steps += 1;
+        status.memory = self.engine.memory();
         status.decoding = self.rows.iter().filter(|row| row.is_decoding()).count();
         status.prefilling = self.restoring.len() + self.rows.len() - status.decoding;
         if let Some(cache) = &self.cache {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache, Tuning};
-use prefixd_engine::{Engine, EngineInfo, EngineThread, Gate, GateError};
+use prefixd_engine::{Engine, EngineInfo, EngineThread, Gate, GateError, MemoryUse};
 
 use super::batch_sizes::BatchSizes;
 use super::handle::{Condition, Handle, Message, Shared, Status};
@@ -43,7 +43,7 @@ type Ready = Result<EngineInfo, StartError>;
 impl SchedulerThread {
     /// Starts the thread, builds the engine on it, opens the cache (`cache` says how, once the engine is known), and
     /// returns when it is ready to serve.
-    pub fn spawn<E, B, C>(options: SchedulerOptions, build: B, cache: C) -> Result<Self, StartError>
+    pub fn spawn<E, B, C>(mut options: SchedulerOptions, build: B, cache: C) -> Result<Self, StartError>
     where
         E: Engine + 'static,
         B: FnOnce(&EngineThread) -> Result<E, StartError> + Send + 'static,
@@ -67,7 +67,19 @@ impl SchedulerThread {
                 Ok(engine) => engine,
                 Err(error) => return fail(error),
             };
-            let info = engine.info().clone();
+            let mut info = engine.info().clone();
+            options.live_bytes = options.live_bytes.min(info.rows_bytes.unwrap_or(u64::MAX));
+            let fits = info.state.tokens_within(options.live_bytes, info.context_tokens);
+            if fits < info.context_tokens {
+                let (model, room_bytes) = (info.context_tokens, options.live_bytes);
+                tracing::warn!(
+                    model,
+                    fits,
+                    room_bytes,
+                    "the model's context does not fit into memory beside its weights; longer requests are refused"
+                );
+                info.context_tokens = fits;
+            }
             let tuning = Tuning {
                 window_tokens: info.state.window_tokens(),
                 idle_ttl: options.idle_ttl,
@@ -147,6 +159,7 @@ pub(super) fn starting() -> Status {
         cached_tokens: 0,
         completion_tokens: 0,
         batch_sizes: BatchSizes::default(),
+        memory: MemoryUse::default(),
         cache: CacheStats::default(),
     }
 }

@@ -288,6 +288,10 @@ fn no_tenant_sees_uses_or_deletes_anothers_agents() {
     let memory = call(&server, "GET", "/debug/memory", &root, &Value::Null).json();
     assert_eq!(memory["agents"]["agents"], 2);
     assert!(number(&memory["cache"]["resident_bytes"]) > 0, "{memory}");
+    assert!(
+        memory["device"]["budget_bytes"].is_null() && number(&memory["device"]["kept_bytes"]) == 0,
+        "{memory}"
+    );
     let cleared = call(&server, "DELETE", "/admin/caches", &root, &Value::Null);
     assert_eq!((cleared.status, cleared.json()), (200, json!({"cleared": true})));
     assert_eq!(with("one", "GET", "/v1/agents/list", &Value::Null).json()["count"], 0);

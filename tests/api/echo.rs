@@ -18,6 +18,7 @@ impl EchoEngine {
             vocab: VOCAB,
             context_tokens: 4096,
             state: StateSpec::own([OwnState { rule: ReuseRule::All, token_bytes: 4, row_bytes: 0 }]),
+            rows_bytes: None,
             backend: "echo".into(),
             kv_format: "tokens".into(),
         })

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prefixd::scheduler::{Condition, Event, FinishReason, Request, SchedulerOptions, Stream, SubmitError};
 use prefixd_cache::Tenant;
-use prefixd_engine::EngineError;
+use prefixd_engine::{Engine, EngineError};
 use support::{BLOCK, VOCAB, collect, engine, options, prompt, reference, request, start, start_with, stop};
 
 #[test]
@@ -169,6 +169,24 @@ fn bad_requests_are_refused_with_what_was_found() {
     assert_eq!(submit(vec![]), SubmitError::Empty);
     assert_eq!(submit(vec![1; 4096]), SubmitError::TooLong { prompt_tokens: 4096, context_tokens: 4096 });
     assert_eq!(submit(vec![1, 97]), SubmitError::Vocabulary { token: 97, at: 1, vocab: VOCAB });
+    stop(scheduler);
+}
+
+#[test]
+fn what_can_never_fit_into_the_room_of_all_rows_is_refused_and_what_fits_ends_there() {
+    let state = engine().info().state.clone();
+    let scheduler =
+        start_with(engine(), SchedulerOptions { live_bytes: state.row_bytes(200), ..options() }, 1 << 20);
+    let submit = |tokens: usize| scheduler.handle().submit(request(prompt(3, tokens), 500));
+    assert_eq!(scheduler.handle().info().context_tokens, 200);
+    let refused = submit(200).map(|_| ()).unwrap_err();
+    assert_eq!(refused, SubmitError::TooLong { prompt_tokens: 200, context_tokens: 200 });
+    // Together they would take twice the room: one waits for the other.
+    let both: Vec<Stream> = (0..2).map(|_| submit(150).unwrap()).collect();
+    for stream in both {
+        let outcome = collect(stream);
+        assert!(outcome.answer.len() <= 50, "{} tokens behind 150", outcome.answer.len());
+    }
     stop(scheduler);
 }
 

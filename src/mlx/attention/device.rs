@@ -29,8 +29,8 @@ pub fn device<'a>(
     let mut attended = Vec::new();
     for (layer, at) in rows {
         let RowStep { position, tokens, .. } = at;
-        if let (1, Some(packed)) = (tokens, &mut packed) {
-            let query = queries.array.try_index(at.first as i32..at.range().end as i32)?;
+        if let Some(packed) = packed.as_mut().filter(|_| PackedStep::serves(tokens)) {
+            let query = queries.array.try_index(at.first as i32..at.range().end as i32)?.contiguous()?;
             attended.push(packed.attend(mx, &query, layer, at)?);
             continue;
         }

@@ -1,4 +1,4 @@
-//! Attention of single queries over packed planes on CUDA: kernels of our own that read the codes where they lie.
+//! Attention of few queries over packed planes on CUDA: kernels of our own that read the codes where they lie.
 //!
 //! Decoding keys and values for MLX's fused operation moves every element four times; at long contexts that was four
 //! fifths of a decode step (8B shape, 16 rows of 32k tokens, H200). Here each byte is read once. The keys of a row are cut into
@@ -7,11 +7,14 @@
 
 use mlx_rs::{Array, Dtype};
 
-use crate::mlx::array::{Result, dims, from_f32};
+use super::Queries;
+use crate::mlx::array::{Result, dims, distance, from_f32, settle};
 use crate::mlx::backend::Backend;
 use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
+use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSpec, LayerKv, Vectors};
+use crate::mlx::mask::Mask;
 use crate::mlx::step::RowStep;
 
 const INPUTS: [&str; 9] =
@@ -21,6 +24,14 @@ const THREADS: usize = 128;
 /// Tokens of a share at least, and shares of a row at most.
 const SHARE_TOKENS: usize = 128;
 const MOST_SHARES: usize = 64;
+/// Queries of a row that the kernels serve in one call, and shares of all of them together at most.
+const MOST_QUERIES: usize = 64;
+const MOST_PARTS: usize = 256;
+/// The first slot that a query sees, where it sees all: far enough below 0 for any number of queries.
+const EVERYTHING: i32 = i32::MIN / 2;
+/// Keys of the proof, and relative distance allowed between these kernels and MLX's attention: bf16 has 8 bits.
+const PROOF_TOKENS: usize = 256;
+const TOLERANCE: f32 = 2e-2;
 /// Shared memory of a block that every device has.
 const SHARED_BYTES: usize = 48 << 10;
 
@@ -60,7 +71,7 @@ impl PackedAttention {
             CudaKernel::new(mx, Source { name, inputs, outputs, header, body })
         };
         let shared_by_both = ["mixed", "weights"];
-        Ok(Some(Self {
+        let kernels = Self {
             part: kernel("prefixd_attend_part", &INPUTS, &shared_by_both, include_str!("packed/part.cu"))?,
             join: kernel(
                 "prefixd_attend_join",
@@ -78,7 +89,43 @@ impl PackedAttention {
             heads,
             kv_heads,
             head_dim,
-        }))
+        };
+        Ok(match kernels.agrees(mx, spec, scale) {
+            Ok(()) => Some(kernels),
+            Err(error) => {
+                tracing::warn!(%error, "attention over packed planes does not work on this device; MLX's is used");
+                None
+            }
+        })
+    }
+
+    /// Compiles the kernels and compares them with MLX's attention on this device: several queries of one row, which see all
+    /// keys, or a window's.
+    fn agrees(&self, mx: &Mlx, spec: &KvSpec, scale: f32) -> Result<()> {
+        let wave = |shape: [usize; 3], step: f32| {
+            let count: usize = shape.iter().product();
+            let numbers: Vec<f32> = (0..count).map(|i| (i as f32 * step).sin()).collect();
+            from_f32(mx, &numbers, &dims(shape))
+        };
+        let Vectors { heads, width } = spec.keys;
+        let (tokens, position) = (3, PROOF_TOKENS - 3);
+        let mut planes = spec.setting.keys.encode(mx, &wave([heads, PROOF_TOKENS, width], 0.7)?)?;
+        planes.extend(spec.setting.values.encode(mx, &wave([heads, PROOF_TOKENS, width], 0.3)?)?);
+        settle(mx, &planes)?;
+        let query = wave([tokens, self.heads, width], 0.9)?.as_dtype(Dtype::Bfloat16)?;
+        for mask in [Mask::Causal, Mask::Window { tokens: 64 }] {
+            let layer = LayerKv::with_planes(mask, 0, PROOF_TOKENS, planes.clone());
+            let at = RowStep { position, tokens, first: 0 };
+            let found = self.step().attend(mx, &query, &layer, at)?;
+            let queries = Queries { array: &query, scale, sinks: None };
+            let expected = super::device(mx, spec, queries, std::iter::once((&layer, at)), None)?;
+            let distance = distance(mx, &found, &expected)?;
+            // Not a number is not within the tolerance.
+            if !(distance <= TOLERANCE) {
+                return Err(MlxError::backend(format!("{mask:?}: it differs by {distance:e} from MLX's")));
+            }
+        }
+        Ok(())
     }
 
     /// Begins a step.
@@ -88,14 +135,26 @@ impl PackedAttention {
 }
 
 impl PackedStep<'_> {
-    /// One row's only query `[1, heads, head_dim]` over what its layer holds, its own token included. Result:
-    /// `[1, heads * head_dim]`, of the query's type. Lazy.
+    /// Are these few enough queries?
+    pub fn serves(tokens: usize) -> bool {
+        tokens <= MOST_QUERIES
+    }
+
+    /// One row's queries `[tokens, heads, head_dim]` over what its layer holds, their own tokens included. Result:
+    /// `[tokens, heads * head_dim]`, of the queries' type. Lazy.
+    ///
+    /// A length is a number to these kernels, not a shape: nothing is compiled or planned anew while a row grows.
     pub fn attend(&mut self, mx: &Mlx, query: &Array, layer: &LayerKv, at: RowStep) -> Result<Array> {
-        let kernels = self.kernels;
+        let (kernels, tokens) = (self.kernels, at.tokens);
         let (from, to) = (layer.mask().visible_from(at.position), at.position + 1);
-        let shares = (to - from).div_ceil(SHARE_TOKENS).min(MOST_SHARES);
-        let slots = [from - layer.origin(), to - layer.origin(), layer.capacity(), shares];
-        let span = self.span(dims(slots));
+        let most = MOST_SHARES.min(MOST_PARTS / tokens);
+        let shares = (to + tokens - 1 - from).div_ceil(SHARE_TOKENS).min(most);
+        let first = match layer.mask().window() {
+            None => EVERYTHING,
+            Some(window) => (to as i32) - (window as i32) - layer.origin() as i32,
+        };
+        let [to, capacity, count] = dims([to - layer.origin(), layer.capacity(), shares]);
+        let span = self.span([first, to, capacity, count]);
         let mut constants = kernels.constants.to_vec();
         constants.push(("T", Constant::Type(query.dtype())));
         let (heads, head_dim) = (kernels.heads, kernels.head_dim);
@@ -109,12 +168,12 @@ impl PackedStep<'_> {
                 mx,
                 &inputs,
                 Launch {
-                    blocks: [shares, kernels.kv_heads],
+                    blocks: [tokens * shares, kernels.kv_heads],
                     threads: THREADS,
                     constants: &constants,
                     outputs: &[
-                        (&dims([shares, heads, head_dim]), Dtype::Float32),
-                        (&dims([shares, heads, 2]), Dtype::Float32),
+                        (&dims([tokens, shares, heads, head_dim]), Dtype::Float32),
+                        (&dims([tokens, shares, heads, 2]), Dtype::Float32),
                     ],
                 },
             )?
@@ -127,10 +186,10 @@ impl PackedStep<'_> {
                 mx,
                 &inputs,
                 Launch {
-                    blocks: [1, heads],
+                    blocks: [tokens, heads],
                     threads: head_dim,
                     constants: &constants,
-                    outputs: &[(&dims([1, heads * head_dim]), query.dtype())],
+                    outputs: &[(&dims([tokens, heads * head_dim]), query.dtype())],
                 },
             )?
         };

@@ -18,6 +18,8 @@ use crate::mlx::step::RowStep;
 
 /// Slots are added in multiples of this.
 const SLOTS: usize = 256;
+/// Slots that a full layer grows by at most beyond what it needs: what a long row may waste.
+pub const MOST_SPARE: usize = 4096;
 
 /// The planes of keys, then those of values: `[heads, capacity, width]` each; none before the first token.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl LayerKv {
         }
         let keep = spec.retained(self.mask).map_or(held, |retained| retained.min(held));
         let capacity = match self.mask {
-            Mask::Causal => (keep + more).max(held + held / 2),
+            Mask::Causal => (keep + more).max(held + (held / 2).min(MOST_SPARE)),
             Mask::Window { .. } => keep + more.max(SLOTS),
         };
         let capacity = capacity.next_multiple_of(SLOTS);

@@ -10,7 +10,7 @@ pub use batch::BatchKv;
 pub(super) use batch::RowKv;
 pub(super) use format::GROUP;
 pub use format::{Format, KvSetting, KvSettingError, Vectors};
-pub(super) use layer::LayerKv;
+pub(super) use layer::{LayerKv, MOST_SPARE};
 pub use spec::KvSpec;
 
 #[cfg(test)]

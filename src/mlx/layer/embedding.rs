@@ -35,7 +35,7 @@ impl Embedding {
                 let rows = Mxfp4 { codes: rows(&table.codes)?, scales: rows(&table.scales)? };
                 rows.decode(mx)?.as_dtype(self.float)?
             }
-            Stored::Codes(Codes { codes, scales, biases, group, bits }) => mlx_rs::ops::dequantize(
+            Stored::Codes(Codes { codes, scales, biases, group, bits, .. }) => mlx_rs::ops::dequantize(
                 take_axis(codes, tokens, 0)?,
                 take_axis(scales, tokens, 0)?,
                 &take_axis(biases, tokens, 0)?,

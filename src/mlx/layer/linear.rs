@@ -39,9 +39,7 @@ impl Weight {
             }
             Self::Dense(weight) => x.matmul(weight)?,
             Self::Mxfp4(weight) => weight.product(mx, x)?,
-            Self::Codes(Codes { codes, scales, biases, group, bits }) => {
-                mlx_rs::ops::quantized_matmul(x, codes, scales, biases, true, *group, *bits)?
-            }
+            Self::Codes(codes) => codes.product(mx, x)?,
         })
     }
 
@@ -51,7 +49,7 @@ impl Weight {
             Self::Host(_) => return Err(MlxError::backend("a matrix on the host is not stacked".into())),
             Self::Dense(weight) => mlx_rs::ops::gather_mm(x, weight, None, indices, sorted)?,
             Self::Mxfp4(weight) => weight.gathered(mx, x, indices, sorted)?,
-            Self::Codes(Codes { codes, scales, biases, group, bits }) => {
+            Self::Codes(Codes { codes, scales, biases, group, bits, .. }) => {
                 mlx_rs::ops::gather_qmm(x, codes, scales, biases, None, indices, true, *group, *bits, sorted)?
             }
         })

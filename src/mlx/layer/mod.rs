@@ -15,4 +15,4 @@ pub use embedding::{Embedding, Unembedding};
 pub use feed::Feed;
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
-pub use source::Source;
+pub use source::{Codes, Source};

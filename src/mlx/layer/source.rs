@@ -1,5 +1,7 @@
 //! Where layers come from: the tensors, the configuration and the arithmetic of one model being loaded.
 
+use std::rc::Rc;
+
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
@@ -12,6 +14,7 @@ use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::mxfp4::{self, Mxfp4};
 use crate::mlx::quantization::Coding;
+use crate::mlx::product::DeviceProducts;
 use crate::mlx::weights::{LoadProgress, Weights};
 
 /// A matrix `[out, in]` out of the files, on a device also stacked ones.
@@ -40,9 +43,20 @@ pub struct Codes {
     pub group: i32,
     /// Bits of a code.
     pub bits: i32,
+    /// What multiplies them where MLX does not do it well.
+    pub products: Option<Rc<DeviceProducts>>,
 }
 
 impl Codes {
+    /// `[n, in]` to `[n, out]`.
+    pub fn product(&self, mx: &Mlx, x: &Array) -> crate::mlx::array::Result<Array> {
+        let Self { codes, scales, biases, group, bits, products } = self;
+        match products {
+            Some(products) => products.product(mx, x, self),
+            None => Ok(mlx_rs::ops::quantized_matmul(x, codes, scales, biases, true, *group, *bits)?),
+        }
+    }
+
     /// The arrays it holds.
     pub fn arrays(&self) -> [&Array; 3] {
         [&self.codes, &self.scales, &self.biases]
@@ -81,12 +95,13 @@ impl Stored {
             Self::Host(matrix) => Self::Host(matrix.clone()),
             Self::Dense(weight) => Self::Dense(one(weight)?),
             Self::Mxfp4(weight) => Self::Mxfp4(weight.at(index)?),
-            Self::Codes(Codes { codes, scales, biases, group, bits }) => Self::Codes(Codes {
+            Self::Codes(Codes { codes, scales, biases, group, bits, products }) => Self::Codes(Codes {
                 codes: one(codes)?,
                 scales: one(scales)?,
                 biases: one(biases)?,
                 group: *group,
                 bits: *bits,
+                products: products.clone(),
             }),
         })
     }
@@ -111,6 +126,8 @@ pub struct Source<'a> {
     pub arithmetic: Arithmetic,
     /// Weights that a token is multiplied by, in the matrices taken so far.
     pub elements: u64,
+    /// What multiplies codes where MLX does not do it well.
+    pub products: Option<Rc<DeviceProducts>>,
     /// Told after every tensor.
     pub progress: &'a mut dyn FnMut(LoadProgress),
 }
@@ -208,7 +225,12 @@ impl Source<'_> {
             return Ok(Stored::Mxfp4(Mxfp4 { codes, scales }));
         }
         let biases = self.take(mx, &biases, &groups, float)?;
-        Ok(Stored::Codes(Codes { codes, scales, biases, group: group as i32, bits: bits as i32 }))
+        let codes =
+            Codes { codes, scales, biases, group: group as i32, bits: bits as i32, products: self.products.clone() };
+        if let Some(products) = &codes.products {
+            products.prove(mx, codes.bits, codes.group);
+        }
+        Ok(Stored::Codes(codes))
     }
 
     fn take(

@@ -1,20 +1,25 @@
-// One share of the keys of one row, for the query heads of one key head: scores, softmax over the share, mixed values.
+// One share of the keys of one query of a row, for the query heads of one key head: scores, softmax over the share, mixed
+// values.
 //
-// Block (share, key head), WARPS warps. A warp takes STEP tokens at a time; a lane holds E neighbouring elements of
-// every vector. Softmax is the running one: a maximum, a sum, and what was mixed so far, rescaled when the maximum grows.
+// Block (query * shares + share, key head), WARPS warps. A warp takes STEP tokens at a time; a lane holds E neighbouring
+// elements of every vector. Softmax is the running one: a maximum, a sum, and what was mixed so far, rescaled when the
+// maximum grows.
 //
 // D elements of a head, REPEATS query heads a key head, K_BITS and V_BITS of the codes, T of the queries, 64 a group.
-// query [heads, D]; *_codes [kv heads, capacity, D * bits / 32]; *_scales and *_biases [kv heads, capacity, D / 64];
-// span [4]: first slot, slot behind the last, capacity, shares; factor [1]: of the scores.
-// mixed [shares, heads, D], weights [shares, heads, 2]: maximum and sum.
+// query [queries, heads, D]; *_codes [kv heads, capacity, D * bits / 32]; *_scales and *_biases [kv heads, capacity, D / 64];
+// span [4]: slot from which the first query sees (each further query one later; below 0: from the first), slot behind the
+// first query's own, capacity, shares; factor [1]: of the scores.
+// mixed [queries, shares, heads, D], weights [queries, shares, heads, 2]: maximum and sum.
 constexpr int WARPS = 4, STEP = 4, E = D / 32, GROUPS = D / 64;
 const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-const int share = blockIdx.x, kv_head = blockIdx.y, heads = gridDim.y * REPEATS;
-const int first = span[0], behind = span[1], shares = span[3];
+const int shares = span[3], kv_head = blockIdx.y, heads = gridDim.y * REPEATS;
+const int query_at = blockIdx.x / shares, share = blockIdx.x % shares;
+const int first = max(span[0] + query_at, 0), behind = span[1] + query_at;
 const long long slots = static_cast<long long>(kv_head) * span[2];
 const int count = (behind - first + shares - 1) / shares;
 const int begin = first + share * count, end = min(begin + count, behind);
 const int group = lane * E / 64;
+const T* own = query + static_cast<long long>(query_at) * heads * D;
 
 float q[REPEATS][E], q_sum[REPEATS];
 #pragma unroll
@@ -22,7 +27,7 @@ for (int r = 0; r < REPEATS; r++) {
   q_sum[r] = 0;
 #pragma unroll
   for (int e = 0; e < E; e++) {
-    q[r][e] = static_cast<float>(query[(kv_head * REPEATS + r) * D + lane * E + e]) * factor[0];
+    q[r][e] = static_cast<float>(own[(kv_head * REPEATS + r) * D + lane * E + e]) * factor[0];
     q_sum[r] += q[r][e];
   }
 }
@@ -111,7 +116,7 @@ for (int i = threadIdx.x; i < REPEATS * D; i += WARPS * 32) {
     all_sum += weight * warp_sum[w][r];
     all_mix += weight * warp_mix[w][r][i % D];
   }
-  const long long head = static_cast<long long>(share) * heads + kv_head * REPEATS + r;
+  const long long head = static_cast<long long>(blockIdx.x) * heads + kv_head * REPEATS + r;
   mixed[head * D + i % D] = all_mix;
   if (i % D == 0) {
     weights[head * 2] = all_top;
