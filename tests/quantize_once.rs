@@ -51,7 +51,7 @@ fn are_in_files(payload: &Payload, files: &[PathBuf]) -> bool {
     files.iter().map(SafeTensors::len).sum::<usize>() == payload.tensors.len()
         && payload.tensors.iter().all(|tensor| {
             let stored = stored(&tensor.name);
-            stored.dtype() == tensor.dtype && stored.shape() == tensor.shape && stored.data() == tensor.data
+            stored.dtype() == tensor.dtype && stored.shape() == tensor.shape && *stored.data() == *tensor.data
         })
 }
 

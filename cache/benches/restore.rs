@@ -42,7 +42,10 @@ fn options(dir: &Path, readers: usize) -> CacheOptions {
 /// A block of Llama-3.1-8B with K in 8 bits and V in 4: 32 layers, 8 heads of 128, scales and biases of groups of 64.
 fn payload(seed: u32) -> Payload {
     let tensor = |name: String, dtype, width: usize, item: usize| TensorBytes {
-        data: (0..8 * BLOCK_TOKENS * width * item).map(|at| (at as u32 ^ seed) as u8).collect(),
+        data: (0..8 * BLOCK_TOKENS * width * item)
+            .map(|at| (at as u32 ^ seed) as u8)
+            .collect::<Vec<_>>()
+            .into(),
         shape: vec![8, BLOCK_TOKENS, width],
         name,
         part: Part::Full,

@@ -5,7 +5,7 @@
 //! [`PrefixCache`] is the whole interface: one thread owns it, every call returns at once, and files are read and
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
-//! Order of the modules, which is the order of what may depend on what: `key`, `payload`, `block`, `policy`, `tree`,
+//! Order of the modules, which is the order of what may depend on what: `key`, `memory`, `payload`, `block`, `policy`, `tree`,
 //! `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
@@ -24,6 +24,7 @@ mod ghosts;
 mod key;
 mod lookup;
 pub mod maintenance;
+mod memory;
 mod options;
 mod payload;
 mod policy;
@@ -42,6 +43,7 @@ pub use disk::try_directory;
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
 pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};
+pub use memory::{Buffer, Bytes, Counted, Memory};
 pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
 pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};

@@ -5,6 +5,8 @@
 
 use safetensors::Dtype;
 
+use crate::memory::Bytes;
+
 /// Which layers a tensor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -25,8 +27,8 @@ pub struct TensorBytes {
     pub dtype: Dtype,
     /// Dimensions; their product times the element size is `data.len()`.
     pub shape: Vec<usize>,
-    /// The bytes.
-    pub data: Vec<u8>,
+    /// The bytes: where they were computed or read, shared with whoever else holds them.
+    pub data: Bytes,
 }
 
 /// The tensors of one block.

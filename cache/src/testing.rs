@@ -39,7 +39,7 @@ pub(crate) fn payload(prefix: &[u32], start: usize) -> Payload {
         part,
         dtype,
         shape,
-        data: data.to_vec(),
+        data: data.to_vec().into(),
     };
     Payload {
         tensors: vec![

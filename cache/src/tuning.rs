@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::memory::Memory;
 use crate::policy::{EvictionPolicy, default_policy};
 
 /// The time of day in microseconds since 1970.
@@ -32,6 +33,8 @@ pub struct Tuning {
     ///
     /// [`CacheStats::no_disk`]: crate::CacheStats::no_disk
     pub disk_is_optional: bool,
+    /// Where blocks from disk are read to: the engine's, so that all KV counts together.
+    pub memory: Memory,
     /// The clock; only tests and simulations need another.
     pub clock: WallClock,
 }
@@ -47,6 +50,7 @@ impl Default for Tuning {
             read_retry: Duration::from_secs(30),
             pin_share: 0.5,
             disk_is_optional: false,
+            memory: Memory::default(),
             clock: Arc::new(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
             }),

@@ -58,7 +58,7 @@ fn payload(prefix: &[u32], start: usize) -> Payload {
         part,
         dtype: Dtype::U8,
         shape: shape.clone(),
-        data: data.clone(),
+        data: data.clone().into(),
     };
     Payload { tensors: vec![tensor("k", Part::Full), tensor("w", Part::Window)] }
 }

@@ -1,6 +1,6 @@
 //! What the scheduler and the API know of a loaded model.
 
-use prefixd_cache::Fingerprint;
+use prefixd_cache::{Fingerprint, Memory};
 
 use crate::state::StateSpec;
 
@@ -36,4 +36,6 @@ pub struct EngineInfo {
     pub backend: String,
     /// The KV setting as the user writes it: `k8v4`, `16`, ...
     pub kv_format: String,
+    /// What rows and the blocks exported from them take their memory from: blocks read from disk are to count with them.
+    pub memory: Memory,
 }

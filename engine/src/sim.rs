@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use prefixd_cache::{Dtype, Fingerprint, Part, Payload, TensorBytes};
+use prefixd_cache::{Dtype, Fingerprint, Memory, Part, Payload, TensorBytes};
 
 use crate::contract::{Engine, ImportBlock};
 use crate::error::EngineError;
@@ -92,6 +92,7 @@ impl SimEngine {
             rows_bytes: None,
             backend: "sim".into(),
             kv_format: "digest".into(),
+            memory: Memory::default(),
         };
         Self { info, window_tokens, hook: None }
     }
@@ -162,8 +163,8 @@ fn digest(words: &[u64]) -> u64 {
 }
 
 fn tensor(name: &str, part: Part, entries: &[u64]) -> TensorBytes {
-    let data = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-    TensorBytes { name: name.into(), part, dtype: Dtype::U64, shape: vec![entries.len()], data }
+    let data: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    TensorBytes { name: name.into(), part, dtype: Dtype::U64, shape: vec![entries.len()], data: data.into() }
 }
 
 fn entries(payload: &Payload, name: &str, tokens: usize) -> Result<Option<Vec<u64>>, EngineError> {

@@ -28,6 +28,9 @@ struct Memory {
     #[schema(required)]
     process_resident_bytes: Option<u64>,
     device: DeviceMemory,
+    /// Memory of keys and values, of running sequences and of blocks in RAM together. What several of them share counts
+    /// once here, so this is at most the sum of what each of them takes.
+    kv_bytes: u64,
     cache: CacheMemory,
     agents: AgentMemory,
     sequences: Sequences,
@@ -143,6 +146,7 @@ async fn debug_memory(request: HttpRequest, state: web::Data<ApiState>) -> Resul
         Ok(Told::All(Box::new(Memory {
             process_resident_bytes: process_bytes(),
             device: DeviceMemory::new(&status),
+            kv_bytes: scheduler.info().memory.held_bytes(),
             cache: CacheMemory::new(&status),
             agents: AgentMemory::new(agents, tokens),
             sequences: Sequences {

@@ -95,25 +95,6 @@ pub(super) fn bytes<'a>(mx: &Mlx, array: &'a Array) -> Result<&'a [u8]> {
     }
 }
 
-/// Overwrites part of an array's memory, from byte `at` on.
-///
-/// # Safety
-/// No other handle shares the array's memory: no clone, no view, no operation that is yet to be evaluated.
-pub(super) unsafe fn overwrite(mx: &Mlx, array: &mut Array, at: usize, data: &[u8]) -> Result<()> {
-    let size = bytes(mx, array)?.len();
-    if at.checked_add(data.len()).is_none_or(|end| end > size) {
-        let count = data.len();
-        return Err(MlxError::backend(format!("{count} bytes at {at} of an array of {size}")));
-    }
-    // SAFETY: `bytes` has shown the memory to be there and contiguous; the range lies inside; nobody else looks at it,
-    // by the caller's promise and because the handle is borrowed mutably.
-    unsafe {
-        let memory = mlx_sys::mlx_array_data_uint8(array.as_ptr()).cast_mut();
-        std::ptr::copy_nonoverlapping(data.as_ptr(), memory.add(at), data.len());
-    }
-    Ok(())
-}
-
 /// How far two arrays of one shape are apart, relative to the second: `|a - b| / |b|` over all elements, in f32.
 pub(super) fn distance(mx: &Mlx, a: &Array, b: &Array) -> Result<f32> {
     let floats = |array: &Array| host_contiguous(mx, &array.as_dtype(Dtype::Float32)?);

@@ -22,7 +22,7 @@ use super::budget::{self, DeviceBudget, DeviceLimits};
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSetting, KvSpec, LayerKv, MOST_SPARE, RowKv};
+use super::kv::{BatchKv, KvSetting, KvSpec, MOST_SPARE, RowKv};
 use super::layer::Source;
 use super::memory::MemoryNeed;
 use super::model::{self, Model};
@@ -92,8 +92,8 @@ impl MlxEngine {
         let limits = DeviceLimits::set(mx, backend, options.device_budget)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
         let masks = config.masks.clone();
-        let spec =
-            KvSpec::new(options.kv, config.kv_heads, config.head_dim, masks, options.block_tokens.max(1));
+        let (kernels, block_tokens) = (arithmetic.kernels, options.block_tokens.max(1));
+        let spec = KvSpec::new(kernels, options.kv, config.kv_heads, config.head_dim, masks, block_tokens);
         let files = weight_files(dir)?;
         let weights = Weights::open(mx, &files)?;
         if backend == Backend::Cpu {
@@ -122,6 +122,7 @@ impl MlxEngine {
             rows_bytes,
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
+            memory: spec.memory.clone(),
         };
         // The kernels over packed planes know no sinks.
         let packed = if config.sinks {
@@ -174,7 +175,7 @@ impl MlxEngine {
         let ids = Array::from_slice(&ids, &dims([ids.len()]));
         let mut rows: Vec<Option<&mut RowKv>> = batch.rows_mut().iter_mut().map(Some).collect();
         let rows = work.iter().filter_map(|work| rows[work.row].take()).collect();
-        let mut pass = Pass::new(&step, &spec, rows, self.arithmetic.kernels, self.packed.as_ref());
+        let mut pass = Pass::new(mx, &step, &spec, rows, self.packed.as_ref())?;
         let hidden = self.model.forward(mx, &ids, &mut pass)?;
         let wanted: Vec<i32> =
             step.rows().iter().zip(work).flat_map(|(at, work)| wanted(*at, work)).collect();
@@ -183,7 +184,7 @@ impl MlxEngine {
             None => None,
         };
         let rows = work.iter().map(|work| &batch.rows()[work.row]);
-        settle(mx, rows.flat_map(|row| &row.layers).flat_map(LayerKv::planes).chain(&logits))?;
+        settle(mx, rows.flat_map(RowKv::planes).chain(&logits))?;
         let logits = match logits {
             Some(logits) => host::<f32>(mx, &host_contiguous(mx, &logits)?)?.to_vec(),
             None => Vec::new(),
@@ -192,7 +193,7 @@ impl MlxEngine {
         let mut rows = Vec::with_capacity(work.len());
         for work in work {
             rows.push(logits.by_ref().take(work.wanted.count(work.tokens.len())).collect());
-            batch.rows_mut()[work.row].length += work.tokens.len();
+            batch.rows_mut()[work.row].advance(&spec, work.tokens.len());
         }
         Ok(rows)
     }

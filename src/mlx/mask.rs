@@ -1,6 +1,7 @@
 //! Who sees whom: a mask is a type, and the window's size is part of it.
 
 use mlx_rs::{Array, Dtype};
+use prefixd_cache::Part;
 
 use super::array::{Result, from_f32};
 use super::gate::Mlx;
@@ -53,6 +54,14 @@ impl Mask {
         match self {
             Self::Causal => None,
             Self::Window { tokens } => Some(tokens - 1),
+        }
+    }
+
+    /// The part of a block that a layer's tokens go to.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Causal => Part::Full,
+            Self::Window { .. } => Part::Window,
         }
     }
 

@@ -5,30 +5,52 @@ use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
 
 use super::array::{Result, dims, settle};
 use super::attention::{self, PackedAttention, PackedStep, Queries};
-use super::backend::Kernels;
+use super::error::MlxError;
 use super::gate::Mlx;
-use super::kv::{KvSpec, RowKv};
+use super::kv::{DeviceRow, HostRow, KvSpec, RowKv};
 use super::step::Step;
 
 /// The rows of a batch while they take a step.
 pub struct Pass<'a> {
     step: &'a Step,
     spec: &'a KvSpec,
-    rows: Vec<&'a mut RowKv>,
-    kernels: Kernels,
-    packed: Option<PackedStep<'a>>,
+    rows: Rows<'a>,
+}
+
+/// They are all of one kind.
+enum Rows<'a> {
+    Host(Vec<&'a mut HostRow>),
+    Device(Vec<&'a mut DeviceRow>, Option<PackedStep<'a>>),
 }
 
 impl<'a> Pass<'a> {
-    /// `step` over `rows`, in its order.
+    /// `step` over `rows`, in its order: makes room for its tokens.
     pub fn new(
+        mx: &Mlx,
         step: &'a Step,
         spec: &'a KvSpec,
         rows: Vec<&'a mut RowKv>,
-        kernels: Kernels,
         packed: Option<&'a PackedAttention>,
-    ) -> Self {
-        Self { step, spec, rows, kernels, packed: packed.map(PackedAttention::step) }
+    ) -> Result<Self> {
+        let (mut host, mut device) = (Vec::new(), Vec::new());
+        for (row, at) in rows.into_iter().zip(step.rows()) {
+            match row {
+                RowKv::Host(row) => {
+                    row.reserve(spec, at.tokens);
+                    host.push(row);
+                }
+                RowKv::Device(row) => {
+                    row.reserve(mx, spec, at.tokens)?;
+                    device.push(row);
+                }
+            }
+        }
+        let rows = match (host.len(), device.len()) {
+            (_, 0) => Rows::Host(host),
+            (0, _) => Rows::Device(device, packed.map(PackedAttention::step)),
+            _ => return Err(MlxError::backend("a step over rows in pages and rows in arrays".into())),
+        };
+        Ok(Self { step, spec, rows })
     }
 
     /// What each row gets, and where.
@@ -47,36 +69,31 @@ impl<'a> Pass<'a> {
         queries: Queries<'_>,
         [key, value]: [&Array; 2],
     ) -> Result<Array> {
-        self.append(mx, layer, key, value)?;
-        let rows = self.rows.iter().zip(self.step.rows()).map(|(row, at)| (&row.layers[layer], *at));
-        match self.kernels {
-            Kernels::Host => attention::host(mx, self.spec, queries, rows),
-            Kernels::Device => attention::device(mx, self.spec, queries, rows, self.packed.as_mut()),
-        }
-    }
-
-    fn append(&mut self, mx: &Mlx, layer: usize, key: &Array, value: &Array) -> Result<()> {
-        let spec = self.spec;
+        let (spec, step) = (self.spec, self.step);
         let mut encoded = spec.setting.keys.encode(mx, key)?;
         encoded.extend(spec.setting.values.encode(mx, value)?);
-        if self.kernels == Kernels::Host {
-            encoded = encoded.iter().map(Array::contiguous).collect::<std::result::Result<_, _>>()?;
-            settle(mx, &encoded)?;
-        }
-        for (row, at) in self.rows.iter_mut().zip(self.step.rows()) {
-            let state = &mut row.layers[layer];
-            state.reserve(mx, spec, at.position, at.tokens)?;
-            match self.kernels {
-                Kernels::Host => state.write_host(mx, spec, *at, &encoded)?,
-                Kernels::Device => {
+        match &mut self.rows {
+            Rows::Host(rows) => {
+                let encoded =
+                    encoded.iter().map(Array::contiguous).collect::<std::result::Result<Vec<_>, _>>()?;
+                settle(mx, encoded.iter().chain([queries.array]))?;
+                for (row, at) in rows.iter_mut().zip(step.rows()) {
+                    row.write(mx, spec, layer, *at, &encoded)?;
+                }
+                let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&**row, *at));
+                attention::host(mx, spec, layer, queries, rows)
+            }
+            Rows::Device(rows, packed) => {
+                for (row, at) in rows.iter_mut().zip(step.rows()) {
                     let (from, to) = (at.first as i32, at.range().end as i32);
                     let by_head = |plane: &Array| plane.try_index(from..to)?.transpose_axes(&[1, 0, 2]);
                     let own = encoded.iter().map(by_head).collect::<std::result::Result<Vec<_>, _>>()?;
-                    state.write(mx, at.position, at.tokens, &own)?;
+                    row.layers[layer].write(mx, at.position, at.tokens, &own)?;
                 }
+                let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&row.layers[layer], *at));
+                attention::device(mx, spec, queries, rows, packed.as_mut())
             }
         }
-        Ok(())
     }
 
     /// The vectors of some of the new tokens, by their places among all: `[tokens, width]` to `[wanted, width]`. `None`

@@ -10,7 +10,7 @@ use prefixd_engine::{Engine, Gate, GateError, ImportBlock, Job, Steps};
 use super::gate::Mlx;
 use super::kv::{BatchKv, KvSetting, KvSpec};
 use super::mask::Mask;
-use super::{LoadOptions, MlxEngine};
+use super::{Kernels, LoadOptions, MlxEngine};
 
 #[test]
 fn a_lazy_array_of_one_thread_cannot_be_evaluated_on_another() {
@@ -44,7 +44,7 @@ fn through_the_gate_the_same_work_is_right_from_any_thread() {
 /// Imports a block's bytes as a row and exports them again.
 fn round_trip(mx: &Mlx, payload: &Payload, tokens: usize) -> Payload {
     let masks = vec![Mask::Causal; 2];
-    let spec = std::rc::Rc::new(KvSpec::new(KvSetting::DEFAULT, 2, 64, masks, 256));
+    let spec = std::rc::Rc::new(KvSpec::new(Kernels::Host, KvSetting::DEFAULT, 2, 64, masks, 256));
     let block = ImportBlock { payload, block_tokens: tokens, used_tokens: tokens };
     BatchKv::import(mx, &spec, &[block]).unwrap().export(mx, 0, 0..tokens).unwrap()
 }
@@ -74,7 +74,9 @@ fn eight_threads_of_blocks_leave_a_decoding_owner_s_output_alone() {
     };
     let alone = decode(&mut || false);
 
-    let bytes = |seed: usize, count: usize| (0..count).map(|i| ((i * 37 + seed * 101) % 251) as u8).collect();
+    let bytes = |seed: usize, count: usize| {
+        (0..count).map(|i| ((i * 37 + seed * 101) % 251) as u8).collect::<Vec<_>>()
+    };
     let payload = |seed: usize| {
         let shapes = [
             ("packed", 16, 4, prefixd_cache::Dtype::U32),
@@ -90,7 +92,7 @@ fn eight_threads_of_blocks_leave_a_decoding_owner_s_output_alone() {
                     part: prefixd_cache::Part::Full,
                     dtype,
                     shape: vec![2, 48, width],
-                    data: bytes(seed, 2 * 48 * width * item),
+                    data: bytes(seed, 2 * 48 * width * item).into(),
                 });
             }
         }

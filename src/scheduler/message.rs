@@ -88,7 +88,7 @@ pub struct RestoreParts {
     pub read_ms: f64,
     /// Checksums and identities: see [`Restored::verify`](prefixd_cache::Restored::verify).
     pub verify_ms: f64,
-    /// Bytes into the row's arrays.
+    /// Pages into the row's tables; on devices bytes into its arrays.
     pub import_ms: f64,
 }
 

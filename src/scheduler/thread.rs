@@ -86,6 +86,7 @@ impl SchedulerThread {
                 daily_write_bytes: options.daily_write_bytes,
                 pin_share: options.pin_share,
                 disk_is_optional: true,
+                memory: info.memory.clone(),
                 clock: options.time_of_day.clone(),
                 ..Tuning::default()
             };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use prefixd_cache::{Fingerprint, Payload};
+use prefixd_cache::{Fingerprint, Memory, Payload};
 use prefixd_engine::{
     Engine, EngineError, EngineInfo, ImportBlock, OwnState, ReuseRule, RowLogits, RowWork, StateSpec,
 };
@@ -21,6 +21,7 @@ impl EchoEngine {
             rows_bytes: None,
             backend: "echo".into(),
             kv_format: "tokens".into(),
+            memory: Memory::default(),
         })
     }
 }

@@ -121,7 +121,7 @@ fn crowd(dir: &Path) {
         let mut lease = cache.lease(&Tenant::PUBLIC, &nothing);
         for block in 0..100_u32 {
             let tokens: Vec<u32> = (0..256).map(|at| chain * 1_000_000 + block * 256 + at).collect();
-            let data = vec![block as u8; 1_024];
+            let data = vec![block as u8; 1_024].into();
             let name = "0.k".to_owned();
             let tensor = TensorBytes { name, part: Part::Full, dtype: Dtype::U8, shape: vec![1_024], data };
             cache.insert(&mut lease, &tokens, Payload { tensors: vec![tensor] });

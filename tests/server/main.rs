@@ -14,6 +14,7 @@ mod format;
 mod hub;
 mod large;
 mod limits;
+mod pages;
 mod restart;
 mod service;
 mod support;

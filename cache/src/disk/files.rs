@@ -25,8 +25,8 @@ pub(crate) trait FileSystem: Send + Sync {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Opens a file for reading; a symbolic link is an error (`ELOOP`).
     fn open(&self, path: &Path) -> io::Result<File>;
-    /// Appends the next `bytes` of an open file, or what is left of it, to `into`.
-    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()>;
+    /// Fills `into` with the next bytes of an open file, or with what is left of it. Returns how many those are.
+    fn read(&self, file: &mut File, into: &mut [u8]) -> io::Result<usize>;
 }
 
 /// The operating system's.
@@ -69,8 +69,17 @@ impl FileSystem for OsFileSystem {
         OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
     }
 
-    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        file.take(bytes).read_to_end(into).map(drop)
+    fn read(&self, file: &mut File, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            match file.read(&mut into[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Order: length, header checksum, fingerprint, identity, tensor checksums.
 //!
+//! All tensors of a part lie in one buffer, in the order of the file, which is the order in which the engine laid them out:
+//! so the engine can use the buffer as it is.
+//!
 //! A tensor is hashed piece by piece while the piece is still in the processor's cache: memory is walked once.
 
 use std::fs::{self, File};
@@ -11,11 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::block::Block;
-use crate::disk::codec::{self, Contents, Header, LENGTH_BYTES};
+use crate::disk::codec::{self, Contents, Header, LENGTH_BYTES, TensorEntry};
 use crate::disk::directory::Directory;
 use crate::disk::files::{FileId, FileSystem};
 use crate::error::ReadError;
 use crate::key::{BlockKey, Fingerprint, Tenant};
+use crate::memory::Memory;
 use crate::payload::{Part, Payload, TensorBytes};
 
 /// Bytes read and hashed at a time: within a core's second-level cache, wide enough for the hash's widest form.
@@ -57,6 +61,8 @@ pub(crate) struct LoadFailure {
 pub(crate) struct Reading<'a> {
     pub directory: &'a Directory,
     pub files: &'a dyn FileSystem,
+    /// Blocks are read into it.
+    pub memory: &'a Memory,
 }
 
 /// A file of the store, read from its beginning to its end.
@@ -164,54 +170,74 @@ impl Reading<'_> {
             return Err(ReadError::Identity);
         }
         let (mut read_bytes, mut tensors) = (header.head_bytes, Vec::with_capacity(header.tensors.len()));
-        for entry in &header.tensors {
-            if entry.part == Part::Window && !with_window {
+        for entries in header.tensors.chunk_by(|a, b| a.part == b.part) {
+            if entries[0].part == Part::Window && !with_window {
                 break;
             }
+            // The header was held against the file's length: no more than that is allocated.
+            let part_bytes = entries.iter().map(|entry| entry.bytes).sum();
+            let mut buffer = self.memory.buffer(part_bytes);
+            self.read_tensors(file, entries, &mut buffer)?;
+            let (bytes, mut at) = (buffer.share(), 0);
+            for TensorEntry { name, part, order, dtype, shape, bytes: length, .. } in entries {
+                let (name, part, dtype, shape) = (name.clone(), *part, *dtype, shape.clone());
+                let data = bytes.slice(at..at + length);
+                tensors.push((*order, TensorBytes { name, part, dtype, shape, data }));
+                at += length;
+            }
+            read_bytes += part_bytes as u64;
+        }
+        Ok(PartRead { header, tensors, read_bytes, read: file.read })
+    }
+
+    /// Reads tensors that lie one behind the other, and checks each against its checksum.
+    fn read_tensors(
+        self,
+        file: &mut OpenFile,
+        entries: &[TensorEntry],
+        mut into: &mut [u8],
+    ) -> Result<(), ReadError> {
+        for entry in entries {
+            let (tensor, rest) = into.split_at_mut(entry.bytes);
             let mut hasher = blake3::Hasher::new();
-            let data = self.read_exactly(file, entry.bytes, |piece| {
+            self.read_exactly(file, tensor, |piece| {
                 hasher.update(piece);
             })?;
             if hasher.finalize() != entry.checksum {
                 return Err(ReadError::Checksum(format!("tensor {:?}", entry.name)));
             }
-            read_bytes += entry.bytes as u64;
-            let (name, shape) = (entry.name.clone(), entry.shape.clone());
-            tensors
-                .push((entry.order, TensorBytes { name, part: entry.part, dtype: entry.dtype, shape, data }));
+            into = rest;
         }
-        Ok(PartRead { header, tensors, read_bytes, read: file.read })
+        Ok(())
     }
 
     fn read_header(self, file: &mut OpenFile) -> Result<Header, ReadError> {
         let file_bytes = file.metadata.len();
-        let field = self.read_exactly(file, LENGTH_BYTES, |_| {})?;
-        let field = field.try_into().map_err(|_| ReadError::Header("length field".into()))?;
-        let header = self.read_exactly(file, codec::header_bytes(field, file_bytes)?, |_| {})?;
+        let mut field = [0; LENGTH_BYTES];
+        self.read_exactly(file, &mut field, |_| {})?;
+        let mut header = vec![0; codec::header_bytes(field, file_bytes)?];
+        self.read_exactly(file, &mut header, |_| {})?;
         codec::decode(&header, file_bytes)
     }
 
-    /// The next `bytes` of a file; they lie within its length. `seen` gets them piece by piece.
+    /// The next bytes of a file, as many as `into` holds; they lie within its length. `seen` gets them piece by piece.
     fn read_exactly(
         self,
         file: &mut OpenFile,
-        bytes: usize,
+        into: &mut [u8],
         mut seen: impl FnMut(&[u8]),
-    ) -> Result<Vec<u8>, ReadError> {
-        let file_bytes = file.metadata.len();
-        let mut data = Vec::with_capacity(bytes.min(file_bytes as usize));
-        while data.len() < bytes {
-            let begin = data.len();
-            let wanted = (bytes - begin).min(PIECE_BYTES);
+    ) -> Result<(), ReadError> {
+        let (file_bytes, wanted) = (file.metadata.len(), into.len() as u64);
+        for piece in into.chunks_mut(PIECE_BYTES) {
             let asked = Instant::now();
-            self.files.read(&mut file.file, wanted as u64, &mut data).map_err(|error| system(&error))?;
+            let count = self.files.read(&mut file.file, piece).map_err(|error| system(&error))?;
             file.read += asked.elapsed();
-            seen(&data[begin..]);
-            if data.len() - begin < wanted {
-                return Err(ReadError::Length { found: file_bytes, expected: file_bytes.max(bytes as u64) });
+            seen(&piece[..count]);
+            if count < piece.len() {
+                return Err(ReadError::Length { found: file_bytes, expected: file_bytes.max(wanted) });
             }
         }
-        Ok(data)
+        Ok(())
     }
 }
 

@@ -127,7 +127,8 @@ impl DiskTier {
             reports: report,
         };
         let service = service.spawn(received).map_err(started)?;
-        let readers = Readers::spawn(options.readers, tuning.read_stall, &opened.directory, files, &commands)
+        let (stall, memory) = (tuning.read_stall, &tuning.memory);
+        let readers = Readers::spawn(options.readers, stall, &opened.directory, files, memory, &commands)
             .map_err(started)?;
         let tier = Self {
             options,

@@ -17,6 +17,7 @@ use crate::disk::index::{Change, Index, Written};
 use crate::disk::load::Reading;
 use crate::error::{CacheError, ReadError};
 use crate::key::BlockKey;
+use crate::memory::Memory;
 use crate::payload::Part;
 
 /// An opened store.
@@ -58,9 +59,10 @@ pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -
     }
     let mut bad = std::mem::take(&mut listing.impostors);
     let total = found.len() as u64;
+    let reading = Reading { directory: &directory, files, memory: &Memory::default() };
     for (done, (key, listed)) in found.into_iter().enumerate() {
         progress(done as u64, total);
-        match (Reading { directory: &directory, files }).header(&key, Part::Full) {
+        match reading.header(&key, Part::Full) {
             Ok(header) => {
                 let row = adopt(&header, listed);
                 if row.window == Window::None && listed.window.is_some() {

@@ -22,6 +22,7 @@ use crate::disk::load::{Expected, LoadFailure, Loaded, Reading};
 use crate::disk::message::Command;
 use crate::error::ReadError;
 use crate::lookup::{Hit, Tier};
+use crate::memory::Memory;
 use crate::restored::{FailedCopy, Restored, RestoredBlock};
 
 /// Takes the outcome of a restore.
@@ -91,6 +92,7 @@ impl Readers {
         stall: Duration,
         directory: &Arc<Directory>,
         files: &Arc<dyn FileSystem>,
+        memory: &Memory,
         service: &Sender<Command>,
     ) -> std::io::Result<Self> {
         let (tasks, received) = unbounded::<(Arc<Job>, usize)>();
@@ -98,11 +100,11 @@ impl Readers {
             .map(|number| {
                 let (received, directory, service) =
                     (received.clone(), Arc::clone(directory), service.clone());
-                let (files, current) = (Arc::clone(files), Current::default());
+                let (files, memory, current) = (Arc::clone(files), memory.clone(), Current::default());
                 let theirs = Arc::clone(&current);
                 let thread =
                     thread::Builder::new().name(format!("prefixd-read-{number}")).spawn(move || {
-                        let reading = Reading { directory: &directory, files: &*files };
+                        let reading = Reading { directory: &directory, files: &*files, memory: &memory };
                         read_until_closed(&received, reading, &service, &theirs);
                     })?;
                 Ok((thread, current))

@@ -152,7 +152,7 @@ impl FileSystem for FaultyFileSystem {
         OsFileSystem.open(path)
     }
 
-    fn read(&self, file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+    fn read(&self, file: &mut File, into: &mut [u8]) -> io::Result<usize> {
         let fault = self.reads.lock().clone();
         match fault {
             ReadFault::None => {}
@@ -160,7 +160,7 @@ impl FileSystem for FaultyFileSystem {
             // Stalls until the test lets go of the other end.
             ReadFault::Stall(held) => drop(held.recv()),
         }
-        OsFileSystem.read(file, bytes, into)
+        OsFileSystem.read(file, into)
     }
 }
 

@@ -34,6 +34,7 @@ use crate::disk::open::{adopt, open};
 use crate::disk::{FileSystem, OsFileSystem};
 use crate::error::CacheError;
 use crate::key::BlockKey;
+use crate::memory::Memory;
 use crate::payload::Part;
 use prefixd_migrations::Row;
 
@@ -120,6 +121,8 @@ pub struct FingerprintSummary {
 pub struct Inspector {
     directory: Arc<Directory>,
     files: Arc<dyn FileSystem>,
+    /// What blocks are read into while they are checked.
+    memory: Memory,
     /// `None` when the store is only looked at.
     index: Option<Index>,
     rows: BTreeMap<BlockKey, Row>,
@@ -161,6 +164,7 @@ impl Inspector {
         Ok(Self {
             directory: opened.directory,
             files,
+            memory: Memory::default(),
             index: Some(opened.index),
             rows: opened.rows.into_iter().collect(),
             listing: opened.listing,
@@ -174,19 +178,20 @@ impl Inspector {
         progress: Progress<'_>,
     ) -> Result<Self, CacheError> {
         let files: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
-        let listing = directory.list()?;
+        let (listing, memory) = (directory.list()?, Memory::default());
         let total = listing.blocks.len() as u64;
         let mut rows = BTreeMap::new();
         for (done, (key, listed)) in listing.blocks.iter().enumerate() {
             progress(done as u64, total);
-            let reading = Reading { directory: &directory, files: &*files };
+            let reading = Reading { directory: &directory, files: &*files, memory: &memory };
             // One that cannot be read, or is gone by now, is not listed; `verify` says more.
             if let Ok(header) = reading.header(key, Part::Full) {
                 rows.insert(*key, adopt(&header, *listed));
             }
         }
         progress(total, total);
-        Ok(Self { directory: Arc::new(directory), files, index: None, rows, listing, used_by: Some(holder) })
+        let (directory, used_by) = (Arc::new(directory), Some(holder));
+        Ok(Self { directory, files, memory, index: None, rows, listing, used_by })
     }
 
     /// The process that uses the store, when it is only looked at.
@@ -281,7 +286,7 @@ impl Inspector {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { directory: &self.directory, files: &*self.files }
+        Reading { directory: &self.directory, files: &*self.files, memory: &self.memory }
     }
 
     /// The first block there is of each block's chain.

@@ -15,6 +15,7 @@ use crate::disk::load::Reading;
 use crate::disk::open::adopt;
 use crate::error::{CacheError, ReadError};
 use crate::key::BlockKey;
+use crate::memory::Memory;
 use crate::payload::Part;
 
 /// Blocks whose rows are made durable together.
@@ -85,7 +86,7 @@ impl Inspector {
         found.sort_by_key(|(key, _)| *key);
         let (mut report, mut changes, total) = (TransferReport::default(), Vec::new(), found.len() as u64);
         let files = Arc::clone(&self.files);
-        let reading = Reading { directory: &source, files: &*files };
+        let reading = Reading { directory: &source, files: &*files, memory: &Memory::default() };
         for (done, (key, listed)) in found.into_iter().enumerate() {
             progress(done as u64, total);
             if self.rows.contains_key(&key) {
@@ -173,9 +174,10 @@ fn copy(
             continue;
         }
         let failed = |error| io_error("reading", &source, error);
-        let mut bytes = Vec::new();
         let mut file = from.files.open(&source).map_err(failed)?;
-        from.files.read(&mut file, u64::MAX, &mut bytes).map_err(failed)?;
+        let mut bytes = vec![0; file.metadata().map_err(failed)?.len() as usize];
+        let read = from.files.read(&mut file, &mut bytes).map_err(failed)?;
+        bytes.truncate(read);
         let allocated =
             files.write_synced(&tmp, &[&bytes]).map_err(|source| io_error("writing", &tmp, source))?;
         files.rename(&tmp, &path).map_err(|source| io_error("renaming to", &path, source))?;

@@ -1,65 +1,61 @@
-//! Attention on the host: our kernel over the planes' memory.
+//! Attention on the host: our kernel over the pages' memory.
 
 use mlx_rs::Array;
 
 use super::Queries;
-use crate::mlx::array::{Result, bytes, dims, from_f32, host as memory, settle};
+use crate::mlx::array::{Result, dims, from_f32, host as memory, settle};
 use crate::mlx::cpu::attention::{Row, Shape, attend};
-use crate::mlx::cpu::store::{Affine, Store};
-use crate::mlx::error::MlxError;
+use crate::mlx::cpu::store::{Encoding, Side};
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{Format, KvSpec, LayerKv};
+use crate::mlx::kv::{Format, HostRow, KvSpec};
 use crate::mlx::step::RowStep;
 
-/// Rows are layers with their share of the step. Result: `[tokens, heads * head_dim]`, f32.
+const _: () = assert!(cfg!(target_endian = "little"), "codes are read as bytes of little-endian words");
+
+/// Queries of a layer over what rows, each with its share of the step, have stored in it. Result:
+/// `[tokens, heads * head_dim]`, f32.
 pub fn host<'a>(
     mx: &Mlx,
     spec: &KvSpec,
+    layer: usize,
     queries: Queries<'_>,
-    rows: impl Iterator<Item = (&'a LayerKv, RowStep)>,
+    rows: impl Iterator<Item = (&'a HostRow, RowStep)>,
 ) -> Result<Array> {
-    let rows: Vec<_> = rows.collect();
-    settle(mx, rows.iter().flat_map(|(layer, _)| layer.planes()).chain([queries.array]))?;
+    settle(mx, [queries.array])?;
     let heads = queries.array.dim(1) as usize;
-    let mask = rows.first().map(|(layer, _)| layer.mask());
+    let (keys, values) = (0..spec.key_planes(), spec.key_planes()..spec.planes().len());
     let shape = Shape {
         heads,
         kv_heads: spec.keys.heads,
         head_dim: spec.keys.width,
-        window: mask.and_then(super::super::mask::Mask::window),
+        window: spec.masks[layer].window(),
         scale: queries.scale,
         sinks: queries.sinks.map(|sinks| memory(mx, sinks)).transpose()?,
+        keys: side(spec, layer, spec.setting.keys, keys),
+        values: side(spec, layer, spec.setting.values, values),
     };
-    let stores = rows.iter().map(|(layer, at)| {
-        let (keys, values) = layer.planes().split_at(spec.key_planes());
-        Ok(Row {
-            keys: store(mx, spec.setting.keys, keys)?,
-            values: store(mx, spec.setting.values, values)?,
-            capacity: layer.capacity(),
-            origin: layer.origin(),
-            position: at.position,
-            tokens: at.tokens,
-        })
-    });
-    let stores = stores.collect::<Result<Vec<_>>>()?;
+    let row = |(row, at): (&'a HostRow, RowStep)| Row {
+        pages: row.pages(spec, layer),
+        position: at.position,
+        tokens: at.tokens,
+    };
+    let rows: Vec<_> = rows.map(row).collect();
     let vectors = memory::<f32>(mx, queries.array)?;
     let (mut out, width) = (vec![0.0; vectors.len()], heads * spec.keys.width);
-    attend(shape, &stores, vectors, &mut out);
+    attend(shape, &rows, vectors, &mut out);
     from_f32(mx, &out, &dims([vectors.len() / width, width]))
 }
 
-fn store<'a>(mx: &Mlx, format: Format, planes: &'a [Array]) -> Result<Store<'a>> {
-    match (format, planes) {
-        (Format::F32, [vectors]) => Ok(Store::F32(memory(mx, vectors)?)),
-        (Format::F16, [vectors]) => Ok(Store::F16(memory(mx, vectors)?)),
-        (Format::Affine8, [codes, scales, biases]) => Ok(Store::Affine8(affine(mx, codes, scales, biases)?)),
-        (Format::Affine4, [codes, scales, biases]) => Ok(Store::Affine4(affine(mx, codes, scales, biases)?)),
-        _ => Err(MlxError::backend(format!("{} planes for {format:?}", planes.len()))),
+fn side(spec: &KvSpec, layer: usize, format: Format, planes: std::ops::Range<usize>) -> Side {
+    let encoding = match format {
+        Format::F32 => Encoding::F32,
+        Format::F16 => Encoding::F16,
+        Format::Affine8 => Encoding::Affine8,
+        Format::Affine4 => Encoding::Affine4,
+    };
+    let mut begins = [0; 3];
+    for (begin, stored) in begins.iter_mut().zip(&spec.tensors_of(layer)[planes]) {
+        *begin = stored.before * spec.block_tokens;
     }
-}
-
-fn affine<'a>(mx: &Mlx, codes: &'a Array, scales: &'a Array, biases: &'a Array) -> Result<Affine<'a>> {
-    const { assert!(cfg!(target_endian = "little"), "codes are read as bytes of little-endian words") };
-    let codes = bytes(mx, codes)?;
-    Ok(Affine { codes, scales: memory(mx, scales)?, biases: memory(mx, biases)? })
+    Side { encoding, planes: begins }
 }

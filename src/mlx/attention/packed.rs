@@ -114,7 +114,7 @@ impl PackedAttention {
         settle(mx, &planes)?;
         let query = wave([tokens, self.heads, width], 0.9)?.as_dtype(Dtype::Bfloat16)?;
         for mask in [Mask::Causal, Mask::Window { tokens: 64 }] {
-            let layer = LayerKv::with_planes(mask, 0, PROOF_TOKENS, planes.clone());
+            let layer = LayerKv::with_planes(spec, mask, 0, PROOF_TOKENS, planes.clone());
             let at = RowStep { position, tokens, first: 0 };
             let found = self.step().attend(mx, &query, &layer, at)?;
             let queries = Queries { array: &query, scale, sinks: None };

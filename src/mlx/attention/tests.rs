@@ -5,9 +5,9 @@ use prefixd_engine::{Gate, GateError};
 
 use super::{PackedAttention, Queries, device, host};
 use crate::mlx::array::{dims, from_f32, host as memory, host_contiguous};
-use crate::mlx::backend::Backend;
+use crate::mlx::backend::{Backend, Kernels};
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{Format, KvSetting, KvSpec, LayerKv};
+use crate::mlx::kv::{Format, HostRow, KvSetting, KvSpec, LayerKv};
 use crate::mlx::mask::Mask;
 use crate::mlx::step::{RowStep, Step};
 
@@ -27,16 +27,22 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
+/// The same tokens as a layer's arrays and as a row of one layer in pages.
 struct Row {
     layer: LayerKv,
+    host: HostRow,
     position: usize,
     /// `[tokens, heads, head_dim]`.
     queries: Vec<f32>,
 }
 
+fn spec_of(setting: KvSetting, mask: Mask, block_tokens: usize) -> KvSpec {
+    KvSpec::new(Kernels::Host, setting, KV_HEADS, HEAD_DIM, vec![mask], block_tokens)
+}
+
 /// A row of `length` tokens that entered in pieces, whose last `tokens` are the queries.
 fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads: usize) -> Row {
-    let mut layer = LayerKv::empty(mask);
+    let (mut layer, mut host) = (LayerKv::empty(mask), HostRow::default());
     let (mut at, piece) = (0, 97);
     while at < length {
         // The queries' own keys enter last and together, as in a step.
@@ -47,11 +53,20 @@ fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads:
             let array = from_f32(mx, &vectors, &dims([KV_HEADS, count, HEAD_DIM])).unwrap();
             format.encode(mx, &array).unwrap()
         });
-        layer.write(mx, at, count, &encoded.concat()).unwrap();
+        let encoded = encoded.concat();
+        layer.write(mx, at, count, &encoded).unwrap();
+        let by_token =
+            |plane: &Array| host_contiguous(mx, &plane.transpose_axes(&[1, 0, 2]).unwrap()).unwrap();
+        let encoded: Vec<_> = encoded.iter().map(by_token).collect();
+        host.reserve(spec, count);
+        host.write(mx, spec, 0, RowStep { position: at, tokens: count, first: 0 }, &encoded).unwrap();
         at += count;
+        if at < length {
+            host.advance(spec, count);
+        }
     }
     let queries = noise(77 + length as u64, tokens * heads * HEAD_DIM);
-    Row { layer, position: length - tokens, queries }
+    Row { layer, host, position: length - tokens, queries }
 }
 
 /// The definition, over what is stored.
@@ -99,7 +114,7 @@ fn expected(mx: &Mlx, spec: &KvSpec, row: &Row, tokens: usize, heads: usize) -> 
     out
 }
 
-type Implementation = fn(&Mlx, &KvSpec, Queries<'_>, &[(&LayerKv, RowStep)]) -> Array;
+type Implementation = fn(&Mlx, &KvSpec, Queries<'_>, &[(&Row, RowStep)]) -> Array;
 
 /// The rows' queries in one step.
 fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], heads: usize, on: Implementation) -> Vec<f32> {
@@ -108,26 +123,30 @@ fn run(mx: &Mlx, spec: &KvSpec, rows: &[&Row], heads: usize, on: Implementation)
     let array = from_f32(mx, &queries, &dims([queries.len() / width, heads, HEAD_DIM])).unwrap();
     let spans = rows.iter().map(|row| (row.position, row.queries.len() / width));
     let step = Step::new(mx, spans);
-    let layers: Vec<_> = rows.iter().map(|row| &row.layer).zip(step.rows().iter().copied()).collect();
-    let out = on(mx, spec, Queries { array: &array, scale: SCALE, sinks: None }, &layers);
+    let rows: Vec<_> = rows.iter().copied().zip(step.rows().iter().copied()).collect();
+    let out = on(mx, spec, Queries { array: &array, scale: SCALE, sinks: None }, &rows);
     let out = host_contiguous(mx, &out).unwrap();
     memory::<f32>(mx, &out).unwrap().to_vec()
 }
 
-fn on_host(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&LayerKv, RowStep)]) -> Array {
-    host(mx, spec, queries, rows.iter().copied()).unwrap()
+fn on_host(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&Row, RowStep)]) -> Array {
+    host(mx, spec, 0, queries, rows.iter().map(|(row, at)| (&row.host, *at))).unwrap()
 }
 
-fn on_device(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&LayerKv, RowStep)]) -> Array {
-    device(mx, spec, queries, rows.iter().copied(), None).unwrap()
+fn layers<'a>(rows: &'a [(&Row, RowStep)]) -> impl Iterator<Item = (&'a LayerKv, RowStep)> {
+    rows.iter().map(|(row, at)| (&row.layer, *at))
+}
+
+fn on_device(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&Row, RowStep)]) -> Array {
+    device(mx, spec, queries, layers(rows), None).unwrap()
 }
 
 /// As a model does it on the backend at hand: on CUDA with kernels for packed planes.
-fn on_backend(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&LayerKv, RowStep)]) -> Array {
+fn on_backend(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&Row, RowStep)]) -> Array {
     let (backend, heads) = (Backend::detect(mx).unwrap(), queries.array.dim(1) as usize);
     let kernels = PackedAttention::new(mx, backend, spec, heads, queries.scale).unwrap();
     let mut step = kernels.as_ref().map(PackedAttention::step);
-    device(mx, spec, queries, rows.iter().copied(), step.as_mut()).unwrap()
+    device(mx, spec, queries, layers(rows), step.as_mut()).unwrap()
 }
 
 fn settings() -> impl Iterator<Item = KvSetting> {
@@ -143,7 +162,7 @@ fn all_implementations_follow_the_definition() {
     for setting in settings() {
         for mask in MASKS {
             for (length, tokens, heads) in [(1, 1, 2), (333, 1, 6), (65, 65, 4), (400, 130, 6), (257, 3, 2)] {
-                let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+                let spec = spec_of(setting, mask, 16);
                 let row = row(mx, &spec, mask, length, tokens, heads);
                 let exact = expected(mx, &spec, &row, tokens, heads);
                 // The device's keys and values are f16 numbers: half a unit in the last place each. GPUs multiply f32
@@ -176,7 +195,7 @@ fn rows_of_any_length_share_a_step() {
     let shapes = [(333, 1), (40, 1), (400, 130), (65, 65), (257, 3), (99, 1), (101, 1), (640, 64)];
     for setting in ["16", "k8v4"].map(|text| text.parse::<KvSetting>().unwrap()) {
         for mask in MASKS {
-            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+            let spec = spec_of(setting, mask, 16);
             let rows: Vec<Row> =
                 shapes.iter().map(|(length, tokens)| row(mx, &spec, mask, *length, *tokens, heads)).collect();
             for batch in [1, 2, 3, 4, 8] {
@@ -204,7 +223,7 @@ fn on_the_host_a_query_s_bits_ignore_chunk_neighbours_and_storage() {
     let (heads, tokens) = (6, 150);
     for setting in settings() {
         for mask in MASKS {
-            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 16);
+            let spec = spec_of(setting, mask, 16);
             let whole = row(mx, &spec, mask, 401, tokens, heads);
             let all = run(mx, &spec, &[&whole], heads, on_host);
             let width = heads * HEAD_DIM;
@@ -234,7 +253,7 @@ fn attention_rate() {
         for (tokens, length, mask) in
             [(512, 4096, Mask::Causal), (512, 4096, Mask::Window { tokens: 512 }), (1, 4096, Mask::Causal)]
         {
-            let spec = KvSpec::new(setting, KV_HEADS, HEAD_DIM, vec![mask], 256);
+            let spec = spec_of(setting, mask, 256);
             let row = row(mx, &spec, mask, length, tokens, heads);
             let keys: usize = (length - tokens..length).map(|p| p + 1 - mask.visible_from(p)).sum();
             let mut best = f64::INFINITY;

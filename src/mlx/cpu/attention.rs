@@ -10,9 +10,10 @@
 
 use rayon::prelude::*;
 
+use super::columns;
 use super::gemm::{Matrix, Start, product};
 use super::simd::{Arith, exp, per_isa, sum16};
-use super::store::Store;
+use super::store::{Pages, Side};
 
 /// Keys per tile.
 const KEYS: usize = 64;
@@ -24,16 +25,10 @@ const PARALLEL_FROM: usize = 1 << 17;
 const PAD: usize = 32;
 
 /// One row's stored keys and values, and where its queries are.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Row<'a> {
-    /// `[kv heads, capacity, head_dim]`.
-    pub keys: Store<'a>,
-    /// `[kv heads, capacity, head_dim]`.
-    pub values: Store<'a>,
-    /// Slots per head.
-    pub capacity: usize,
-    /// Absolute position of slot 0.
-    pub origin: usize,
+    /// What it has stored.
+    pub pages: Pages<'a>,
     /// Absolute position of the row's first query. All queries' own keys are stored already.
     pub position: usize,
     /// Number of queries.
@@ -55,6 +50,10 @@ pub struct Shape<'a> {
     pub scale: f32,
     /// Of each query head, the score of a key that every query sees and whose value is 0.
     pub sinks: Option<&'a [f32]>,
+    /// Keys in a page.
+    pub keys: Side,
+    /// Values in a page.
+    pub values: Side,
 }
 
 /// One unit of work: some queries of one row that share a key head.
@@ -71,7 +70,7 @@ struct Unit {
 
 struct Task<'a> {
     shape: Shape<'a>,
-    row: Row<'a>,
+    row: &'a Row<'a>,
     unit: Unit,
     /// `[tokens, heads, head_dim]` of this row.
     queries: &'a [f32],
@@ -99,7 +98,7 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
     }
     let task = |unit: &Unit| Task {
         shape,
-        row: rows[unit.row],
+        row: &rows[unit.row],
         unit: *unit,
         queries: &queries[unit.base..][..rows[unit.row].tokens * token_size],
     };
@@ -152,7 +151,6 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
     let mut scores = vec![0.0_f32; vectors * KEYS];
     let mut sums = vec![0.0_f32; vectors * padded];
     let mut seen = vec![Seen { max: f32::NEG_INFINITY, sum: 0.0 }; vectors];
-    let mut vector = vec![0.0_f32; d];
 
     let first_position = row.position + unit.first;
     let end = first_position + unit.queries;
@@ -160,20 +158,21 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         |position: usize| shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
     for tile in visible_from(first_position) / KEYS..end.div_ceil(KEYS) {
         let start = tile * KEYS;
-        for j in 0..KEYS {
-            let position = start + j;
-            let value = &mut values[j * padded..][..d];
-            if position < row.origin || position >= end {
-                vector.fill(0.0);
-                value.fill(0.0);
+        let mut j = 0;
+        while j < KEYS {
+            let most = end.saturating_sub(start + j).min(KEYS - j);
+            let run = row.pages.run(unit.kv_head, start + j, most).filter(|run| run.count > 0);
+            // Keys that are not there, and their values, are 0: they weigh nothing.
+            let count = run.map_or(1, |run| run.count);
+            let value = &mut values[j * padded..][..count * padded];
+            if let Some(run) = run {
+                columns::read::<F, KEYS>(shape.keys, run, d, &mut keys, j);
+                shape.values.read::<F>(run, d, value, padded);
             } else {
-                let index = unit.kv_head * row.capacity + position - row.origin;
-                row.keys.read::<F>(index, d, &mut vector);
-                row.values.read::<F>(index, d, value);
+                keys.chunks_exact_mut(KEYS).for_each(|elements| elements[j] = 0.0);
+                value.fill(0.0);
             }
-            for (e, element) in vector.iter().enumerate() {
-                keys[e * KEYS + j] = *element;
-            }
+            j += count;
         }
         let left = Matrix { data: &scaled, stride: d };
         product::<F, N>(
@@ -247,3 +246,6 @@ fn weigh<F: Arith>(weights: &mut [f32], from: usize, to: usize, seen: &mut Seen)
     seen.max = max;
     grown
 }
+
+#[cfg(test)]
+mod tests;

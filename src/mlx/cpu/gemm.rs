@@ -41,33 +41,38 @@ pub fn product<F: Arith, const N: usize>(
     assert!(b.data.len() >= (k - 1) * b.stride + n, "right operand too short");
     assert!(c.len() >= (m - 1) * c_stride + n, "result too short");
     let strides = [a.stride, b.stride, c_stride];
-    for j in (0..n).step_by(N) {
+    // Few rows leave room for twice the width, and their chains then hide each other's latency.
+    let wide = m <= 3 && n.is_multiple_of(2 * N);
+    for j in (0..n).step_by(if wide { 2 * N } else { N }) {
         let mut i = 0;
         while i < m {
-            // SAFETY: the tile covers rows `i..i + rows` with `i + rows <= m` and columns `j..j + N` with `j + N <= n`,
-            // and the asserts above keep every such element inside its slice.
+            // SAFETY: the tile covers rows `i..i + rows` with `i + rows <= m` and columns of one step from `j` on, of which
+            // `n` is a multiple, and the asserts above keep every such element inside its slice.
             i += unsafe {
                 let (a, b) = (a.data.as_ptr().add(i * a.stride), b.data.as_ptr().add(j));
                 let c = c.as_mut_ptr().add(i * c_stride + j);
-                match m - i {
-                    1 => tile::<F, 1, N>(k, a, b, c, strides, start),
-                    2 => tile::<F, 2, N>(k, a, b, c, strides, start),
-                    3 => tile::<F, 3, N>(k, a, b, c, strides, start),
-                    4 => tile::<F, 4, N>(k, a, b, c, strides, start),
-                    5 => tile::<F, 5, N>(k, a, b, c, strides, start),
-                    _ => tile::<F, 6, N>(k, a, b, c, strides, start),
+                match (m - i, wide) {
+                    (1, true) => tile::<F, 1, 2, N>(k, a, b, c, strides, start),
+                    (2, true) => tile::<F, 2, 2, N>(k, a, b, c, strides, start),
+                    (3, true) => tile::<F, 3, 2, N>(k, a, b, c, strides, start),
+                    (1, _) => tile::<F, 1, 1, N>(k, a, b, c, strides, start),
+                    (2, _) => tile::<F, 2, 1, N>(k, a, b, c, strides, start),
+                    (3, _) => tile::<F, 3, 1, N>(k, a, b, c, strides, start),
+                    (4, _) => tile::<F, 4, 1, N>(k, a, b, c, strides, start),
+                    (5, _) => tile::<F, 5, 1, N>(k, a, b, c, strides, start),
+                    _ => tile::<F, 6, 1, N>(k, a, b, c, strides, start),
                 }
             };
         }
     }
 }
 
-/// One register tile of `M` x `N`. Returns `M`.
+/// One register tile of `M` rows and `W` times `N` columns. Returns `M`.
 ///
 /// # Safety
-/// `a` is readable at `i * lda + p`, `b` at `p * ldb + j`, `c` writable at `i * ldc + j`, for `i < M`, `j < N`, `p < k`.
+/// `a` is readable at `i * lda + p`, `b` at `p * ldb + j`, `c` writable at `i * ldc + j`, for `i < M`, `j < W * N`, `p < k`.
 #[inline(always)]
-unsafe fn tile<F: Arith, const M: usize, const N: usize>(
+unsafe fn tile<F: Arith, const M: usize, const W: usize, const N: usize>(
     k: usize,
     a: *const f32,
     b: *const f32,
@@ -75,25 +80,27 @@ unsafe fn tile<F: Arith, const M: usize, const N: usize>(
     [lda, ldb, ldc]: [usize; 3],
     start: Start,
 ) -> usize {
-    let mut acc = [[0.0_f32; N]; M];
+    let mut acc = [[[0.0_f32; N]; W]; M];
     // SAFETY: the caller's promise covers every index below.
     unsafe {
         if start == Start::Result {
             for (i, row) in acc.iter_mut().enumerate() {
-                *row = c.add(i * ldc).cast::<[f32; N]>().read_unaligned();
+                *row = c.add(i * ldc).cast::<[[f32; N]; W]>().read_unaligned();
             }
         }
         for p in 0..k {
-            let right = b.add(p * ldb).cast::<[f32; N]>().read_unaligned();
+            let right = b.add(p * ldb).cast::<[[f32; N]; W]>().read_unaligned();
             for (i, row) in acc.iter_mut().enumerate() {
                 let left = *a.add(i * lda + p);
-                for j in 0..N {
-                    row[j] = F::fma(left, right[j], row[j]);
+                for (row, right) in row.iter_mut().zip(&right) {
+                    for j in 0..N {
+                        row[j] = F::fma(left, right[j], row[j]);
+                    }
                 }
             }
         }
         for (i, row) in acc.iter().enumerate() {
-            c.add(i * ldc).cast::<[f32; N]>().write_unaligned(*row);
+            c.add(i * ldc).cast::<[[f32; N]; W]>().write_unaligned(*row);
         }
     }
     M

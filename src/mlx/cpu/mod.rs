@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod attention;
+mod columns;
 mod gemm;
 pub mod norm;
 pub mod rotate;

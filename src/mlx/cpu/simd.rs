@@ -108,14 +108,15 @@ pub fn exp<F: Arith>(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
-    let n = F::fma(clamped, LOG2_E, ROUND) - ROUND;
+    let shifted = F::fma(clamped, LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = F::fma(n, -LN2_LOW, F::fma(n, -LN2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = F::fma(p, r, coefficient);
     }
-    #[allow(clippy::cast_possible_truncation)]
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // The low bits of the shifted number are `n`: they become the exponent.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.0 { 0.0 } else { p * power }
 }
 

@@ -1,26 +1,65 @@
 //! A batch: rows in order, each with keys and values of its own.
 //!
-//! 1. Rows share nothing: no padding, no mask between them, no storage. A row that joins, leaves or moves copies no
-//!    token of another. (Measured on the CPU: attention is one task per row and head anyway, so padding could only add
-//!    work; on CUDA an additive mask costs a third more than none.)
+//! 1. There is no padding and no mask between rows. A row that joins, leaves or moves copies no token of another. (Measured
+//!    on the CPU: attention is one task per row and head anyway, so padding could only add work; on CUDA an additive mask
+//!    costs a third more than none.) What rows share they only read.
 //! 2. Every method returns with its work done: nothing lazy is left behind.
 //! 3. A row's length changes last: a step that fails half-way leaves the row as it was.
+//! 4. All rows are of the kind that the spec's kernels read.
 
 use std::rc::Rc;
 
-use super::layer::LayerKv;
+use mlx_rs::Array;
+
+use super::device::{DeviceRow, LayerKv};
+use super::host::HostRow;
 use super::spec::KvSpec;
 use crate::mlx::array::{Result, settle};
+use crate::mlx::backend::Kernels;
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 
-/// One row: its length and a [`LayerKv`] for each layer.
+/// One row.
 #[derive(Debug)]
-pub struct RowKv {
+pub enum RowKv {
+    /// Its tokens lie in pages of host memory.
+    Host(HostRow),
+    /// Its tokens lie in arrays.
+    Device(DeviceRow),
+}
+
+impl RowKv {
+    fn empty(spec: &KvSpec) -> Self {
+        match spec.kernels {
+            Kernels::Host => Self::Host(HostRow::default()),
+            Kernels::Device => Self::Device(DeviceRow::empty(spec)),
+        }
+    }
+
     /// Tokens held.
-    pub(in crate::mlx) length: usize,
-    /// In layer order.
-    pub(in crate::mlx) layers: Vec<LayerKv>,
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Host(row) => row.length(),
+            Self::Device(row) => row.length,
+        }
+    }
+
+    /// Counts `more` tokens as held: all layers have them, evaluated.
+    pub fn advance(&mut self, spec: &KvSpec, more: usize) {
+        match self {
+            Self::Host(row) => row.advance(spec, more),
+            Self::Device(row) => row.length += more,
+        }
+    }
+
+    /// The arrays that hold its tokens, if arrays do.
+    pub fn planes(&self) -> impl Iterator<Item = &Array> {
+        let layers: &[LayerKv] = match self {
+            Self::Host(_) => &[],
+            Self::Device(row) => &row.layers,
+        };
+        layers.iter().flat_map(LayerKv::planes)
+    }
 }
 
 /// Rows in order.
@@ -38,8 +77,8 @@ impl BatchKv {
 
     /// A batch of one row without tokens.
     pub fn start(spec: Rc<KvSpec>) -> Self {
-        let layers = spec.masks.iter().map(|mask| LayerKv::empty(*mask)).collect();
-        Self { spec, rows: vec![RowKv { length: 0, layers }] }
+        let row = RowKv::empty(&spec);
+        Self { spec, rows: vec![row] }
     }
 
     /// A batch of one row.
@@ -59,18 +98,12 @@ impl BatchKv {
 
     /// Tokens of each row.
     pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.rows.iter().map(|row| row.length)
+        self.rows.iter().map(RowKv::length)
     }
 
     /// Shapes and formats.
     pub fn spec(&self) -> &Rc<KvSpec> {
         &self.spec
-    }
-
-    /// Bytes of all planes, as allocated.
-    pub fn allocated_bytes(&self) -> u64 {
-        let planes = self.rows.iter().flat_map(|row| &row.layers).flat_map(LayerKv::planes);
-        planes.map(|plane| plane.nbytes() as u64).sum()
     }
 
     pub(in crate::mlx) fn rows(&self) -> &[RowKv] {
@@ -127,34 +160,30 @@ impl BatchKv {
         Ok(merged)
     }
 
-    /// A copy of one row, as a batch of its own.
+    /// A copy of one row, as a batch of its own. On the host it shares the row's pages but for those being written.
     pub fn extract(&self, mx: &Mlx, row: usize) -> Result<Self> {
-        let RowKv { length, layers } = self.row(row)?;
-        let layers = layers.iter().map(|layer| layer.copied(mx)).collect::<Result<_>>()?;
-        Ok(Self::of(self.spec.clone(), RowKv { length: *length, layers }))
+        let row = match self.row(row)? {
+            RowKv::Host(row) => RowKv::Host(row.clone()),
+            RowKv::Device(row) => RowKv::Device(row.copied(mx, &self.spec)?),
+        };
+        Ok(Self::of(self.spec.clone(), row))
     }
 
     /// Forgets a row's tokens from `length` on. Window layers must still hold what the next query sees.
     pub fn trim(&mut self, mx: &Mlx, row: usize, length: usize) -> Result<()> {
-        let held = self.row(row)?.length;
+        let held = self.row(row)?.length();
         if length > held {
             return Err(MlxError::input(format!("cannot trim a row of {held} tokens to {length}")));
         }
-        let state = &mut self.rows[row];
-        for layer in &state.layers {
-            let (origin, needed) = (layer.origin(), layer.mask().visible_from(length));
-            if origin > needed {
-                return Err(MlxError::input(format!(
-                    "cannot trim to {length} tokens: a window layer holds positions from {origin}, {needed} is needed"
-                )));
-            }
+        match &mut self.rows[row] {
+            RowKv::Host(row) => row.trim(&self.spec, length)?,
+            RowKv::Device(row) => row.trim(length)?,
         }
-        state.length = length;
         self.settle(mx)
     }
 
     /// Evaluates every plane.
     pub(in crate::mlx) fn settle(&self, mx: &Mlx) -> Result<()> {
-        settle(mx, self.rows.iter().flat_map(|row| &row.layers).flat_map(LayerKv::planes))
+        settle(mx, self.rows.iter().flat_map(RowKv::planes))
     }
 }

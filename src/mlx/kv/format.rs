@@ -77,6 +77,18 @@ pub struct Vectors {
     pub width: usize,
 }
 
+impl Plane {
+    /// Bytes of one vector.
+    pub fn vector_bytes(&self) -> usize {
+        self.width * item_bytes(self.dtype)
+    }
+
+    /// Bytes of one token.
+    pub fn token_bytes(&self) -> usize {
+        self.heads * self.vector_bytes()
+    }
+}
+
 impl KvSetting {
     /// 8-bit keys, 4-bit values.
     pub const DEFAULT: Self = Self { keys: Format::Affine8, values: Format::Affine4 };
@@ -144,8 +156,7 @@ impl Format {
 
     /// Bytes of one token, all planes together.
     pub fn token_bytes(self, vectors: Vectors) -> usize {
-        let bytes = |plane: &Plane| plane.heads * plane.width * item_bytes(plane.dtype);
-        self.planes(vectors).iter().map(bytes).sum()
+        self.planes(vectors).iter().map(Plane::token_bytes).sum()
     }
 
     /// Turns `[…, head_dim]` into planes `[…, width]`. What enters a cache passes here once and never again.

@@ -1,6 +1,9 @@
 //! What all rows of a model share: shapes and formats of the stored keys and values.
 
+use prefixd_cache::{Memory, Part};
+
 use super::format::{KvSetting, Plane, Vectors};
+use crate::mlx::backend::Kernels;
 use crate::mlx::mask::Mask;
 
 /// Which side of the attention a plane belongs to.
@@ -22,6 +25,22 @@ impl Side {
     }
 }
 
+/// One tensor of a block: one plane of one layer.
+#[derive(Debug)]
+pub struct Stored {
+    /// `layer.side[.plane]`, `003.k.packed` say.
+    pub name: String,
+    /// The part that the layer belongs to.
+    pub part: Part,
+    /// The layer.
+    pub layer: usize,
+    /// Shape and types.
+    pub plane: Plane,
+    /// Bytes that a token takes in the part's tensors before this one: `n` tokens' tensors lie one behind the other, so this
+    /// one begins at `n` times as many.
+    pub before: usize,
+}
+
 /// Shapes and formats.
 ///
 /// Rows, batches and blocks know planes only: how many vectors a token leaves on each side, and how long they are. For
@@ -37,15 +56,21 @@ pub struct KvSpec {
     pub values: Vectors,
     /// One mask a layer.
     pub masks: Vec<Mask>,
-    /// Tokens of a block: how far behind a row's end an export may reach.
+    /// Tokens of a block, and of a page. An export may reach a block behind the block that a row's end is in.
     pub block_tokens: usize,
+    /// Who computes attention, which decides where rows keep their tokens.
+    pub kernels: Kernels,
+    /// What rows take their memory from.
+    pub memory: Memory,
     planes: Vec<Plane>,
     key_planes: usize,
+    tensors: Vec<Stored>,
 }
 
 impl KvSpec {
     /// The layout of attention over heads, in a setting that was checked.
     pub fn new(
+        kernels: Kernels,
         setting: KvSetting,
         kv_heads: usize,
         head_dim: usize,
@@ -53,11 +78,12 @@ impl KvSpec {
         block_tokens: usize,
     ) -> Self {
         let vectors = Vectors { heads: kv_heads, width: head_dim };
-        Self::with_sides(setting, [vectors, vectors], masks, block_tokens)
+        Self::with_sides(kernels, setting, [vectors, vectors], masks, block_tokens)
     }
 
     /// A layout whose keys and values need not be alike.
     pub fn with_sides(
+        kernels: Kernels,
         setting: KvSetting,
         [keys, values]: [Vectors; 2],
         masks: Vec<Mask>,
@@ -66,7 +92,9 @@ impl KvSpec {
         let mut planes = setting.keys.planes(keys);
         let key_planes = planes.len();
         planes.extend(setting.values.planes(values));
-        Self { setting, keys, values, masks, block_tokens, planes, key_planes }
+        let tensors = tensors(&masks, &planes, key_planes);
+        let memory = Memory::default();
+        Self { setting, keys, values, masks, block_tokens, kernels, memory, planes, key_planes, tensors }
     }
 
     /// Planes of keys, then those of values.
@@ -79,10 +107,24 @@ impl KvSpec {
         self.key_planes
     }
 
-    /// The planes and the sides they belong to.
-    pub fn sides(&self) -> impl Iterator<Item = (Side, &Plane)> {
-        let side = |i| if i < self.key_planes { Side::Keys } else { Side::Values };
-        self.planes.iter().enumerate().map(move |(i, plane)| (side(i), plane))
+    /// The tensors of a block, in its order: layer by layer, plane by plane.
+    pub fn tensors(&self) -> &[Stored] {
+        &self.tensors
+    }
+
+    /// A layer's planes among them.
+    pub fn tensors_of(&self, layer: usize) -> &[Stored] {
+        &self.tensors[layer * self.planes.len()..][..self.planes.len()]
+    }
+
+    /// Those of one part.
+    pub fn tensors_in(&self, part: Part) -> impl Iterator<Item = &Stored> {
+        self.tensors.iter().filter(move |stored| stored.part == part)
+    }
+
+    /// Bytes that a token takes in a part; 0 when the model has no such layers.
+    pub fn token_bytes(&self, part: Part) -> usize {
+        self.tensors_in(part).last().map_or(0, |last| last.before + last.plane.token_bytes())
     }
 
     /// Tokens that a layer keeps behind a row's end: those the next query sees, and those of a block that ends up to
@@ -97,4 +139,20 @@ impl KvSpec {
         let KvSetting { keys, values } = self.setting;
         (full * (keys.token_bytes(self.keys) + values.token_bytes(self.values))) as u64
     }
+}
+
+fn tensors(masks: &[Mask], planes: &[Plane], key_planes: usize) -> Vec<Stored> {
+    let mut used = [0, 0];
+    let mut tensors = Vec::with_capacity(masks.len() * planes.len());
+    for (layer, mask) in masks.iter().enumerate() {
+        let part = mask.part();
+        for (i, plane) in planes.iter().enumerate() {
+            let side = if i < key_planes { Side::Keys } else { Side::Values };
+            let before = used[part as usize];
+            used[part as usize] += plane.token_bytes();
+            let name = format!("{layer:03}.{}{}", side.letter(), plane.suffix);
+            tensors.push(Stored { name, part, layer, plane: *plane, before });
+        }
+    }
+    tensors
 }

@@ -17,7 +17,7 @@ fn block() -> Block {
 fn file(part: Part) -> Vec<u8> {
     let block = block();
     let encoded = encode(&FINGERPRINT, &block, part).unwrap();
-    let tensors = encoded.order.iter().flat_map(|index| block.payload.tensors[*index].data.clone());
+    let tensors = encoded.order.iter().flat_map(|index| block.payload.tensors[*index].data.to_vec());
     encoded.head.iter().copied().chain(tensors).collect()
 }
 
@@ -144,7 +144,7 @@ proptest! {
             part: if window { Part::Window } else { Part::Full },
             dtype: Dtype::U8,
             shape: vec![bytes],
-            data: vec![index as u8; bytes],
+            data: vec![index as u8; bytes].into(),
         };
         let parent = (blocks_before > 0).then(|| BlockKey::from_bytes([9; 32]));
         let tenant = Tenant::derive(b"somebody");

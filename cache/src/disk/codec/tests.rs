@@ -17,7 +17,7 @@ const V1_BLOCK: &[u8] = include_bytes!("../../../fixtures/v1-block.safetensors")
 
 fn file(block: &Block, part: Part) -> Vec<u8> {
     let encoded = encode(&FINGERPRINT, block, part).unwrap();
-    let tensors = encoded.order.iter().flat_map(|index| block.payload.tensors[*index].data.clone());
+    let tensors = encoded.order.iter().flat_map(|index| block.payload.tensors[*index].data.to_vec());
     let bytes: Vec<u8> = encoded.head.iter().copied().chain(tensors).collect();
     assert_eq!(bytes.len() as u64, encoded.file_bytes);
     bytes
@@ -96,7 +96,7 @@ fn a_block_without_tensors_or_with_empty_ones_round_trips() {
         part,
         dtype: Dtype::F16,
         shape: vec![0, 4],
-        data: Vec::new(),
+        data: Vec::new().into(),
     };
     let tensors = vec![empty("b", Part::Window), empty("a", Part::Window), empty("c", Part::Full)];
     let both = block(Payload { tensors });
@@ -115,7 +115,8 @@ fn payloads_that_contradict_themselves_are_refused() {
         "tensor name \"0.window\" is taken"
     );
     let mut short = payload(&[1, 2, 3], 0);
-    short.tensors[1].data.pop();
+    let data = &mut short.tensors[1].data;
+    *data = data.slice(0..data.len() - 1);
     let error = encode(&FINGERPRINT, &block(short), Part::Full).unwrap_err();
     assert!(error.starts_with("tensors do not fit safetensors"), "{error}");
     let mut reserved = payload(&[1, 2, 3], 0);

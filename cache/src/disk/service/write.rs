@@ -128,7 +128,7 @@ impl Service {
         let (tmp, path) =
             (self.directory.tmp_path(&block.key, job.copy), self.directory.path(&block.key, part));
         let parts: Vec<&[u8]> = std::iter::once(encoded.head.as_slice())
-            .chain(encoded.order.iter().map(|index| block.payload.tensors[*index].data.as_slice()))
+            .chain(encoded.order.iter().map(|index| &*block.payload.tensors[*index].data))
             .collect();
         let placed =
             self.files.write_synced(&tmp, &parts).map_err(|error| says("writing", &tmp, &error)).and_then(

@@ -181,7 +181,7 @@ fn gemma_payload(tokens: usize) -> Payload {
         part: if layer.is_multiple_of(6) { Part::Full } else { Part::Window },
         dtype: Dtype::U8,
         shape: vec![tokens, 64],
-        data: vec![layer as u8; tokens * 64],
+        data: vec![layer as u8; tokens * 64].into(),
     };
     Payload { tensors: (0..48).map(tensor).collect() }
 }

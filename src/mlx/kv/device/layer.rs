@@ -4,17 +4,18 @@
 //! 2. Tokens are encoded once, when they enter; from then on only whole planes move.
 //! 3. A full layer grows by half; a window layer drops what no query and no export can ask for, and only when it runs
 //!    out of room, so that dropping costs a copy once in many steps.
-//! 4. Nobody else holds a plane's handle, or a view of it, while it is written: so MLX writes in place, and so may we.
+//! 4. Nobody else holds a plane's handle, or a view of it, while it is written: so MLX writes in place.
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 
-use super::spec::KvSpec;
-use crate::mlx::array::{Result, bytes, dims, item_bytes, overwrite, settle, zeros_of};
+use prefixd_cache::Counted;
+
+use crate::mlx::array::{Result, dims, settle, zeros_of};
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
+use crate::mlx::kv::spec::KvSpec;
 use crate::mlx::mask::Mask;
-use crate::mlx::step::RowStep;
 
 /// Slots are added in multiples of this.
 const SLOTS: usize = 256;
@@ -28,17 +29,26 @@ pub struct LayerKv {
     origin: usize,
     capacity: usize,
     planes: Vec<Array>,
+    /// The planes' memory.
+    _counted: Option<Counted>,
 }
 
 impl LayerKv {
     /// A layer without tokens.
     pub fn empty(mask: Mask) -> Self {
-        Self { mask, origin: 0, capacity: 0, planes: Vec::new() }
+        Self { mask, origin: 0, capacity: 0, planes: Vec::new(), _counted: None }
     }
 
     /// A layer that holds the positions from `origin` on in planes of `capacity` slots.
-    pub fn with_planes(mask: Mask, origin: usize, capacity: usize, planes: Vec<Array>) -> Self {
-        Self { mask, origin, capacity, planes }
+    pub fn with_planes(
+        spec: &KvSpec,
+        mask: Mask,
+        origin: usize,
+        capacity: usize,
+        planes: Vec<Array>,
+    ) -> Self {
+        let counted = Some(counted(spec, &planes));
+        Self { mask, origin, capacity, planes, _counted: counted }
     }
 
     /// What its queries see.
@@ -92,7 +102,7 @@ impl LayerKv {
             planes.push(grown);
         }
         settle(mx, &planes)?;
-        (self.planes, self.capacity, self.origin) = (planes, capacity, length - keep);
+        *self = Self::with_planes(spec, self.mask, length - keep, capacity, planes);
         Ok(())
     }
 
@@ -105,28 +115,6 @@ impl LayerKv {
         Ok(())
     }
 
-    /// As [`LayerKv::write`], at once and in place: `encoded` are the planes of a whole step, `[tokens, heads,
-    /// width]`, of which `at` says this row's share. On the host, where a dozen lazy operations a row would cost more
-    /// than the copy.
-    pub fn write_host(&mut self, mx: &Mlx, spec: &KvSpec, at: RowStep, encoded: &[Array]) -> Result<()> {
-        let slot = at.position - self.origin;
-        for ((plane, new), shape) in self.planes.iter_mut().zip(encoded).zip(spec.planes()) {
-            let vector = shape.width * item_bytes(shape.dtype);
-            let (new, token) = (bytes(mx, new)?, shape.heads * vector);
-            let new = new.get(at.first * token..at.range().end * token).ok_or_else(|| {
-                MlxError::backend(format!("tokens {:?} of encoded planes of {} bytes", at.range(), new.len()))
-            })?;
-            for head in 0..shape.heads {
-                let of_head = new.chunks_exact(token).map(|token| &token[head * vector..][..vector]);
-                let source = of_head.collect::<Vec<_>>().concat();
-                // SAFETY: the planes' memory is this layer's alone (invariant 4): they are made here or by an import or
-                // copy, never cloned, and the views that `read` gives are evaluated and gone before the next write.
-                unsafe { overwrite(mx, plane, (head * self.capacity + slot) * vector, &source)? };
-            }
-        }
-        Ok(())
-    }
-
     /// The stored tokens of absolute positions `from..to`, plane by plane. Lazy views.
     pub fn read(&self, _: &Mlx, from: usize, to: usize) -> Result<Vec<Array>> {
         let slots = (from - self.origin) as i32..(to - self.origin) as i32;
@@ -134,9 +122,13 @@ impl LayerKv {
     }
 
     /// A copy with memory of its own.
-    pub fn copied(&self, mx: &Mlx) -> Result<Self> {
+    pub fn copied(&self, mx: &Mlx, spec: &KvSpec) -> Result<Self> {
         settle(mx, &self.planes)?;
         let planes = self.planes.iter().map(Array::deep_clone).collect();
-        Ok(Self { mask: self.mask, origin: self.origin, capacity: self.capacity, planes })
+        Ok(Self::with_planes(spec, self.mask, self.origin, self.capacity, planes))
     }
+}
+
+fn counted(spec: &KvSpec, planes: &[Array]) -> Counted {
+    spec.memory.count(planes.iter().map(Array::nbytes).sum())
 }
