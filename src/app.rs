@@ -6,6 +6,7 @@
 //!
 //! The connections close last, when the scheduler has said how every answer ended: nobody is left without an end.
 
+mod signals;
 mod watch;
 
 use std::net::TcpListener;
@@ -27,8 +28,6 @@ use crate::prompt::{ModelText, ModelTextError, SamplingDefaults, TokenizerError}
 use crate::scheduler::{SchedulerOptions, SchedulerThread, StartError};
 use crate::service;
 use crate::source::ModelSource;
-
-mod signals;
 
 /// Length of the prompt that proves the model right at start-up; long models' windows are not filled to save time.
 const SELF_CHECK_TOKENS: usize = 640;
@@ -81,7 +80,7 @@ pub struct App {
     state: ApiState,
     listener: TcpListener,
     drain: Duration,
-    contexts: Vec<(String, Map<String, Value>)>,
+    contexts: Vec<NamedContext>,
 }
 
 impl App {
@@ -188,8 +187,11 @@ impl App {
     }
 }
 
+/// A named context's body, as `PUT /v1/contexts/NAME` takes it.
+pub type NamedContext = (String, Map<String, Value>);
+
 /// The contexts that the configuration names.
-pub fn read_contexts(config: &Config) -> Result<Vec<(String, Map<String, Value>)>, AppError> {
+pub fn read_contexts(config: &Config) -> Result<Vec<NamedContext>, AppError> {
     let contexts = config.cache.iter().flat_map(|cache| &cache.contexts);
     contexts.map(|path| read_context(path)).collect()
 }

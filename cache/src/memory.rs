@@ -107,7 +107,11 @@ impl fmt::Debug for Buffer {
 }
 
 impl Bytes {
-    /// A part of these, `range` counted from their first byte; it must lie inside.
+    /// A part of these, `range` counted from their first byte.
+    ///
+    /// # Panics
+    /// When the range does not lie inside.
+    #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} of {} bytes", self.len());
         let from = self.range.start;

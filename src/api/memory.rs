@@ -38,6 +38,7 @@ struct Memory {
 
 /// Memory of the device that computes, as MLX counts it; on CPUs a part of the process's.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "clients read the unit in each name")]
 struct DeviceMemory {
     /// What all of it together may take (`server.device_budget`); null where there is no such bound, as on CPUs.
     #[schema(required)]

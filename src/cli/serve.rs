@@ -117,7 +117,7 @@ fn announce(config: &Config, name: &str, app: &App) {
             match &cache.disk {
                 None => println!("  cache    in memory only, {ram}"),
                 Some(_) if app.no_disk().is_some() => {
-                    println!("  cache    in memory only, {ram} (the warning says why)")
+                    println!("  cache    in memory only, {ram} (the warning says why)");
                 }
                 Some(disk) => {
                     let (dir, budget) = (disk.dir.display(), ByteSize(disk.budget_bytes));

@@ -97,7 +97,7 @@ pub struct Overrides {
     )]
     pub hf_token: Option<String>,
     /// Address of a Hub other than the usual one
-    #[arg(long, env = "HF_ENDPOINT", value_name = "URL", hide = true)]
+    #[arg(help_heading = "Model", long, env = "HF_ENDPOINT", value_name = "URL", hide = true)]
     pub hf_endpoint: Option<String>,
     /// Take models from the Hugging Face cache only
     #[arg(help_heading = "Model", long = "offline", env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]

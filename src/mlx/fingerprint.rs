@@ -72,7 +72,7 @@ fn digests(
     let mut files = Vec::new();
     for path in weights {
         let bytes =
-            std::fs::metadata(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?.len();
+            std::fs::metadata(path).map_err(|source| LoadError::Read { path: path.clone(), source })?.len();
         files.push((path, bytes));
     }
     let total_bytes = files.iter().map(|(_, bytes)| bytes).sum();

@@ -43,6 +43,7 @@ impl Kind {
 
 /// What a template shows as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a question that the template answers")]
 pub(super) struct Shown {
     /// A system message at the beginning.
     pub first_system: bool,
@@ -122,7 +123,7 @@ pub(super) fn fold(messages: &[Message], shown: &Shown, syntax: ToolSyntax) -> (
             (Role::System, _) => fold.system(message),
             (Role::Tool, _) if !shown.results => fold.result_as_text(message),
             (Role::Assistant, Some(calls)) if !calls.is_empty() && !shown.calls => {
-                fold.calls_as_text(message, calls)
+                fold.calls_as_text(message, calls);
             }
             (Role::Assistant, Some(calls)) if calls.len() > 1 && !shown.several_calls => {
                 let results = behind.iter().take_while(|message| message.role == Role::Tool).count();
@@ -161,12 +162,12 @@ impl Fold<'_> {
         }
         self.note(Change::System);
         let text = message.plain_text();
-        match self.out.last_mut().filter(|last| matches!(last.role, Role::System | Role::User)) {
-            Some(last) => last.content = Some(Content::Text(joined(&last.plain_text(), &text))),
-            None => {
-                self.say(Message::text(Role::User, text));
-                self.of_system = true;
-            }
+        let last = self.out.last_mut().filter(|last| matches!(last.role, Role::System | Role::User));
+        if let Some(last) = last {
+            last.content = Some(Content::Text(joined(&last.plain_text(), &text)));
+        } else {
+            self.say(Message::text(Role::User, text));
+            self.of_system = true;
         }
     }
 
@@ -239,16 +240,15 @@ impl Fold<'_> {
         let named = |result: &Message| {
             calls.iter().position(|call| call.id.is_some() && call.id.as_deref() == id(result))
         };
-        let mut unnamed = 0;
-        let places: Vec<usize> = results
-            .iter()
-            .map(|result| {
-                named(result).unwrap_or_else(|| {
-                    unnamed += 1;
-                    (unnamed - 1).min(calls.len() - 1)
-                })
-            })
-            .collect();
+        // A result that names no call belongs to the first without one, or stands at the end.
+        let mut answered = vec![false; calls.len()];
+        let mut places = Vec::with_capacity(results.len());
+        for result in results {
+            let free = || answered.iter().position(|answered| !answered).unwrap_or(calls.len() - 1);
+            let place = named(result).unwrap_or_else(free);
+            answered[place] = true;
+            places.push(place);
+        }
         for (at, call) in calls.iter().enumerate() {
             let content = message.content.clone().filter(|_| at == 0);
             self.say(Message { content, tool_calls: Some(vec![call.clone()]), ..message.clone() });
@@ -328,7 +328,7 @@ fn written(call: &FunctionCall, syntax: ToolSyntax) -> String {
 fn shorten(id: Option<&mut String>) -> bool {
     let long = |id: &str| id.len() != SHORT_ID || !id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let Some(id) = id.filter(|id| long(id)) else { return false };
-    *id = blake3::hash(id.as_bytes()).to_hex()[..SHORT_ID].to_owned();
+    blake3::hash(id.as_bytes()).to_hex()[..SHORT_ID].clone_into(id);
     true
 }
 

@@ -87,9 +87,8 @@ impl ModelText {
     /// The chat template is in `chat_template.jinja`, else in `chat_template.json`, else in `tokenizer_config.json`.
     pub fn open(dir: &Path) -> Result<Self, ModelTextError> {
         let path = dir.join("tokenizer.json");
-        let tokenizer_json = match read(&path)? {
-            Some(bytes) => bytes,
-            None => return Err(ModelTextError::Read { path, reason: std::io::ErrorKind::NotFound.into() }),
+        let Some(tokenizer_json) = read(&path)? else {
+            return Err(ModelTextError::Read { path, reason: std::io::ErrorKind::NotFound.into() });
         };
         let config = dir.join("tokenizer_config.json");
         let mut config: TokenizerConfig = match read(&config)? {

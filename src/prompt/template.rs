@@ -153,7 +153,9 @@ impl ChatTemplate {
         if *shown != Shown::ALL {
             let changes;
             (folded, changes) = fold(messages, shown, ToolSyntax::of_template(&self.source));
-            changes.into_iter().for_each(|change| self.tell(change));
+            for change in changes {
+                self.tell(change);
+            }
             messages = &folded;
         }
         self.run(message::for_template(messages, self.wants_parts), conversation)

@@ -99,20 +99,20 @@ fn streamed(path: &str, frames: &[String]) -> Told {
         match kind {
             "" => text.push_str(choice["delta"]["content"].as_str().unwrap_or_default()),
             "content_block_start" if chunk["content_block"]["type"] == "tool_use" => {
-                calls.push(String::new())
+                calls.push(String::new());
             }
             "response.output_item.added" if chunk["item"]["type"] == "function_call" => {
-                calls.push(String::new())
+                calls.push(String::new());
             }
             "content_block_delta" if delta["type"] == "text_delta" => {
-                text.push_str(delta["text"].as_str().unwrap())
+                text.push_str(delta["text"].as_str().unwrap());
             }
             "content_block_delta" => {
-                calls.last_mut().unwrap().push_str(delta["partial_json"].as_str().unwrap())
+                calls.last_mut().unwrap().push_str(delta["partial_json"].as_str().unwrap());
             }
             "response.output_text.delta" => text.push_str(delta.as_str().unwrap()),
             "response.function_call_arguments.delta" => {
-                calls.last_mut().unwrap().push_str(delta.as_str().unwrap())
+                calls.last_mut().unwrap().push_str(delta.as_str().unwrap());
             }
             "response.completed" | "response.incomplete" => {
                 let reply = whole(path, &chunk["response"]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Server, greedy, text};
 
 /// Longer than a start takes on a busy machine; a hang is longer than any.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// `prefixd serve` on a free port, in a shell that set limits first.
 fn shell(limits: &str, home: &Path, flags: &[&str]) -> Command {

@@ -28,7 +28,7 @@ fn heard(socket: &UnixDatagram, wanted: &str) {
 fn systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
     let dir = tempfile::tempdir().unwrap();
     let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut child = prefixd()
         .args(["serve", "--port", "0", "--log-level", "warn", "--cache-dir"])
         .arg(dir.path().join("cache"))

@@ -106,7 +106,7 @@ impl Directory {
     pub fn try_writing(&self) -> Result<(), CacheError> {
         let path = self.tmp().join("trial");
         let failed = |source| io_error("writing", &path, source);
-        let written = fs::write(&path, [0; TRIAL_BYTES]).and_then(|()| File::open(&path)?.sync_all());
+        let written = fs::write(&path, vec![0; TRIAL_BYTES]).and_then(|()| File::open(&path)?.sync_all());
         // What was written of it has to go in any case.
         let removed = fs::remove_file(&path);
         written.and(removed).map_err(failed)

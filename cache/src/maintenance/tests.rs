@@ -133,7 +133,7 @@ fn a_pin_from_outside_holds_in_the_server_and_can_be_taken_back() {
     assert_eq!((report.over_budget_blocks, store.blocks().len()), (6, 3));
     drop(store);
     let mut options = disk_options(dir.path());
-    options.disk.as_mut().unwrap().budget_bytes = 0;
+    options.disk.as_mut().unwrap().budget_bytes = 1;
     let cache = PrefixCache::open(options.clone()).unwrap();
     assert_eq!((cache.stats().retained_blocks, cache.stats().disk.unwrap().tier.blocks), (1, 3));
     drop(cache);

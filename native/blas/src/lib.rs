@@ -1,4 +1,5 @@
-//! `cblas_sgemm` for MLX's CPU backend, whose wheel carries a reference BLAS at a hundredth of the machine's speed.
+//! Matrix products for the CPU: with weights that stay as they are stored ([`packed`]), and `cblas_sgemm` for MLX's CPU backend,
+//! whose wheel carries a reference BLAS at a hundredth of the machine's speed.
 //!
 //! An executable that links this crate and exports the symbol is searched before the libraries it loads, so libmlx calls
 //! this one. Beyond speed it gives what a server of many requests needs: a row of a product does not depend on the rows

@@ -67,10 +67,9 @@ impl ThinkingFields {
         }
         for (key, value) in self.reasoning.as_ref().and_then(Value::as_object).into_iter().flatten() {
             match (key.as_str(), value) {
-                (_, Value::Null) | ("summary", _) => {}
+                (_, Value::Null) | ("summary", _) | ("exclude", Value::Bool(false)) => {}
                 ("effort", Value::String(wish)) => effort = effort.or_else(|| Some(wish.clone())),
                 ("enabled", Value::Bool(wish)) => thinks = thinks.or(Some(*wish)),
-                ("exclude", Value::Bool(false)) => {}
                 _ => {
                     return wrong(
                         "reasoning",

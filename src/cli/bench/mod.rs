@@ -171,7 +171,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<bool> {
         let (made, asked) = (runner.records.len(), requests * servers.len());
         println!("ended by Ctrl-C after {made} of {asked} requests; {} were under way", runner.unfinished);
     }
-    failures(&runner).iter().for_each(|line| println!("{line}"));
+    for line in failures(&runner) {
+        println!("{line}");
+    }
     let workload = &args.workload;
     let report = Report {
         workload,

@@ -11,7 +11,7 @@ const UNKNOWN: &str = "-";
 pub fn times(rows: &[Row], servers: &[String]) -> Table {
     let three = |what: &str| format!("{what}\np50 p95 p99");
     let heads =
-        ["".to_owned(), "requests".into(), three("TTFT ms"), three("inter-token ms"), three("end to end ms")];
+        [String::new(), "requests".into(), three("TTFT ms"), three("inter-token ms"), three("end to end ms")];
     let mut table = Table::new(&heads.each_ref().map(String::as_str), &[1, 2, 3, 4]);
     for row in rows {
         table.add([
@@ -60,7 +60,7 @@ pub fn side_by_side(pairs: &[Pair], servers: &[String]) -> Table {
     let [one, two] = servers else { return Table::new(&[], &[]) };
     let both = |what: &str| format!("{what}\n{one} : {two} = ratio");
     let heads = [
-        "".to_owned(),
+        String::new(),
         both("TTFT ms"),
         both("ms per token"),
         both("end to end ms"),

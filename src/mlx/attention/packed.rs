@@ -120,8 +120,7 @@ impl PackedAttention {
             let queries = Queries { array: &query, scale, sinks: None };
             let expected = super::device(mx, spec, queries, std::iter::once((&layer, at)), None)?;
             let distance = distance(mx, &found, &expected)?;
-            // Not a number is not within the tolerance.
-            if !(distance <= TOLERANCE) {
+            if distance.is_nan() || distance > TOLERANCE {
                 return Err(MlxError::backend(format!("{mask:?}: it differs by {distance:e} from MLX's")));
             }
         }

@@ -13,8 +13,8 @@ use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::mxfp4::{self, Mxfp4};
-use crate::mlx::quantization::Coding;
 use crate::mlx::product::DeviceProducts;
+use crate::mlx::quantization::Coding;
 use crate::mlx::weights::{LoadProgress, Weights};
 
 /// A matrix `[out, in]` out of the files, on a device also stacked ones.
@@ -32,6 +32,7 @@ pub enum Stored {
 
 /// Affine codes as MLX holds them.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_field_names, reason = "codes, scales and biases are MLX's names")]
 pub struct Codes {
     /// `[out, in * bits / 32]`, u32.
     pub codes: Array,
@@ -225,8 +226,14 @@ impl Source<'_> {
             return Ok(Stored::Mxfp4(Mxfp4 { codes, scales }));
         }
         let biases = self.take(mx, &biases, &groups, float)?;
-        let codes =
-            Codes { codes, scales, biases, group: group as i32, bits: bits as i32, products: self.products.clone() };
+        let codes = Codes {
+            codes,
+            scales,
+            biases,
+            group: group as i32,
+            bits: bits as i32,
+            products: self.products.clone(),
+        };
         if let Some(products) = &codes.products {
             products.prove(mx, codes.bits, codes.group);
         }

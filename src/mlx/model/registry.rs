@@ -25,6 +25,9 @@ pub const FAMILIES: [&Family; 9] = [
     &glm4_moe::FAMILY,
 ];
 
+/// Builds a model out of its tensors.
+pub type Loader = fn(&Mlx, &mut Source<'_>) -> Result<Box<dyn Model>, LoadError>;
+
 /// A model family.
 #[derive(Debug)]
 pub struct Family {
@@ -35,7 +38,7 @@ pub struct Family {
     /// Reads config.json, but for `quantization`, which is everybody's.
     pub config: fn(Fields<'_>) -> Result<ModelConfig, LoadError>,
     /// Takes the model's tensors.
-    pub load: fn(&Mlx, &mut Source<'_>) -> Result<Box<dyn Model>, LoadError>,
+    pub load: Loader,
 }
 
 /// What a layer keeps of a sequence.

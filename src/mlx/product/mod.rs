@@ -83,8 +83,7 @@ impl DeviceProducts {
             }
             let (found, expected) = (self.few(mx, &x, &weight)?, decoded_product(&x, &weight)?);
             let distance = distance(mx, &found, &expected)?;
-            // Not a number is not within the tolerance.
-            if !(distance <= TOLERANCE) {
+            if distance.is_nan() || distance > TOLERANCE {
                 return Err(MlxError::backend(format!(
                     "{rows} rows differ by {distance:e} from MLX's product"
                 )));

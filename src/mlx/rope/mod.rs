@@ -87,18 +87,19 @@ impl RopeAt<'_> {
                 let mut out = host::<f32>(mx, &turned)?.to_vec();
                 let width = (turned.dim(1) * turned.dim(2)) as usize;
                 for (token, factor) in out.chunks_exact_mut(width).zip(positions) {
-                    token.iter_mut().for_each(|x| *x *= factor);
+                    for x in token {
+                        *x *= factor;
+                    }
                 }
                 from_f32(mx, &out, turned.shape())
             }
             Kernels::Device => {
-                let factors = match self.query_factors.get() {
-                    Some(factors) => factors,
-                    None => {
-                        let factors = positions.collect::<Vec<_>>();
-                        let factors = from_f32(mx, &factors, &dims([factors.len(), 1, 1]))?;
-                        self.query_factors.get_or_init(|| factors)
-                    }
+                let factors = if let Some(factors) = self.query_factors.get() {
+                    factors
+                } else {
+                    let factors = positions.collect::<Vec<_>>();
+                    let factors = from_f32(mx, &factors, &dims([factors.len(), 1, 1]))?;
+                    self.query_factors.get_or_init(|| factors)
                 };
                 Ok(turned.multiply(factors.as_dtype(turned.dtype())?)?)
             }

@@ -157,6 +157,10 @@ impl ToolCallFormat for BareFormat {
             out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
             return out;
         }
+        if self.calls_are == Held::Everywhere && next(&self.held).is_empty() {
+            // What stands behind a call and before the next.
+            return out;
+        }
         let calls = if self.is_text { None } else { self.calls() };
         let (calls, cut) = match calls {
             None if end != CallEnd::Model && !self.is_text => (self.calls_before_the_cut(), true),

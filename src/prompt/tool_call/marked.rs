@@ -167,7 +167,7 @@ impl ToolCallFormat for MarkedFormat {
             match call.or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held)).flatten()) {
                 Some(call) => whole(&mut out, call),
                 None if end == CallEnd::Model => {
-                    text(&mut out, format!("{}{}{held}", self.before, self.open))
+                    text(&mut out, format!("{}{}{held}", self.before, self.open));
                 }
                 None => out.push(ToolText::Cut),
             }

@@ -127,7 +127,7 @@ fn answer(stream: TcpStream, url: &str, behaviour: &Mutex<Behaviour>) -> Option<
     // The storage that weights are redirected to takes no token.
     let refused = refused.filter(|_| !path.starts_with("/storage/"));
     if let Some(status) = behaviour.status.or(refused) {
-        return Some(send(stream, status, "", b""));
+        return send(stream, status, "", b"");
     }
     let commit_of = |revision: &str| {
         let hash = behaviour.names.get(revision).map_or(revision, String::as_str).to_owned();
@@ -135,11 +135,11 @@ fn answer(stream: TcpStream, url: &str, behaviour: &Mutex<Behaviour>) -> Option<
     };
     if let Some(revision) = path.strip_prefix(&format!("/api/models/{MODEL}/revision/")) {
         let Some((hash, files)) = commit_of(&revision.replace("%2F", "/")) else {
-            return Some(send(stream, 404, "", b""));
+            return send(stream, 404, "", b"");
         };
         let siblings: Vec<_> = files.keys().map(|name| json!({"rfilename": name})).collect();
         let body = json!({"id": MODEL, "sha": hash, "siblings": siblings}).to_string();
-        return Some(send(stream, 200, "", body.as_bytes()));
+        return send(stream, 200, "", body.as_bytes());
     }
     let at = path.strip_prefix(&format!("/{MODEL}/resolve/")).or_else(|| path.strip_prefix("/storage/"));
     let found = at.and_then(|at| at.split_once('/')).and_then(|(revision, name)| {
@@ -147,39 +147,39 @@ fn answer(stream: TcpStream, url: &str, behaviour: &Mutex<Behaviour>) -> Option<
         Some((hash, name, files.remove(name)?))
     });
     let Some((hash, name, bytes)) = found else {
-        return Some(send(stream, 404, "", b""));
+        return send(stream, 404, "", b"");
     };
     let about = format!("ETag: \"{hash}{}\"\r\nX-Repo-Commit: {hash}\r\n", name.replace('.', "-"));
     if name.ends_with(".safetensors") && !path.starts_with("/storage/") {
         let about = about.replace("ETag", "X-Linked-Etag");
         let to = format!("Location: {url}/storage/{hash}/{name}\r\n{about}");
-        return Some(send(stream, 302, &to, b""));
+        return send(stream, 302, &to, b"");
     }
     if from >= bytes.len() {
-        return Some(send(stream, 416, "", b""));
+        return send(stream, 416, "", b"");
     }
     let rest = &bytes[from..];
     let range = format!("{about}Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
     if !to_end {
-        return Some(send(stream, 206, &range, &rest[..1]));
+        return send(stream, 206, &range, &rest[..1]);
     }
     if path.starts_with("/storage/") && !behaviour.cuts.is_empty() {
         let cut = behaviour.cuts.remove(0).min(rest.len());
-        return Some(send_part(stream, 206, &range, rest.len(), &rest[..cut]));
+        return send_part(stream, 206, &range, rest.len(), &rest[..cut]);
     }
     if path.starts_with("/storage/") && behaviour.whole {
-        return Some(send(stream, 200, &about, &bytes));
+        return send(stream, 200, &about, &bytes);
     }
-    Some(send(stream, 206, &range, rest))
+    send(stream, 206, &range, rest)
 }
 
-fn send(stream: TcpStream, status: u16, headers: &str, body: &[u8]) {
-    send_part(stream, status, headers, body.len(), body);
+fn send(stream: TcpStream, status: u16, headers: &str, body: &[u8]) -> Option<()> {
+    send_part(stream, status, headers, body.len(), body)
 }
 
 /// A body that is shorter than its header says when `sent` is.
-fn send_part(mut stream: TcpStream, status: u16, headers: &str, length: usize, sent: &[u8]) {
+fn send_part(mut stream: TcpStream, status: u16, headers: &str, length: usize, sent: &[u8]) -> Option<()> {
     let head =
         format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent)).ok();
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent)).ok()
 }

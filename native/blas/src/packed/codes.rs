@@ -1,5 +1,10 @@
 //! The ways in which a strip's weights are stored, as the kernels read them: a run of `k` at a time.
 
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "strips begin on lines of 64 bytes, and vectors may be read from anywhere"
+)]
+
 use super::format::STRIP;
 use super::simd::Simd;
 

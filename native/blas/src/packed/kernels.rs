@@ -56,18 +56,18 @@ pub fn available() -> Vec<&'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") {
-            sets.push(&AVX512);
+            sets.push(AVX512);
         }
         if std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("fma")
             && std::arch::is_x86_feature_detected!("f16c")
         {
-            sets.push(&AVX2);
+            sets.push(AVX2);
         }
     }
     #[cfg(target_arch = "aarch64")]
-    sets.push(&NEON); // part of the base architecture
-    sets.push(&PORTABLE);
+    sets.push(NEON); // part of the base architecture
+    sets.push(PORTABLE);
     sets
 }
 

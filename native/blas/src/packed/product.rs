@@ -13,7 +13,7 @@ use super::rows::Rows;
 use super::tile::{MAX_HEIGHT, MAX_STRIPS};
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many weights, times rows and a little more.
-const PARALLEL_FROM: usize = 512 * 1024;
+const PARALLEL_FROM: usize = 1024 * 1024;
 /// Jobs per thread that still balance well when one thread is late.
 const JOBS_PER_THREAD: usize = 4;
 /// Up to so many rows, decoding the weights again for each tile is faster than keeping them decoded.
@@ -65,7 +65,7 @@ pub(super) fn run(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
 
 fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     let (inner, group) = (targets[0].matrix.inner(), targets[0].matrix.layout().group);
-    let rows = if inner == 0 { 0 } else { x.len() / inner };
+    let rows = x.len().checked_div(inner).unwrap_or(0);
     assert_eq!(x.len(), rows * inner, "activations are not rows of {inner}");
     let places: Vec<Place<'_>> = targets.iter_mut().map(|target| Place::new(target, rows)).collect();
     if rows == 0 {
@@ -86,9 +86,9 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
         while let Some((place, strips)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let cut = Cut { place: &places[*place], rows: &rows, kernels, shapes };
             if stored {
-                cut.from_stored(strips.clone());
+                cut.as_stored(strips.clone());
             } else {
-                cut.from_decoded(strips.clone());
+                cut.once_decoded(strips.clone());
             }
         }
     };
@@ -154,7 +154,7 @@ struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    fn from_stored(&self, strips: Range<usize>) {
+    fn as_stored(&self, strips: Range<usize>) {
         let matrix = self.place.matrix;
         let shapes = self.kernels.stored[index(matrix.layout().kind)];
         // Several tiles of rows meet the same few strips while these are in the cache.
@@ -170,7 +170,7 @@ impl Cut<'_> {
         }
     }
 
-    fn from_decoded(&self, strips: Range<usize>) {
+    fn once_decoded(&self, strips: Range<usize>) {
         let matrix = self.place.matrix;
         let width = self.shapes[0].strips;
         let decode = self.kernels.decode[index(matrix.layout().kind)];
@@ -194,7 +194,7 @@ impl Cut<'_> {
                     for tile in tiles.clone() {
                         // SAFETY: the decoded part, over the block's inputs.
                         unsafe {
-                            self.tile(&self.shapes[self.rows.shape(tile)], &part, block, tile, strip.clone())
+                            self.tile(&self.shapes[self.rows.shape(tile)], &part, block, tile, strip.clone());
                         };
                     }
                 }

@@ -6,6 +6,11 @@
 //! Neither the number of rows and strips in a tile, nor an element's place in it, nor whether the codes were decoded
 //! before, changes a bit of the element.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "constant bounds over several arrays, which the compiler unrolls"
+)]
+
 use super::codes::Codes;
 use super::format::{Float, STRIP};
 use super::simd::Simd;

@@ -1,4 +1,9 @@
 //! AVX-512 and AVX2.
+//!
+//! SAFETY of every block: the trait's contract. The processor has the instructions, and pointers have 16 elements.
+
+#![allow(clippy::undocumented_unsafe_blocks, reason = "said once, above")]
+#![allow(clippy::wildcard_imports, reason = "forty intrinsics")]
 
 use std::arch::x86_64::*;
 
