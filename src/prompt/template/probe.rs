@@ -71,7 +71,9 @@ impl ChatTemplate {
             && shows(new().say("system").say("user").say("assistant").say("system").say("user"), 5)
             && shows(new().say("system").say("user").say("system"), 3)
             && shows(new().say("system").say("system").say("user"), 3);
-        shown.system_alone = !shown.first_system || shows(new().say("system"), 1);
+        let system = new().say("system");
+        // At the end, not with the user going on: that is what is asked.
+        shown.system_alone = !shown.first_system || self.shows_words(&system, &system.words, tools);
         shown.calls = shows(new().say("user").call(&[SHORT]), 2);
         let asked = |shown: &Shown| new().say("user").then(Kind::Calls, shown);
         shown.results = shows(asked(&shown).result(SHORT), 2);
@@ -109,29 +111,34 @@ impl ChatTemplate {
 
     /// True when the last words of a conversation are shown in their order, at its end or with the user going on.
     fn shows(&self, probe: &Probe, last: usize, tools: bool) -> bool {
-        let declared = json!({"type": "function", "function": {"name": "probe", "description": "Probes.",
-            "parameters": {"type": "object", "properties": {"word": {"type": "string", "description": "A word."}},
-                "required": ["word"]}}});
         let words = &probe.words[probe.words.len().saturating_sub(last)..];
-        [probe.clone(), probe.clone().say("user")].iter().any(|probe| {
-            let Ok(messages) = serde_json::from_value::<Vec<Message>>(Json::Array(probe.messages.clone()))
-            else {
-                return false;
-            };
-            let conversation = Conversation {
-                tools: if tools { vec![declared.clone()] } else { Vec::new() },
-                add_generation_prompt: messages.last().is_some_and(|message| message.role != Role::Assistant),
-                ..Conversation::default()
-            };
-            let text = self.run(for_template(&messages, self.wants_parts), &conversation).unwrap_or_default();
-            let mut rest = text.as_str();
-            words.iter().all(|word| match rest.split_once(word.as_str()) {
-                Some((_, behind)) => {
-                    rest = behind;
-                    true
-                }
-                None => false,
-            })
+        let going_on = probe.clone().say("user");
+        [probe, &going_on].into_iter().any(|probe| self.shows_words(probe, words, tools))
+    }
+
+    /// True when these words of a conversation are shown, in their order.
+    fn shows_words(&self, probe: &Probe, words: &[String], tools: bool) -> bool {
+        let declared = || {
+            json!({"type": "function", "function": {"name": "probe", "description": "Probes.",
+            "parameters": {"type": "object", "properties": {"word": {"type": "string", "description": "A word."}},
+                "required": ["word"]}}})
+        };
+        let Ok(messages) = serde_json::from_value::<Vec<Message>>(Json::Array(probe.messages.clone())) else {
+            return false;
+        };
+        let conversation = Conversation {
+            tools: if tools { vec![declared()] } else { Vec::new() },
+            add_generation_prompt: messages.last().is_some_and(|message| message.role != Role::Assistant),
+            ..Conversation::default()
+        };
+        let text = self.run(for_template(&messages, self.wants_parts), &conversation).unwrap_or_default();
+        let mut rest = text.as_str();
+        words.iter().all(|word| match rest.split_once(word.as_str()) {
+            Some((_, behind)) => {
+                rest = behind;
+                true
+            }
+            None => false,
         })
     }
 }

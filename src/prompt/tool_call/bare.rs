@@ -157,8 +157,9 @@ impl ToolCallFormat for BareFormat {
             out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
             return out;
         }
-        if self.calls_are == Held::Everywhere && next(&self.held).is_empty() {
-            // What stands behind a call and before the next.
+        if self.calls_are == Held::Everywhere && end != CallEnd::Model {
+            // Nothing but calls: what is held begins one, or stands between two.
+            out.extend((!next(&self.held).is_empty()).then_some(ToolText::Cut));
             return out;
         }
         let calls = if self.is_text { None } else { self.calls() };
