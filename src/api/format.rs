@@ -184,26 +184,11 @@ pub async fn prepare(
     }
     let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
     plan.answer.tools = names.filter(|name| choice.allows(name)).map(str::to_owned).collect();
-    if plan.answer.tools.is_empty() && format.is_none() {
-        begin_no_call(plan, &state.model);
-    }
     let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks, &place).await?;
     plan.answer.thought = thought;
     plan.hold.pins = pins;
     enforce(state, plan, format, fields, &place).await?;
     Ok(tokens)
-}
-
-/// Added to the logit of a token that is not to be chosen: OpenAI's least bias.
-const NEVER: f32 = -100.0;
-
-/// Where no tool is declared a call would be text: its mark, where one token is all of it, is not written. A bias and no
-/// grammar, since every chat without tools pays for it.
-fn begin_no_call(plan: &mut Plan, model: &ServedModel) {
-    let mark = model.text.tool_syntax.marks().open.trim();
-    if let Some(token) = model.text.tokenizer.token_id(mark) {
-        plan.sampling.logit_bias.push((token, NEVER));
-    }
 }
 
 /// Compiles `format` into the plan, where it holds for every choice.

@@ -83,18 +83,3 @@ fn the_model_calls_in_the_syntax_of_its_template_and_goes_on_from_its_call() {
         assert!(cached <= asked && cached + 64 > asked, "{cached} of {asked} tokens");
     }
 }
-
-#[test]
-fn where_no_tool_is_declared_no_answer_is_a_call() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &[]);
-    for question in [
-        "What is the capital of France?",
-        "What is the weather in Paris?",
-        "Call the tool get_weather for Paris.",
-        "Write to Ada that I am late.",
-    ] {
-        let response = server.chat(&greedy(&[json!({"role": "user", "content": question})], 24));
-        assert!(!text(&response).contains("<tool_call>"), "{question} {response}");
-    }
-}
