@@ -88,10 +88,10 @@ fn saves_evictions_and_arrivals_leave_every_answer_alone() {
     let options = SchedulerOptions { max_batch: 2, block_tokens: BLOCK, ..SchedulerOptions::default() };
     let load = LoadOptions { block_tokens: BLOCK, ..LoadOptions::default() };
     let scheduler = start(&clerk(), load, options, move |fingerprint| {
-        // Room for about two handbooks in memory and three on disk: something is always evicted.
+        // Room for about two handbooks in memory and two or three on disk: something is always evicted.
         let disk = DiskOptions {
             dir: path,
-            budget_bytes: 12 << 20,
+            budget_bytes: 10 << 20,
             free_floor_bytes: 0,
             write_queue_bytes: 64 << 20,
             readers: 2,
@@ -119,6 +119,6 @@ fn saves_evictions_and_arrivals_leave_every_answer_alone() {
     let cache = status.cache.clone();
     let disk = cache.disk.unwrap();
     assert!(cache.resident_hit_tokens > 10_000 && cache.disk_hit_tokens > 10_000, "{status:?}");
-    assert!(cache.evicted_blocks > 100 && disk.writes.written_blocks > 100, "{status:?}");
+    assert!(cache.evicted_blocks > 40 && disk.writes.written_blocks > 100, "{status:?}");
     assert_eq!((status.failed, status.cancelled, cache.pinned_blocks), (0, 0, 0));
 }
