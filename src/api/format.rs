@@ -232,7 +232,8 @@ async fn enforce(
         }
     });
     let (constraint, warning) = compiled.await?;
-    (plan.constraint, plan.warning) = (Some(constraint), warning);
+    plan.constraint = Some(constraint);
+    plan.warnings.extend(warning);
     Ok(())
 }
 

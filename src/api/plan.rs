@@ -42,7 +42,7 @@ pub struct Plan {
     /// What is kept on purpose.
     pub hold: Hold,
     /// What the client asked for and gets in part.
-    pub warning: Option<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -82,7 +82,7 @@ impl Plan {
             detail: if options.prefixd_usage == Some(true) { Detail::Full } else { Detail::Brief },
             answer,
             constraint: None,
-            warning: None,
+            warnings: Vec::new(),
             hold: Hold { pins: Vec::new(), agent: options.session_id.map(|name| format!("oai_{name}")) },
         })
     }
@@ -101,9 +101,17 @@ impl Plan {
         Ok(self)
     }
 
+    /// Warns the client of images that the model does not see.
+    pub fn warn_of_images(&mut self, named: bool) {
+        if named {
+            let warning = "this model reads only text: images in older messages are told to it as [image]";
+            self.warnings.push(warning.into());
+        }
+    }
+
     /// Where usage is added up.
     pub fn count(&self) -> UsageCount {
-        UsageCount::new(self.n, self.detail).with_warning(self.warning.clone())
+        UsageCount::new(self.n, self.detail).with_warning(self.warnings.join("; "))
     }
 
     /// Refuses more choices than one request may have.

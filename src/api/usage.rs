@@ -19,7 +19,8 @@ pub struct UsageCount {
     /// Completion tokens that were thought.
     pub thought_tokens: usize,
     cache: CacheUsage,
-    warning: Option<String>,
+    /// What the client is warned of; nothing when it is empty.
+    warning: String,
 }
 
 /// Whether a client wants to know what the cache did.
@@ -59,21 +60,22 @@ impl UsageCount {
             completion_tokens: 0,
             thought_tokens: 0,
             cache,
-            warning: None,
+            warning: String::new(),
         }
     }
 
     /// With what the client is to be warned of.
     #[must_use]
-    pub fn with_warning(self, warning: Option<String>) -> Self {
+    pub fn with_warning(self, warning: String) -> Self {
         Self { warning, ..self }
     }
 
     /// What is known before the answer, as a header.
     pub fn warn(&self, response: &mut HttpResponseBuilder) {
-        if let Some(warning) = &self.warning {
+        if !self.warning.is_empty() {
             let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-            response.insert_header(("x-prefixd-warning", warning.chars().map(plain).collect::<String>()));
+            let warning: String = self.warning.chars().map(plain).collect();
+            response.insert_header(("x-prefixd-warning", warning));
         }
     }
 

@@ -51,6 +51,11 @@ impl Role {
     }
 }
 
+/// What a model that reads only text is told of an image in an older message.
+pub const IMAGE: &str = "[image]";
+/// Parts and blocks that are images, in every dialect.
+pub const IMAGES: [&str; 3] = ["image_url", "input_image", "image"];
+
 /// A message's text.
 #[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "a string, a list of parts with a \"type\", or null")]
@@ -68,6 +73,17 @@ impl Content {
             Self::Text(text) => text.clone(),
             Self::Parts(parts) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
         }
+    }
+
+    /// Puts [`IMAGE`] in the place of every image; true when there was one.
+    pub fn name_images(&mut self) -> bool {
+        let Self::Parts(parts) = self else { return false };
+        let mut found = false;
+        for part in parts.iter_mut().filter(|part| IMAGES.contains(&part.kind.as_str())) {
+            found = true;
+            *part = Part { kind: "text".into(), text: Some(IMAGE.into()) };
+        }
+        found
     }
 }
 
@@ -263,10 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_not_text_is_refused() {
-        let message = read(
+    fn a_part_that_is_not_text_is_refused_and_an_image_can_be_named_instead() {
+        let mut message = read(
             json!({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}),
         );
         assert_eq!(message.check(), Err(ContentError { at: 1, found: "image_url".into() }));
+        assert!(message.content.as_mut().unwrap().name_images() && message.check().is_ok());
+        assert_eq!(message.plain_text(), "x[image]");
+        assert!(!message.content.as_mut().unwrap().name_images());
     }
 }

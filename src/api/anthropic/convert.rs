@@ -31,6 +31,8 @@ pub struct Asked {
     /// What of the answer's format is to be enforced.
     pub format: Option<Format>,
     pub choice: ToolChoice,
+    /// Older messages had images, which are only named.
+    pub images: bool,
     pub calls: CallCount,
     /// Prefixes that are to be pinned.
     pub marks: Vec<Mark>,
@@ -52,7 +54,9 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
     if let Some(system) = fields.system {
         converter.system(system)?;
     }
-    for (at, turn) in fields.messages.into_iter().enumerate() {
+    let (last, mut images) = (fields.messages.len() - 1, false);
+    for (at, mut turn) in fields.messages.into_iter().enumerate() {
+        images |= at < last && turn.content.name_images();
         converter.turn(&format!("messages[{at}]"), turn)?;
     }
     // On the request as a whole: up to the end of its last block.
@@ -91,7 +95,7 @@ pub fn convert(fields: PromptFields) -> Result<Asked, ApiError> {
     let format = format::format(schema, &tools, &choice, calls)?;
     let conversation =
         Conversation { messages: converter.messages, tools, variables, add_generation_prompt: true };
-    Ok(Asked { conversation, format, choice, calls, marks: converter.marks })
+    Ok(Asked { conversation, format, choice, images, calls, marks: converter.marks })
 }
 
 struct Converter {

@@ -49,6 +49,7 @@ pub async fn messages(
     let context = options.context.take();
     let mut plan = plan(options, &object, &state)?;
     plan.answer.calls = asked.calls;
+    plan.warn_of_images(asked.images);
     let (conversation, messages, tools) = behind(&state, tenant, context, asked.conversation).await?;
     let marks: Vec<Mark> = asked.marks.into_iter().map(|mark| mark.behind(messages, tools)).collect();
     let marked = !marks.is_empty();

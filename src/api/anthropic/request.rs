@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::prompt::Role;
+use crate::prompt::{IMAGE, IMAGES, Role};
 
 /// What the prompt is made of: all that `count_tokens` takes.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,6 +43,22 @@ pub enum Content {
     Text(String),
     /// In blocks.
     Blocks(Vec<Block>),
+}
+
+impl Content {
+    /// Puts [`IMAGE`] in the place of every image; true when there was one.
+    pub fn name_images(&mut self) -> bool {
+        let Self::Blocks(blocks) = self else { return false };
+        let mut found = false;
+        for block in blocks {
+            if IMAGES.contains(&block.kind.as_str()) {
+                found = true;
+                (block.kind, block.text) = ("text".into(), Some(IMAGE.into()));
+            }
+            found |= block.content.as_mut().is_some_and(Self::name_images);
+        }
+        found
+    }
 }
 
 /// A block; which fields it must have depends on its type.

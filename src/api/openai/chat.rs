@@ -51,6 +51,7 @@ pub async fn chat_completions(
     let asked = asked(chat, fields(&object)?)?;
     let (conversation, ..) = behind(&state, tenant, context, asked.conversation).await?;
     plan.answer.calls = asked.calls;
+    plan.warn_of_images(asked.images);
     let fields = FormatFields { schema: "response_format", tools: "tools", strict: asked.strict };
     let asked =
         Asking { tenant, place, conversation, marks: Vec::new(), format: asked.format, choice: asked.choice };

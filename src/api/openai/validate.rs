@@ -46,14 +46,18 @@ pub struct Asked {
     pub choice: ToolChoice,
     /// What cannot be enforced in full is refused.
     pub strict: bool,
+    /// Older messages had images, which are only named.
+    pub images: bool,
     pub calls: CallCount,
 }
 
 /// Checks a chat request's own fields.
-pub fn asked(fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, ApiError> {
-    if fields.messages.is_empty() {
+pub fn asked(mut fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, ApiError> {
+    let Some((_, older)) = fields.messages.split_last_mut() else {
         return Err(ApiError::field("messages", "messages is empty; expected at least one message"));
-    }
+    };
+    let images = older.iter_mut().filter_map(|message| message.content.as_mut());
+    let images = images.fold(false, |found, content| content.name_images() || found);
     for (i, message) in fields.messages.iter().enumerate() {
         message.check().map_err(|error| {
             ApiError::field(format!("messages[{i}].content"), format!("messages[{i}]: {error}"))
@@ -84,7 +88,7 @@ pub fn asked(fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, ApiE
         variables,
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
-    Ok(Asked { conversation, format, choice, strict, calls })
+    Ok(Asked { conversation, format, choice, strict, calls, images })
 }
 
 fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {

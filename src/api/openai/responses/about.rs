@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::handler::{ResponseRequest, conversation, of_input, refuse_unsupported};
+use super::handler::{ResponseRequest, of_input, refuse_unsupported, said};
 use super::request::{Item, ResponseFields};
 use super::tools::{Tools, tool_choice};
 use crate::api::ApiState;
@@ -44,7 +44,7 @@ pub async fn count_input_tokens(
     refuse_unsupported(&object)?;
     let mut tools = Tools::new(asked.tools.as_deref().unwrap_or_default())?;
     tool_choice(asked.tool_choice.as_ref())?;
-    let (conversation, ..) = conversation(&state, owner, asked, &mut tools)?;
+    let conversation = said(&state, owner, asked, &mut tools)?.conversation;
     let prompt = encode(&state, tenant, conversation, Vec::new(), &place).await.map_err(of_input)?;
     let count = InputTokens { object: "response.input_tokens", input_tokens: prompt.tokens.len() };
     Ok(json_response(&mut HttpResponse::Ok(), &count))

@@ -74,7 +74,8 @@ pub async fn create_response(
     let format = format(schema, &tools.functions, &choice, plan.answer.calls)?;
     let mut reply = reply(&asked, &plan, model, &tools);
     reply.store &= state.settings.responses.budget_bytes > 0;
-    let (conversation, history, items) = conversation(&state, owner, asked, &mut tools)?;
+    let Said { conversation, history, items, images } = said(&state, owner, asked, &mut tools)?;
+    plan.warn_of_images(images);
     let fields = FormatFields { schema: "text.format", tools: "tools", strict };
     let asked = Asking { tenant, place, conversation, marks: Vec::new(), format, choice };
     let prompt = prepare(&state, &mut plan, asked, fields).await.map_err(of_input)?;
@@ -141,24 +142,39 @@ pub(super) fn of_input(error: ApiError) -> ApiError {
     }
 }
 
-/// The conversation that a request goes on with, what it goes on from, and what is new in it.
-pub(super) fn conversation(
+/// What a request says.
+pub(super) struct Said {
+    pub conversation: Conversation,
+    /// What it goes on from.
+    history: History,
+    /// What is new in it.
+    items: Vec<Item>,
+    /// Older items had images, which are only named.
+    images: bool,
+}
+
+/// The conversation that a request goes on with.
+pub(super) fn said(
     state: &ApiState,
     owner: Tenant,
     asked: ResponseFields,
     tools: &mut Tools,
-) -> Result<(Conversation, History, Vec<Item>), ApiError> {
+) -> Result<Said, ApiError> {
     let history = history(&state.responses, owner, asked.previous_response_id.as_deref())?;
     let variables = variables(&asked);
-    let items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
+    let mut items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
+    let older = items.split_last_mut().map_or(&mut [][..], |(_, older)| older);
+    let images = older.iter_mut().fold(false, |found, item| item.name_images() || found);
     let mut messages: Vec<Message> =
         asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
-    let known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
+    let mut known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
+    let images = known.iter_mut().fold(images, |found, item| item.name_images() || found);
     messages.extend(input::messages("previous_response_id", &known)?);
     messages.extend(input::messages("input", &items)?);
     let functions = std::mem::take(&mut tools.functions);
     let tools = functions.into_iter().map(in_order).collect();
-    Ok((Conversation { messages, tools, variables, add_generation_prompt: true }, history, items))
+    let conversation = Conversation { messages, tools, variables, add_generation_prompt: true };
+    Ok(Said { conversation, history, items, images })
 }
 
 fn check(asked: &ResponseFields) -> Result<(), ApiError> {

@@ -119,6 +119,12 @@ pub struct Reasoning {
 }
 
 impl Item {
+    /// Names the images in it; true when there was one.
+    pub fn name_images(&mut self) -> bool {
+        let contents = [&mut self.content, &mut self.output].into_iter().flatten();
+        contents.fold(false, |found, content| content.name_images() || found)
+    }
+
     /// About what it takes in memory.
     pub fn bytes(&self) -> usize {
         let texts = [&self.kind, &self.id, &self.call_id, &self.name, &self.namespace, &self.arguments];
