@@ -52,6 +52,7 @@ CLIENTS = {
     "llm": ("llm", "py/llm_client.py"),
     "opencode": ("opencode", "py/opencode_client.py"),
     "codex": ("codex", "py/codex_client.py"),
+    "claude-code": ("claude-code", "py/claude_code_client.py"),
     "aiperf": ("aiperf", "py/aiperf_client.py"),
 }
 # What CI runs: few packages, seconds.
