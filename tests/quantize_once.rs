@@ -80,7 +80,6 @@ fn a_block_s_bytes_are_the_same_wherever_it_is() {
         let mut lease = first.lease(&Tenant::PUBLIC, &lookup);
         let resident = first.insert(&mut lease, &prompt[..BLOCK], live.clone());
         assert!(resident.payload == live, "{kv}: resident");
-        first.release(lease);
         let flushed = first.flush(Instant::now() + Duration::from_mins(1));
         assert_eq!(flushed, FlushOutcome::Durable);
         drop(first);

@@ -165,7 +165,7 @@ fn main() {
     for (number, tokens) in prompt.chunks(BLOCK_TOKENS).enumerate() {
         cache.insert(&mut lease, tokens, payload(number as u32));
     }
-    cache.release(lease);
+    drop(lease);
     assert_eq!(cache.flush(Instant::now() + Duration::from_mins(5)), FlushOutcome::Durable);
     cache.poll();
     let files = files(dir.path());

@@ -73,7 +73,8 @@ pub(crate) fn run(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) -> (
 /// [`run`], and the sequence ends.
 pub(crate) fn serve(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) -> Lookup {
     let (lookup, lease) = run(cache, tenant, prompt);
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
     lookup
 }
 

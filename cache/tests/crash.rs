@@ -72,7 +72,7 @@ fn compute(cache: &mut PrefixCache, prompt: &[u32]) {
             cache.insert(&mut lease, tokens, payload(&prompt[..start + tokens.len()], start));
         }
     }
-    cache.release(lease);
+    drop(lease);
 }
 
 /// Restores what is known of a prompt and checks its bytes.

@@ -11,6 +11,7 @@ use crate::scheduler::{Failure, SubmitError};
 /// Seconds after which a client may try again.
 const RETRY_AFTER_BUSY: u32 = 1;
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
+const RETRY_AFTER_FAILING: u32 = 5;
 
 /// What a client gets when a reply cannot be written.
 const UNWRITTEN: &str =
@@ -283,6 +284,10 @@ impl ApiError {
             Self::Submit { error: SubmitError::Closed, .. } | Self::Failed(Failure::ShuttingDown) => Wire {
                 retry_after: Some(RETRY_AFTER_SHUTDOWN),
                 ..wire(503, "server_error", None, Some("shutting_down"))
+            },
+            Self::Submit { error: SubmitError::Failing { .. }, .. } => Wire {
+                retry_after: Some(RETRY_AFTER_FAILING),
+                ..wire(503, "server_error", None, Some("engine_failing"))
             },
             Self::Failed(Failure::Constraint(_)) => wire(500, "server_error", None, Some("format_error")),
             Self::Failed(Failure::Engine(_)) => wire(500, "server_error", None, Some("engine_error")),

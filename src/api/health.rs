@@ -63,7 +63,9 @@ async fn ready(state: web::Data<ApiState>) -> HttpResponse {
 fn tell(state: &ApiState) -> HttpResponse {
     let (now, info) = (state.scheduler.status(), state.scheduler.info());
     let (status, reason) = match &now.condition {
+        Condition::Starting => ("starting", None),
         Condition::Ready => ("ready", None),
+        Condition::Failing(reason) => ("failing", Some(reason.as_str())),
         Condition::Draining | Condition::Stopped => ("draining", None),
         Condition::Failed(reason) => ("failed", Some(reason.as_str())),
     };

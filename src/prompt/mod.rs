@@ -28,9 +28,7 @@ pub use canonical::in_order;
 pub use checkpoint::Checkpoints;
 pub use detokenizer::Detokenizer;
 pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars, Strictness};
-pub use message::{
-    Content, ContentError, FunctionCall, IMAGE, IMAGES, Message, Part, Role, ToolCallMessage,
-};
+pub use message::{Content, ContentError, FunctionCall, IMAGE, IMAGES, Message, Part, Role, ToolCallMessage};
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};
 pub use template::{ChatTemplate, Conversation, TemplateError};

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::agents::AgentMessage;
 use super::batch_sizes::BatchSizes;
 use super::message::{Event, Request, Stream, SubmitError};
+use super::options::Clock;
 
 /// What the inbox carries.
 pub(super) enum Message {
@@ -39,14 +40,37 @@ pub(super) struct Submission {
     pub request: Request,
     pub events: mpsc::Sender<Event>,
     pub submitted: Instant,
+    pub place: Place,
+}
+
+/// A place in the queue. Whoever drops it gives it back.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// One more place, and how many were taken before.
+    pub fn take(taken: &Arc<AtomicUsize>) -> (Self, usize) {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        (Self(taken.clone()), before)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How the scheduler is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    /// Loading the model or opening the cache; nothing is served yet.
+    Starting,
     /// Serving.
     Ready,
+    /// The engine fails, step after step, and is tried again; requests are refused meanwhile. Says why.
+    Failing(String),
     /// Finishing; takes no more requests.
     Draining,
     /// Stopped in order.
@@ -93,7 +117,30 @@ pub struct Status {
 pub(super) struct Shared {
     pub status: Mutex<Status>,
     /// Requests accepted and not yet given a row.
-    pub waiting: AtomicUsize,
+    pub waiting: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    /// Before the first step.
+    pub fn new() -> Self {
+        let status = Status {
+            condition: Condition::Starting,
+            waiting: 0,
+            prefilling: 0,
+            decoding: 0,
+            steps: 0,
+            finished: 0,
+            cancelled: 0,
+            failed: 0,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            completion_tokens: 0,
+            batch_sizes: BatchSizes::default(),
+            memory: MemoryUse::default(),
+            cache: CacheStats::default(),
+        };
+        Self { status: Mutex::new(status), waiting: Arc::default() }
+    }
 }
 
 /// Talks to the scheduler thread.
@@ -104,6 +151,7 @@ pub struct Handle {
     pub(super) info: Arc<EngineInfo>,
     pub(super) gate: Gate,
     pub(super) queue_limit: usize,
+    pub(super) clock: Clock,
     pub(super) time_of_day: WallClock,
 }
 
@@ -113,7 +161,7 @@ impl Handle {
         &self.info
     }
 
-    /// The way to MLX.
+    /// The way to the engine's thread.
     pub fn gate(&self) -> &Gate {
         &self.gate
     }
@@ -134,20 +182,17 @@ impl Handle {
     pub fn submit(&self, mut request: Request) -> Result<Stream, SubmitError> {
         self.check(&request)?;
         request.max_tokens = request.max_tokens.clamp(1, self.info.context_tokens - request.prompt.len());
-        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let refused = |error| {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            Err(error)
-        };
+        let (place, waiting) = Place::take(&self.shared.waiting);
+        let busy = SubmitError::Busy { waiting, limit: self.queue_limit };
         if waiting >= self.queue_limit {
-            return refused(SubmitError::Busy { waiting, limit: self.queue_limit });
+            return Err(busy);
         }
         let (events, stream) = Stream::channel(request.max_tokens);
-        match self.inbox.try_send(Message::Submit(Submission { request, events, submitted: Instant::now() }))
-        {
+        let submission = Submission { request, events, submitted: (self.clock)(), place };
+        match self.inbox.try_send(Message::Submit(submission)) {
             Ok(()) => Ok(stream),
-            Err(TrySendError::Full(_)) => refused(SubmitError::Busy { waiting, limit: self.queue_limit }),
-            Err(TrySendError::Disconnected(_)) => refused(SubmitError::Closed),
+            Err(TrySendError::Full(_)) => Err(busy),
+            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Closed),
         }
     }
 
@@ -180,13 +225,15 @@ impl Handle {
     /// Starts the drain: what runs may finish within `grace`. Returns at once; the thread's end says that it is done.
     pub fn drain(&self, grace: Duration) {
         // A scheduler that is gone already has nothing left to drain.
-        self.inbox.send(Message::Drain(Instant::now() + grace)).ok();
+        self.inbox.send(Message::Drain((self.clock)() + grace)).ok();
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
         let (prompt, info) = (&request.prompt, &self.info);
-        if !matches!(self.shared.status.lock().condition, Condition::Ready) {
-            return Err(SubmitError::Closed);
+        match &self.shared.status.lock().condition {
+            Condition::Ready => {}
+            Condition::Failing(reason) => return Err(SubmitError::Failing { reason: reason.clone() }),
+            _ => return Err(SubmitError::Closed),
         }
         if prompt.is_empty() {
             return Err(SubmitError::Empty);

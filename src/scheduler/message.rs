@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prefixd_cache::{Miss, Tenant};
-use prefixd_engine::{Constraint, ConstraintError, Sampling, TokenChoice};
+use prefixd_engine::{Constraint, ConstraintError, EngineError, Sampling, TokenChoice};
 use tokio::sync::mpsc;
 
 /// One sequence to compute.
@@ -128,6 +128,12 @@ pub enum Failure {
     ShuttingDown,
 }
 
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
 impl From<ConstraintError> for Failure {
     fn from(error: ConstraintError) -> Self {
         Self::Constraint(error.to_string())
@@ -169,6 +175,12 @@ impl Stream {
         let event = self.events.recv().await.unwrap_or_else(lost);
         self.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
         Some(event)
+    }
+
+    /// The next event, if it is there already.
+    #[cfg(test)]
+    pub(super) fn try_next(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 
     /// As [`next`](Self::next), for callers outside an async runtime.
@@ -224,6 +236,12 @@ pub enum SubmitError {
         at: usize,
         /// The vocabulary's size.
         vocab: usize,
+    },
+    /// The engine fails, step after step.
+    #[error("nothing can be computed at the moment: {reason}")]
+    Failing {
+        /// What it failed with.
+        reason: String,
     },
     /// The server drains or the scheduler has stopped.
     #[error("the server is shutting down")]

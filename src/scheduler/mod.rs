@@ -1,7 +1,8 @@
 //! The batch scheduler: one thread that owns the engine, the gate, the batch and the prefix cache's tree.
 //!
-//! A request waits, is admitted (its known prefix is looked up and restored), is prefilled in chunks, decodes as a row
-//! of the batch, and ends. [`Scheduler::step`] does one round of everything; the thread repeats it.
+//! A sequence passes through parts that own their state: it waits in the `queue`, its known prefix is read and imported in
+//! `restores`, it becomes a row of the `batch`, `prefills` says when which chunk of its prompt is computed, it decodes, and
+//! `persist` keeps what it leaves. [`Scheduler::step`] calls them in that order, once; the thread repeats it.
 //!
 //! 1. Rows join and leave at every step; a prompt that is computed beside them slows them down by a set factor at most.
 //! 2. A stream ends by [`Event::Finished`] or [`Event::Failed`], and the batch never waits for its reader.
@@ -13,14 +14,18 @@
 
 mod admission;
 mod agents;
+mod batch;
 mod batch_sizes;
-mod decode;
+mod compute;
+mod engine_health;
 mod handle;
 mod message;
 mod options;
 mod pace;
 mod persist;
-mod prefill;
+mod prefills;
+mod queue;
+mod restores;
 mod sequence;
 mod step;
 #[cfg(test)]

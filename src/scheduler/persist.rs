@@ -1,45 +1,151 @@
-//! Hands what was computed to the cache: whole blocks as soon as they are complete, the rest when the sequence ends.
+//! What outlives a sequence: the prefix cache, the names that clients give to prefixes, and what is on its way to disk.
+//!
+//! Computed KV goes to the cache as soon as it makes whole blocks, the rest when the sequence ends. What the cache cannot
+//! do makes a request slower, never wrong and never failed.
 
 use std::ops::Range;
+use std::time::Instant;
 
-use prefixd_engine::Engine;
+use prefixd_cache::{CacheStats, Lookup, PrefixCache, Restored, Tenant, TenantStats};
+use prefixd_engine::{Engine, StateSpec};
 
+use super::agents::{Agents, Contexts, Eviction};
+use super::options::{Clock, SchedulerOptions};
 use super::sequence::Sequence;
-use super::step::Scheduler;
 
 /// A remainder shorter than this is cheaper to compute again than to keep.
 const MIN_TAIL_TOKENS: usize = 16;
 
-impl<E: Engine> Scheduler<E> {
-    /// Keeps every whole block of a row's first `in_kv` tokens that is not kept yet.
-    pub(super) fn keep_blocks(&mut self, row: usize, in_kv: usize) {
-        loop {
-            let kept = self.rows[row].sequence.kept_tokens;
-            let whole = kept + self.options.block_tokens;
-            if whole > in_kv || !self.keep(row, kept..whole) {
+/// See the module's documentation.
+pub(super) struct Persist {
+    /// `None` when the server runs without a cache.
+    pub(super) cache: Option<PrefixCache>,
+    pub(super) agents: Agents,
+    pub(super) contexts: Contexts,
+    /// Agents on their way to disk.
+    pub(super) evictions: Vec<Eviction>,
+    pub(super) clock: Clock,
+    pub(super) time_of_day: prefixd_cache::WallClock,
+    block_tokens: usize,
+    /// Reuse stops at multiples of this.
+    reuse_tokens: usize,
+}
+
+impl Persist {
+    pub fn new(cache: Option<PrefixCache>, options: &SchedulerOptions, state: &StateSpec) -> Self {
+        let budget_bytes = cache.as_ref().map_or(0, PrefixCache::resident_budget_bytes) as f64;
+        let limit_bytes = (budget_bytes * options.pin_share) as u64;
+        Self {
+            cache,
+            agents: Agents::new(options.agent_ttl, limit_bytes, state.token_bytes()),
+            contexts: Contexts::default(),
+            evictions: Vec::new(),
+            clock: options.clock.clone(),
+            time_of_day: options.time_of_day.clone(),
+            block_tokens: options.block_tokens,
+            reuse_tokens: if options.exact { options.prefill_step_tokens } else { 1 },
+        }
+    }
+
+    /// Whether anything is kept at all.
+    pub fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Goes on with what happens by itself: writes, evictions, ends of lifetimes.
+    pub fn tend(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.poll();
+        }
+        self.go_on_evicting();
+        self.agents.sweep(&mut self.cache, (self.time_of_day)());
+    }
+
+    /// Looks up the prompt and leases what was found. `None` without a cache.
+    pub fn look_up(&mut self, sequence: &mut Sequence) -> Option<Lookup> {
+        // What a lease held is freed before the prompt is looked up again.
+        sequence.lease = None;
+        let cache = self.cache.as_mut()?;
+        let request = &sequence.request;
+        // One token is always computed: its logits choose the first token of the answer.
+        let limit = request.prompt.len() - 1;
+        let mut lookup = cache.lookup(&request.tenant, &request.prompt, limit);
+        let beyond = lookup.tokens % self.reuse_tokens;
+        if beyond > 0 {
+            lookup = cache.lookup(&request.tenant, &request.prompt, lookup.tokens - beyond);
+        }
+        let lease = cache.lease(&request.tenant, &lookup);
+        sequence.kept_tokens = lease.tokens();
+        sequence.lease = Some(lease);
+        Some(lookup)
+    }
+
+    /// Has the blocks of `lookup` brought into RAM and handed to `done`.
+    pub fn restore(
+        &mut self,
+        lookup: &Lookup,
+        window_from: usize,
+        done: impl FnOnce(Restored) + Send + 'static,
+    ) {
+        if let Some(cache) = &mut self.cache {
+            cache.restore(lookup, window_from, Box::new(done));
+        }
+    }
+
+    /// Takes in what was read.
+    pub fn absorb(&mut self, restored: &Restored) {
+        if let Some(cache) = &mut self.cache {
+            cache.absorb(restored);
+        }
+    }
+
+    /// Keeps every whole block of the first `in_kv` tokens that is not kept yet. `kv` holds the sequence as `row`.
+    pub fn keep_blocks<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        kv: &E::Kv,
+        row: usize,
+        sequence: &mut Sequence,
+        in_kv: usize,
+    ) {
+        while sequence.kept_tokens + self.block_tokens <= in_kv {
+            let range = sequence.kept_tokens..sequence.kept_tokens + self.block_tokens;
+            if !self.keep(engine, kv, row, sequence, range) {
                 return;
             }
         }
     }
 
     /// Keeps all that a decoding row has in KV, the part of a block at the end included.
-    pub(super) fn keep_everything(&mut self, row: usize) {
+    pub fn keep_everything<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        kv: &E::Kv,
+        row: usize,
+        sequence: &mut Sequence,
+    ) {
         // The last token was chosen, not computed.
-        let in_kv = self.rows[row].sequence.tokens.len() - 1;
-        self.keep_blocks(row, in_kv);
-        let kept = self.rows[row].sequence.kept_tokens;
-        if in_kv >= kept + MIN_TAIL_TOKENS {
-            self.keep(row, kept..in_kv);
+        let in_kv = sequence.tokens.len() - 1;
+        self.keep_blocks(engine, kv, row, sequence, in_kv);
+        if in_kv >= sequence.kept_tokens + MIN_TAIL_TOKENS {
+            let rest = sequence.kept_tokens..in_kv;
+            self.keep(engine, kv, row, sequence, rest);
         }
     }
 
     /// Keeps one block. False when there is no cache or the engine cannot export it: then nothing after it is kept.
-    fn keep(&mut self, row: usize, range: Range<usize>) -> bool {
-        let sequence = &mut self.rows[row].sequence;
+    fn keep<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        kv: &E::Kv,
+        row: usize,
+        sequence: &mut Sequence,
+        range: Range<usize>,
+    ) -> bool {
         let (Some(cache), Some(lease)) = (&mut self.cache, &mut sequence.lease) else { return false };
         let tokens = &sequence.tokens[range.clone()];
         if !cache.advance(lease, tokens) {
-            match self.engine.export(&self.batch, row, range.clone()) {
+            match engine.export(kv, row, range.clone()) {
                 Ok(payload) => {
                     cache.insert(lease, tokens, payload);
                 }
@@ -54,7 +160,7 @@ impl<E: Engine> Scheduler<E> {
     }
 
     /// Does what the request asks to keep on purpose. `answered`: the answer came to its end.
-    pub(super) fn hold(&mut self, sequence: &Sequence, answered: bool) {
+    pub fn hold(&mut self, sequence: &Sequence, answered: bool) {
         let request = &sequence.request;
         for pin in &request.hold.pins {
             let Some(cache) = &mut self.cache else { break };
@@ -66,15 +172,35 @@ impl<E: Engine> Scheduler<E> {
         self.note_turn(sequence, answered);
     }
 
-    /// Gives the sequence's hold on its blocks back.
-    pub(super) fn give_back(&mut self, sequence: &mut Sequence) {
-        if let (Some(cache), Some(lease)) = (&mut self.cache, sequence.lease.take()) {
-            cache.release(lease);
+    /// Forgets every block, agent and context.
+    pub fn clear(&mut self) {
+        self.agents.clear(&mut self.cache);
+        self.contexts.clear();
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
         }
     }
 
-    /// Ends a sequence.
-    pub(super) fn release(&mut self, mut sequence: Sequence) {
-        self.give_back(&mut sequence);
+    /// What the cache knows of a prompt, but for its last token.
+    pub fn probe(&mut self, tenant: &Tenant, prompt: &[u32]) -> Option<Lookup> {
+        let limit = prompt.len().saturating_sub(1);
+        self.cache.as_mut().map(|cache| cache.lookup(tenant, prompt, limit))
+    }
+
+    /// What a tenant's lookups found.
+    pub fn tenant_stats(&self, tenant: &Tenant) -> Option<TenantStats> {
+        self.cache.as_ref().map(|cache| cache.tenant_stats(tenant))
+    }
+
+    /// Waits until what is to be on disk is there, at most until `deadline`.
+    pub fn flush(&mut self, deadline: Instant) {
+        if let Some(cache) = &mut self.cache {
+            cache.flush(deadline);
+        }
+    }
+
+    /// Sizes and counters.
+    pub fn stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(PrefixCache::stats)
     }
 }

@@ -35,33 +35,6 @@ pub(super) struct Sequence {
     events: mpsc::Sender<Event>,
 }
 
-/// A row of the batch: a sequence with its state in the engine.
-pub(super) struct Row {
-    pub sequence: Sequence,
-    pub stage: Stage,
-}
-
-/// What a row's next tokens are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// More of the prompt.
-    Prefilling {
-        /// Tokens of the prompt that are in KV.
-        done_tokens: usize,
-        /// When its last chunk was computed, counted in chunks: who waited longest is next.
-        turn: u64,
-    },
-    /// The token that was chosen last.
-    Decoding,
-}
-
-impl Row {
-    /// Its prompt is done.
-    pub fn is_decoding(&self) -> bool {
-        self.stage == Stage::Decoding
-    }
-}
-
 /// What a chosen token means for its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -73,7 +46,8 @@ pub(super) enum Progress {
 
 impl Sequence {
     pub fn new(submission: Submission, now: Instant) -> Self {
-        let Submission { mut request, events, submitted } = submission;
+        let Submission { mut request, events, submitted, place } = submission;
+        drop(place);
         let usage = PromptUsage { prompt_tokens: request.prompt.len(), ..PromptUsage::default() };
         Self {
             tokens: request.prompt.clone(),
@@ -108,6 +82,13 @@ impl Sequence {
     /// Notes what the cache knew of the prompt.
     pub fn note_lookup(&mut self, lookup: &Lookup) {
         self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then_some(lookup.miss);
+    }
+
+    /// Notes what of it was restored, by tier.
+    pub fn note_restored(&mut self, resident_tokens: usize, disk_tokens: usize) {
+        self.usage.resident_tokens = resident_tokens;
+        self.usage.disk_tokens = disk_tokens;
+        self.usage.cached_tokens = resident_tokens + disk_tokens;
     }
 
     /// Says that the prompt is computed.
@@ -160,7 +141,7 @@ impl Sequence {
     }
 
     /// Says that the sequence ended badly.
-    pub fn fail(&mut self, failure: Failure) {
+    pub fn fail(&self, failure: Failure) {
         self.send(Event::Failed(failure));
     }
 

@@ -3,14 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use parking_lot::Mutex;
-use prefixd_cache::{CacheError, CacheOptions, CacheStats, PrefixCache, Tuning};
-use prefixd_engine::{Engine, EngineInfo, EngineThread, Gate, GateError, MemoryUse};
+use prefixd_cache::{CacheError, CacheOptions, PrefixCache, Tuning};
+use prefixd_engine::{Engine, EngineInfo, EngineThread, Gate, GateError};
 
-use super::batch_sizes::BatchSizes;
-use super::handle::{Condition, Handle, Message, Shared, Status};
+use super::handle::{Condition, Handle, Message, Shared};
 use super::message::Failure;
 use super::options::SchedulerOptions;
 use super::step::Scheduler;
@@ -54,9 +51,10 @@ impl SchedulerThread {
         let (sender, inbox) = crossbeam_channel::bounded(options.queue_limit + 64);
         let jobs = sender.clone();
         let gate = Gate::new(move |job| jobs.send(Message::Job(job)).map_err(|_| GateError::Closed));
-        let shared = Arc::new(Shared { status: Mutex::new(starting()), waiting: 0.into() });
+        let shared = Arc::new(Shared::new());
         let (ready, started) = crossbeam_channel::bounded::<Ready>(1);
-        let (queue_limit, time_of_day) = (options.queue_limit, options.time_of_day.clone());
+        let (queue_limit, clock) = (options.queue_limit, options.clock.clone());
+        let time_of_day = options.time_of_day.clone();
         let (thread_gate, thread_shared) = (gate.clone(), shared.clone());
         let body = move || {
             let fail = |error| {
@@ -103,7 +101,10 @@ impl SchedulerThread {
         };
         let thread = std::thread::Builder::new().name("prefixd-scheduler".into()).spawn(body)?;
         let info = Arc::new(started.recv().unwrap_or(Err(StartError::Died))?);
-        Ok(Self { handle: Handle { inbox: sender, shared, info, gate, queue_limit, time_of_day }, thread })
+        Ok(Self {
+            handle: Handle { inbox: sender, shared, info, gate, queue_limit, clock, time_of_day },
+            thread,
+        })
     }
 
     /// A handle for others.
@@ -140,27 +141,6 @@ fn serve<E: Engine>(scheduler: &mut Scheduler<E>, shared: &Shared) {
             Condition::Failed(reason)
         }
     };
-    if let Some(cache) = &mut scheduler.cache {
-        cache.flush(Instant::now() + scheduler.options.flush_limit);
-    }
+    scheduler.persist.flush((scheduler.options.clock)() + scheduler.options.flush_limit);
     shared.status.lock().condition = condition;
-}
-
-pub(super) fn starting() -> Status {
-    Status {
-        condition: Condition::Draining,
-        waiting: 0,
-        prefilling: 0,
-        decoding: 0,
-        steps: 0,
-        finished: 0,
-        cancelled: 0,
-        failed: 0,
-        prompt_tokens: 0,
-        cached_tokens: 0,
-        completion_tokens: 0,
-        batch_sizes: BatchSizes::default(),
-        memory: MemoryUse::default(),
-        cache: CacheStats::default(),
-    }
 }

@@ -1,11 +1,13 @@
 //! Clients that leave, engines that are slow or fail, queues that are full, servers that stop.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use prefixd::api::ApiSettings;
-use prefixd::scheduler::SchedulerOptions;
+use prefixd::scheduler::{Condition, SchedulerOptions};
 use prefixd_engine::EngineError;
 use prefixd_engine::sim::{SimCall, SimEngine};
 use serde_json::json;
@@ -168,6 +170,38 @@ fn an_engine_that_fails_is_said_before_and_within_a_stream() {
 }
 
 #[test]
+fn an_engine_that_fails_step_after_step_turns_ready_red_and_green_again() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let switch = broken.clone();
+    let engine = SimEngine::new(VOCAB, 100_000, 64).with_hook(move |_| {
+        let fails = switch.load(Ordering::SeqCst);
+        if fails { Err(EngineError::Backend("out of luck".into())) } else { Ok(()) }
+    });
+    let server = Setup::default().start(engine);
+    assert_eq!(get(server.address, "/health/ready").status, 200);
+    for _ in 0..3 {
+        let failed = chat(server.address, "x", json!({"max_tokens": 2}));
+        assert_eq!((failed.status, failed.json()["error"]["code"].as_str()), (500, Some("engine_error")));
+    }
+    server.eventually(
+        "the red light",
+        || {},
+        |status| matches!(&status.condition, Condition::Failing(reason) if reason.contains("out of luck")),
+    );
+    let ready = get(server.address, "/health/ready");
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("failing")));
+    assert!(ready.json()["reason"].as_str().unwrap().contains("out of luck"));
+    assert_eq!(get(server.address, "/health/live").status, 200);
+    let refused = chat(server.address, "x", json!({"max_tokens": 2}));
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (503, Some("engine_failing")));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().contains("out of luck"));
+    assert!(refused.header("retry-after").is_some());
+    broken.store(false, Ordering::SeqCst);
+    server.eventually("the green light", || {}, |status| status.condition == Condition::Ready);
+    assert_eq!(chat(server.address, "x", json!({"max_tokens": 2, "ignore_eos": true})).status, 200);
+}
+
+#[test]
 fn a_full_queue_says_when_to_come_back() {
     let options =
         SchedulerOptions { max_batch: 1, queue_limit: 1, block_tokens: 16, ..SchedulerOptions::default() };
@@ -214,7 +248,7 @@ fn a_draining_server_finishes_and_refuses() {
     server.scheduler.drain(Duration::from_secs(30));
     go.send(()).unwrap();
     assert_eq!(receive(running).status, 200);
-    server.eventually("the drain", || {}, |status| status.condition != prefixd::scheduler::Condition::Ready);
+    server.eventually("the drain", || {}, |status| status.condition != Condition::Ready);
     for path in ["/health", "/health/ready"] {
         let health = get(server.address, path);
         assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("draining")));
@@ -231,11 +265,7 @@ fn a_dead_scheduler_shows_in_health() {
     let server = Setup::default().start(engine);
     let failed = chat(server.address, "x", json!({}));
     assert_eq!(failed.status, 500, "{}", failed.text());
-    server.eventually(
-        "the end",
-        || {},
-        |status| matches!(status.condition, prefixd::scheduler::Condition::Failed(_)),
-    );
+    server.eventually("the end", || {}, |status| matches!(status.condition, Condition::Failed(_)));
     let health = get(server.address, "/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("failed")));
     assert!(health.json()["reason"].as_str().unwrap().contains("the engine broke"));

@@ -161,7 +161,9 @@ fn an_answer_in_tokens_that_the_tokenizer_would_not_choose_is_found_again() {
 fn an_image_in_an_older_message_is_named_with_a_warning_and_a_new_one_is_refused() {
     let server = Setup::default().echo();
     let part = |kind: &str| match kind {
-        "image" => json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x"}}),
+        "image" => {
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x"}})
+        }
         "input_image" => json!({"type": "input_image", "image_url": "data:image/png;base64,x"}),
         _ => json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}),
     };
@@ -173,12 +175,21 @@ fn an_image_in_an_older_message_is_named_with_a_warning_and_a_new_one_is_refused
     ] {
         let seen = json!({"role": "user", "content": [{"type": text, "text": "Look."}, part(kind)]});
         let answer = json!({"role": "assistant", "content": "Yes."});
-        let ask = |turns: Value| post(server.address, path, &json!({list: turns, "max_tokens": if list == "input" { Value::Null } else { 9.into() }}));
+        let ask = |turns: Value| {
+            post(
+                server.address,
+                path,
+                &json!({list: turns, "max_tokens": if list == "input" { Value::Null } else { 9.into() }}),
+            )
+        };
         let older = ask(json!([seen, answer, {"role": "user", "content": ok}]));
         assert_eq!(older.status, 200, "{path}: {}", older.text());
         assert!(older.header("x-prefixd-warning").unwrap().contains("[image]"), "{path}");
-        let named = ask(json!([{"role": "user", "content": [{"type": text, "text": "Look."}, {"type": text, "text": "[image]"}]}, answer, {"role": "user", "content": ok}]));
-        let tokens = |body: &Value| body["usage"]["prompt_tokens"].as_u64().or(body["usage"]["input_tokens"].as_u64());
+        let named = ask(
+            json!([{"role": "user", "content": [{"type": text, "text": "Look."}, {"type": text, "text": "[image]"}]}, answer, {"role": "user", "content": ok}]),
+        );
+        let tokens =
+            |body: &Value| body["usage"]["prompt_tokens"].as_u64().or(body["usage"]["input_tokens"].as_u64());
         assert_eq!(tokens(&older.json()), tokens(&named.json()), "{path}");
         assert_eq!(named.header("x-prefixd-warning"), None);
         assert_eq!(ask(json!([seen])).status, 400, "{path}: a new image is refused");

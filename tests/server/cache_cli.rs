@@ -126,7 +126,6 @@ fn crowd(dir: &Path) {
             let tensor = TensorBytes { name, part: Part::Full, dtype: Dtype::U8, shape: vec![1_024], data };
             cache.insert(&mut lease, &tokens, Payload { tensors: vec![tensor] });
         }
-        cache.release(lease);
     }
     assert_eq!(cache.flush(Instant::now() + Duration::from_mins(2)), FlushOutcome::Durable);
 }

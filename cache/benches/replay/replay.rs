@@ -64,7 +64,7 @@ pub fn replay(requests: &[Request], capacity_tokens: usize, policy: Box<dyn Evic
         for block in &request.blocks[lookup.tokens..] {
             cache.insert(&mut lease, &[*block], Payload::default());
         }
-        cache.release(lease);
+        drop(lease);
     }
     found
 }

@@ -12,7 +12,8 @@ const EXPIRE_EVERY_US: u64 = 10_000_000;
 
 impl PrefixCache {
     /// Drops copies from RAM until the budget holds or nothing more may go.
-    pub(super) fn evict_resident(&mut self) {
+    pub(crate) fn evict_resident(&mut self) {
+        self.take_leases();
         while self.tree.resident_stats().bytes > self.options.resident_bytes {
             let Some(key) = self.tree.coldest_resident() else { return };
             self.tree.set_resident(&key, None);
@@ -39,6 +40,7 @@ impl PrefixCache {
 
     /// Removes the coldest blocks until `bytes` more fit the budget and at least `at_least` bytes are freed.
     fn free_disk(&mut self, bytes: u64, at_least: u64) -> bool {
+        self.take_leases();
         let (mut removed, mut freed) = (Vec::new(), 0);
         let mut windows = Vec::new();
         let enough = loop {

@@ -1,19 +1,29 @@
 //! A living sequence's hold on the chain of blocks it was built from.
 
+use crossbeam_channel::Sender;
+
 use crate::cache::PrefixCache;
 use crate::key::{BlockKey, Tenant};
 use crate::lookup::Lookup;
 use crate::retention::Keep;
 
-/// Keeps a chain of whole blocks from losing its last copy, and knows where the chain ends. Give it back with
-/// [`PrefixCache::release`]: blocks of a dropped lease stay pinned for the cache's life.
+/// Keeps a chain of whole blocks from losing its last copy, and knows where the chain ends. Dropping it gives the blocks
+/// back: the cache takes them at its next call.
 #[derive(Debug)]
-#[must_use = "blocks stay pinned until the lease is released"]
+#[must_use = "blocks are kept while the lease lives"]
 pub struct Lease {
     tenant: Tenant,
     chain: Vec<BlockKey>,
     tokens: usize,
     keep: Keep,
+    given_back: Sender<Vec<BlockKey>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A cache that is gone keeps nothing.
+        self.given_back.send(std::mem::take(&mut self.chain)).ok();
+    }
 }
 
 impl Lease {
@@ -51,7 +61,13 @@ impl PrefixCache {
     /// Keeps the whole blocks of `lookup` while the sequence lives. A last block that is used in part, or is a tail, is
     /// not kept: nothing can follow it.
     pub fn lease(&mut self, tenant: &Tenant, lookup: &Lookup) -> Lease {
-        let mut lease = Lease { tenant: *tenant, chain: Vec::new(), tokens: 0, keep: Keep::default() };
+        let mut lease = Lease {
+            tenant: *tenant,
+            chain: Vec::new(),
+            tokens: 0,
+            keep: Keep::default(),
+            given_back: self.given_back.0.clone(),
+        };
         for hit in &lookup.hits {
             let whole = hit.used_tokens == self.options.block_tokens;
             let follows = self
@@ -66,12 +82,13 @@ impl PrefixCache {
         lease
     }
 
-    /// Ends a sequence's hold.
-    pub fn release(&mut self, lease: Lease) {
-        for key in lease.chain.into_iter().rev() {
-            self.tree.unpin(&key);
+    /// Ends the holds of leases that were dropped.
+    pub(super) fn take_leases(&mut self) {
+        while let Ok(chain) = self.given_back.1.try_recv() {
+            for key in chain.into_iter().rev() {
+                self.tree.unpin(&key);
+            }
         }
-        self.evict_resident();
     }
 
     /// Moves a lease past a whole block.

@@ -10,6 +10,7 @@ impl PrefixCache {
     /// What of the first `limit_tokens` of `prompt` is known, to the token, and why not more. Counts as a use of every
     /// block it names. No I/O.
     pub fn lookup(&mut self, tenant: &Tenant, prompt: &[u32], limit_tokens: usize) -> Lookup {
+        self.evict_resident();
         let asked = &prompt[..limit_tokens.min(prompt.len())];
         let mut hits: Vec<Hit> = Vec::new();
         let mut tokens = 0;

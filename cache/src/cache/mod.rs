@@ -3,7 +3,7 @@
 //! 1. Every method returns at once: no file is opened, no lock is waited for. (`open`, `flush` and dropping are the
 //!    exceptions, and say so.)
 //! 2. What `insert` takes is found by the next `lookup`, before and while it is written.
-//! 3. A leased block keeps its last copy until the lease is released.
+//! 3. A leased block keeps its last copy until the lease is dropped.
 //! 4. A block without a sound copy is never returned; the miss says why.
 //! 5. The tree decides what leaves; the eviction service only carries it out.
 //!
@@ -28,13 +28,14 @@ mod tests;
 
 use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, Sender};
 pub use lease::Lease;
 pub use prefix::{Freed, Moved, Pinned, PrefixSize};
 
 use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
-use crate::key::Tenant;
+use crate::key::{BlockKey, Tenant};
 use crate::options::CacheOptions;
 use crate::policy::EvictionPolicy;
 use crate::stats::{CacheStats, DiskStats, TierStats};
@@ -52,6 +53,8 @@ pub struct PrefixCache {
     ghosts: Ghosts,
     clock: Clock,
     tenants: Tenants,
+    /// Chains of dropped leases. Unbounded, since the bound is elsewhere: one message a lease, taken at the next call.
+    given_back: (Sender<Vec<BlockKey>>, Receiver<Vec<BlockKey>>),
     counters: Counters,
     window_tokens: Option<usize>,
     idle_ttl_us: u64,
@@ -130,6 +133,7 @@ impl PrefixCache {
             ghosts: Ghosts::default(),
             clock: Clock { wall: tuning.clock, last_us: 0 },
             tenants: Tenants::default(),
+            given_back: crossbeam_channel::unbounded(),
             counters: Counters::default(),
             window_tokens: tuning.window_tokens,
             idle_ttl_us: tuning.idle_ttl.map_or(0, micros),
@@ -145,6 +149,7 @@ impl PrefixCache {
 
     /// Takes the service's answers and evicts what is over budget. Cheap; call it between steps.
     pub fn poll(&mut self) {
+        self.take_leases();
         self.take_reports();
         self.look_after_reads();
         self.expire();
@@ -153,7 +158,7 @@ impl PrefixCache {
         self.send_uses(Sending::WhenDue);
     }
 
-    /// Sizes and counters.
+    /// Sizes and counters. Leases that were dropped since the last call that changes the cache count as living.
     pub fn stats(&self) -> CacheStats {
         let seen = self.tenants.sum();
         CacheStats {
@@ -206,6 +211,7 @@ impl PrefixCache {
     /// Forgets everything, in all tiers, the blocks of other fingerprints and the quarantine included. Leases stay
     /// valid: what follows their chain is found again once the chain itself has been computed and inserted again.
     pub fn clear(&mut self) {
+        self.take_leases();
         self.take_reports();
         let keys: Vec<_> = self.tree.keys().copied().collect();
         for key in &keys {

@@ -79,7 +79,8 @@ impl Trial {
         match step {
             Step::Serve(number, prompt) => {
                 let (_, lease) = run(&mut self.cache, &tenant(number), &prompt);
-                self.cache.release(lease);
+                drop(lease);
+                self.cache.evict_resident();
                 self.computed.push((number, prompt));
             }
             Step::Hold(number, prompt) => {
@@ -90,7 +91,8 @@ impl Trial {
             Step::Grow(more) => self.grow(&more),
             Step::Release if !self.living.is_empty() => {
                 let ended = self.living.remove(0);
-                self.cache.release(ended.lease);
+                drop(ended.lease);
+                self.cache.evict_resident();
             }
             Step::Release => {}
             Step::Reuse(number, prompt) => self.reuse(number, &prompt),
@@ -168,7 +170,8 @@ impl Trial {
 
     fn restart(&mut self) {
         for living in self.living.drain(..) {
-            self.cache.release(living.lease);
+            drop(living.lease);
+            self.cache.evict_resident();
         }
         if self.options.disk.is_none() {
             self.computed.clear();

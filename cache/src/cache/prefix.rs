@@ -185,6 +185,7 @@ impl PrefixCache {
     /// Removes these blocks from every tier, files included, but for those in `shared`, those that something else stands
     /// on, and those that a lease or the operator's pin keeps. Other pins end.
     pub fn free(&mut self, keys: &[BlockKey], shared: &HashSet<BlockKey>) -> Freed {
+        self.take_leases();
         self.take_reports();
         let mut freed = Freed::default();
         for key in self.deepest_first(keys) {
@@ -206,6 +207,7 @@ impl PrefixCache {
 
     /// Takes these blocks out of RAM, once they are on disk: those that are not are queued, and waited for by asking again.
     pub fn move_to_disk(&mut self, keys: &[BlockKey]) -> Moved {
+        self.take_leases();
         self.take_reports();
         let mut moved = Moved::default();
         for key in self.deepest_first(keys) {

@@ -5,7 +5,7 @@ use crate::key::BlockKey;
 use crate::retention::{Keep, Retention};
 
 impl PrefixCache {
-    /// Gives the blocks of a lease, and those it will add, a retention. It stays when the lease is released, and reaches
+    /// Gives the blocks of a lease, and those it will add, a retention. It stays when the lease is dropped, and reaches
     /// the disk with the next recency.
     pub fn retain(&mut self, lease: &mut Lease, retention: &Retention) {
         let keep = Keep::at(retention, self.clock.now_us());

@@ -70,7 +70,8 @@ fn a_longer_block_takes_the_place_of_a_tail() {
     assert!(cache.advance(&mut lease, &[1, 2, 3]));
     let block = cache.insert(&mut lease, &[1, 2, 3], payload(&[1, 2, 3], 0));
     assert_eq!((block.tokens.len(), lease.tokens()), (3, 0));
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
     assert_eq!(cache.stats().resident.blocks, 1);
 }
 
@@ -84,9 +85,11 @@ fn two_sequences_that_compute_the_same_block_share_one() {
     let second = cache.insert(&mut b, &prompt[..4], payload(&prompt[..4], 0));
     assert!(std::sync::Arc::ptr_eq(&first, &second));
     assert_eq!((a.tokens(), b.tokens(), a.end()), (4, 4, b.end()));
-    cache.release(a);
+    drop(a);
+    cache.evict_resident();
     assert_eq!(cache.stats().pinned_blocks, 1);
-    cache.release(b);
+    drop(b);
+    cache.evict_resident();
     assert_eq!(cache.stats().pinned_blocks, 0);
 }
 
@@ -117,14 +120,14 @@ fn chains_are_evicted_from_their_end_and_the_oldest_first() {
 }
 
 #[test]
-fn a_leased_chain_outlives_pressure_and_goes_when_released() {
+fn a_leased_chain_outlives_pressure_and_goes_when_the_lease_is_dropped() {
     let mut cache = PrefixCache::open(options(0)).unwrap();
     let prompt: Vec<u32> = (0..8).collect();
     let (_, lease) = run(&mut cache, &ALICE, &prompt);
     serve(&mut cache, &ALICE, &[50, 51, 52, 53]);
     cache.poll();
     assert_eq!(known(&mut cache, &prompt), 8);
-    cache.release(lease);
+    drop(lease);
     assert_eq!(known(&mut cache, &prompt), 0);
     assert_eq!((cache.stats().resident.bytes, cache.stats().pinned_blocks), (0, 0));
 }
@@ -140,7 +143,7 @@ fn clearing_under_a_lease_leaves_a_chain_that_can_be_filled_again() {
     assert_eq!(known(&mut cache, &prompt), 0);
     serve(&mut cache, &ALICE, &prompt[..8]);
     assert_eq!(known(&mut cache, &prompt), 12);
-    cache.release(lease);
+    drop(lease);
 }
 
 #[test]

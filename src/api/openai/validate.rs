@@ -56,8 +56,9 @@ pub fn asked(mut fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, 
     let Some((_, older)) = fields.messages.split_last_mut() else {
         return Err(ApiError::field("messages", "messages is empty; expected at least one message"));
     };
-    let images = older.iter_mut().filter_map(|message| message.content.as_mut());
-    let images = images.fold(false, |found, content| content.name_images() || found);
+    let mut images = false;
+    let contents = older.iter_mut().filter_map(|message| message.content.as_mut());
+    contents.for_each(|content| images |= content.name_images());
     for (i, message) in fields.messages.iter().enumerate() {
         message.check().map_err(|error| {
             ApiError::field(format!("messages[{i}].content"), format!("messages[{i}]: {error}"))
@@ -88,7 +89,7 @@ pub fn asked(mut fields: ChatFields, thinking: ThinkingFields) -> Result<Asked, 
         variables,
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
     };
-    Ok(Asked { conversation, format, choice, strict, calls, images })
+    Ok(Asked { conversation, format, choice, strict, images, calls })
 }
 
 fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {

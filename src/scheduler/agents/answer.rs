@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use prefixd_cache::{BlockKey, Freed, Moved, PrefixCache, PrefixSize, Tenant};
-use prefixd_engine::Engine;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,8 +12,8 @@ use super::contexts::Context;
 use super::registry::{Agent, Turn};
 use crate::scheduler::handle::Handle;
 use crate::scheduler::message::SubmitError;
+use crate::scheduler::persist::Persist;
 use crate::scheduler::sequence::Sequence;
-use crate::scheduler::step::Scheduler;
 
 /// How long blocks may take to reach the disk before they leave RAM.
 const EVICTION_LIMIT: Duration = Duration::from_secs(20);
@@ -114,9 +113,9 @@ pub(in crate::scheduler) struct Eviction {
 }
 
 // A caller that left needs no answer: what cannot be sent is dropped.
-impl<E: Engine> Scheduler<E> {
+impl Persist {
     pub(in crate::scheduler) fn answer(&mut self, message: AgentMessage) {
-        let now_us = (self.options.time_of_day)();
+        let now_us = (self.time_of_day)();
         match message {
             AgentMessage::List { tenant, reply } => {
                 let agents = self.agents.of(&tenant, now_us);
@@ -237,13 +236,13 @@ impl<E: Engine> Scheduler<E> {
         let (shared, keys): (Vec<_>, Vec<_>) =
             agent.chain.iter().copied().partition(|key| others.contains(key));
         let so_far = Evicted { kept_blocks: shared.len() as u64, ..Evicted::default() };
-        let until = (self.options.clock)() + EVICTION_LIMIT;
+        let until = (self.clock)() + EVICTION_LIMIT;
         self.evictions.push(Eviction { keys, so_far, until, reply });
     }
 
     /// Goes on with what is on its way to disk, and answers what has arrived or took too long.
     pub(in crate::scheduler) fn go_on_evicting(&mut self) {
-        let now = (self.options.clock)();
+        let now = (self.clock)();
         let Some(cache) = &mut self.cache else { return };
         self.evictions.retain_mut(|eviction| {
             let Moved { moved_blocks, moved_bytes, waiting_blocks, stuck_blocks } =
@@ -272,7 +271,7 @@ impl<E: Engine> Scheduler<E> {
             cached_tokens: sequence.usage.cached_tokens,
             completion_tokens: sequence.completion_tokens(),
         };
-        let now_us = (self.options.time_of_day)();
+        let now_us = (self.time_of_day)();
         self.agents.note(&mut self.cache, request.tenant, id, &turn, now_us);
     }
 }

@@ -34,7 +34,8 @@ impl Time {
 fn serve_kept(cache: &mut PrefixCache, prompt: &[u32], retention: &Retention) {
     let (_, mut lease) = run(cache, &ALICE, prompt);
     cache.retain(&mut lease, retention);
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
 }
 
 /// Options with room for so many blocks of 4 tokens on disk and none in RAM.
@@ -183,7 +184,8 @@ fn what_stands_on_a_block_or_holds_it_keeps_it_alive() {
     time.pass(2 * HOUR);
     cache.poll();
     assert_eq!(cache.lookup(&ALICE, &prompt(1, 16), 16).tokens, 16, "the lease holds it");
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
     time.pass(2 * HOUR);
     cache.poll();
     assert_eq!(cache.lookup(&ALICE, &prompt(1, 16), 16).tokens, 0);

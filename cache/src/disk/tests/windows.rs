@@ -134,7 +134,8 @@ fn window_parts_before_a_fork_and_of_living_sequences_stay() {
     let lookup = cache.lookup(&ALICE, &third, 28);
     assert_eq!(lookup.tokens, 24, "a third branch starts where the others part");
     restore_windowed(&mut cache, &lookup, &third);
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
     for branch in &branches {
         let lookup = cache.lookup(&ALICE, branch, 48);
         assert_eq!(lookup.tokens, 48);
@@ -200,7 +201,8 @@ fn a_long_chain_of_a_model_with_five_window_layers_in_six_gets_five_times_smalle
     for tokens in prompt.chunks(256) {
         cache.insert(&mut lease, tokens, gemma_payload(tokens.len()));
     }
-    cache.release(lease);
+    drop(lease);
+    cache.evict_resident();
     flush(&mut cache);
     let before = cache.stats().disk.unwrap();
     drop(cache);

@@ -164,11 +164,16 @@ pub(super) fn said(
     let variables = variables(&asked);
     let mut items = input::resolved(input::items(asked.input)?, |id| state.responses.item(owner, id))?;
     let older = items.split_last_mut().map_or(&mut [][..], |(_, older)| older);
-    let images = older.iter_mut().fold(false, |found, item| item.name_images() || found);
+    let mut images = false;
+    for item in older {
+        images |= item.name_images();
+    }
     let mut messages: Vec<Message> =
         asked.instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
     let mut known: Vec<Item> = history.iter().flat_map(|turn| turn.items.clone()).collect();
-    let images = known.iter_mut().fold(images, |found, item| item.name_images() || found);
+    for item in &mut known {
+        images |= item.name_images();
+    }
     messages.extend(input::messages("previous_response_id", &known)?);
     messages.extend(input::messages("input", &items)?);
     let functions = std::mem::take(&mut tools.functions);

@@ -122,7 +122,9 @@ impl Item {
     /// Names the images in it; true when there was one.
     pub fn name_images(&mut self) -> bool {
         let contents = [&mut self.content, &mut self.output].into_iter().flatten();
-        contents.fold(false, |found, content| content.name_images() || found)
+        let mut found = false;
+        contents.for_each(|content| found |= content.name_images());
+        found
     }
 
     /// About what it takes in memory.
