@@ -119,7 +119,10 @@ impl App {
             Ok(engine)
         };
         let (cache, block_tokens) = (config.cache.clone(), config.block_tokens);
-        let cache = move |info: &EngineInfo| cache.map(|cache| cache_options(&cache, info, block_tokens));
+        let cache = move |info: &EngineInfo| {
+            let cache = cache.filter(|_| is_cacheable(info));
+            cache.map(|cache| cache_options(&cache, info, block_tokens))
+        };
         let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
         if let Some(reason) = &scheduler.handle().status().cache.no_disk {
             tracing::warn!("blocks are kept in memory only, and not over a restart: {reason}");
@@ -238,6 +241,17 @@ pub fn load_options(config: &Config) -> Result<LoadOptions, AppError> {
 pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize) -> CacheOptions {
     let (resident_bytes, disk) = (cache.ram_bytes, disk_options(cache));
     CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk }
+}
+
+/// Keys and values of a prefix are of no use to recurrent layers without the state behind it, which the cache does not hold.
+fn is_cacheable(info: &EngineInfo) -> bool {
+    let recurrent = info.state.has_snapshots();
+    if recurrent {
+        tracing::warn!(
+            "this model has recurrent layers, whose states are not cached yet: every prompt is computed whole"
+        );
+    }
+    !recurrent
 }
 
 fn disk_options(cache: &CacheConfig) -> Option<DiskOptions> {

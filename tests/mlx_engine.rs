@@ -196,9 +196,13 @@ fn no_family_lets_chunks_neighbours_or_blocks_change_one_bit() {
             let mut cold = engine.start().unwrap();
             let expected = engine.prefill(&mut cold, &tokens).unwrap();
             let (mut chunked, mut payloads, mut at) = (engine.start().unwrap(), Vec::new(), 0);
-            for size in [7, 30, 1, 24, 42] {
+            let mut snapshot = None;
+            for size in [7, 30, 1, 24, 34, 8] {
                 let found = engine.prefill(&mut chunked, &tokens[at..at + size]).unwrap();
                 at += size;
+                if at == 96 && engine.info().state.has_snapshots() {
+                    snapshot = Some(engine.snapshot(&chunked, 0).unwrap());
+                }
                 assert!(at < 104 || bits(&found) == bits(&expected), "{what}: chunks");
                 while (payloads.len() + 1) * BLOCK <= at {
                     let start = payloads.len() * BLOCK;
@@ -210,6 +214,10 @@ fn no_family_lets_chunks_neighbours_or_blocks_change_one_bit() {
             let mut warm = engine.import(&blocks).unwrap();
             let again = engine.export(&warm, 0, 80..96).unwrap();
             assert!(again == payloads[5], "{what}: the bytes of an imported block");
+            if let Some(snapshot) = snapshot {
+                engine.resume(&mut warm, 0, &snapshot).unwrap();
+                assert!(engine.snapshot(&warm, 0).unwrap() == snapshot, "{what}: the bytes of a snapshot");
+            }
             let found = engine.prefill(&mut warm, &tokens[96..]).unwrap();
             assert!(bits(&found) == bits(&expected), "{what}: after a restore");
             // A batch of ragged rows, the first of which is the restored one.

@@ -112,6 +112,30 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         let dir = with_config(case, |config| config["use_sliding_window"] = json!(true));
         assert!(refusal(dir.path()).contains("use_sliding_window"), "{case}");
     }
+    for (key, value, words) in [
+        ("layer_types", json!(vec!["mamba"; 5]), ["mamba", "linear_attention"]),
+        ("layer_types", json!(["full_attention"]), ["1 layer_types", "5 layers"]),
+        ("full_attention_interval", json!(0), ["full_attention_interval", "at least 1"]),
+        ("linear_num_value_heads", json!(3), ["3 value heads", "2 key heads"]),
+        ("linear_key_head_dim", json!(0), ["key heads of 0", "expected"]),
+        ("attn_output_gate", json!(false), ["attn_output_gate", "true"]),
+        ("linear_conv_kernel_dim", json!(5), ["conv1d.weight has shape", "kernels of 5"]),
+    ] {
+        let dir = with_config("qwen3_5", |config| config["text_config"][key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
+    for (key, value, words) in [
+        ("conv_bias", json!(true), ["conv_bias", "false"]),
+        ("conv_L_cache", json!(0), ["convolution of 0", "at least 1"]),
+        ("conv_L_cache", json!(4), ["conv.conv.weight has shape", "kernels of 4"]),
+        ("block_multiple_of", json!(0), ["block_multiple_of is 0", "more than 0"]),
+        ("block_ff_dim", json!(200), ["mlp.gate_proj.weight has shape", "[192, 128]"]),
+    ] {
+        let dir = with_config("lfm2", |config| config[key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
     let dir = with_config("qwen3_moe", |config| config["num_experts_per_tok"] = json!(9));
     assert!(refusal(dir.path()).contains("9 of 8 experts"));
     let dir =
@@ -144,11 +168,16 @@ fn a_missing_left_over_or_misshapen_tensor_is_named() {
 #[test]
 fn a_part_that_a_stored_matrix_lacks_is_named() {
     const FUSED: &str = "model.layers.1.self_attn.qkv_proj.weight";
+    const PACKED: &str = "model.layers.0.linear_attn.in_proj_qkvz.weight";
     const EXPERT: &str = "model.layers.2.mlp.experts.5.up_proj.weight";
     let dir = with_tensors("phi3", |tensors| tensors.retain(|(name, _)| name != FUSED));
     assert!(refusal(dir.path()).contains(FUSED));
     let dir = with_config("phi3", |config| config["num_key_value_heads"] = json!(2));
     assert!(refusal(dir.path()).contains("qkv_proj.weight has shape"));
+    let dir = with_tensors("qwen3_next", |tensors| tensors.retain(|(name, _)| name != PACKED));
+    assert!(refusal(dir.path()).contains(PACKED));
+    let dir = with_config("qwen3_5_moe", |config| config["text_config"]["moe_intermediate_size"] = json!(16));
+    assert!(refusal(dir.path()).contains("gate_up_proj has shape"));
     let dir = with_tensors("qwen3_moe", |tensors| tensors.retain(|(name, _)| name != EXPERT));
     assert!(refusal(dir.path()).contains(EXPERT));
 }

@@ -78,4 +78,18 @@ pub trait Engine {
     /// The bytes of a row's tokens in `range`. Window layers still hold every token that the last step appended, and
     /// at least one block before them.
     fn export(&mut self, batch: &Self::Kv, row: usize, range: Range<usize>) -> Result<Payload, EngineError>;
+
+    /// What the `At` layers of a row hold now: its snapshot after all of its tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] when the model has no such layers, or the row no state.
+    fn snapshot(&mut self, batch: &Self::Kv, row: usize) -> Result<Payload, EngineError>;
+
+    /// Gives a row, which has just been imported and holds exactly so many tokens, the snapshot after these. Until then it
+    /// takes no step where the model has `At` layers.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] when the model has no such layers or the row needs no snapshot, [`EngineError::Block`] when this is
+    /// none of the model's.
+    fn resume(&mut self, batch: &mut Self::Kv, row: usize, snapshot: &Payload) -> Result<(), EngineError>;
 }

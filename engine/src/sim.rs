@@ -269,6 +269,14 @@ impl Engine for SimEngine {
         ];
         Ok(Payload { tensors })
     }
+
+    fn snapshot(&mut self, _: &Self::Kv, _: usize) -> Result<Payload, EngineError> {
+        Err(EngineError::Input("a snapshot of a model without recurrent layers".into()))
+    }
+
+    fn resume(&mut self, _: &mut Self::Kv, _: usize, _: &Payload) -> Result<(), EngineError> {
+        Err(EngineError::Input("a snapshot for a model without recurrent layers".into()))
+    }
 }
 
 #[cfg(test)]

@@ -127,6 +127,16 @@ impl StateSpec {
         self.states().filter_map(window).max()
     }
 
+    /// Does a row keep state that only a snapshot can restore?
+    pub fn has_snapshots(&self) -> bool {
+        self.states().any(|state| state.rule == ReuseRule::At)
+    }
+
+    /// Bytes of a row's snapshot.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.states().filter(|state| state.rule == ReuseRule::At).map(|state| state.row_bytes).sum()
+    }
+
     fn states(&self) -> impl Iterator<Item = &OwnState> {
         self.layers.iter().filter_map(|layer| match layer {
             LayerState::Own(state) => Some(state),

@@ -182,8 +182,7 @@ pub async fn prepare(
         // A context's tools may be called too.
         rules.tools = schemas(&conversation.tools).filter(|(name, _)| choice.allows(name)).collect();
     }
-    let names = conversation.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
-    plan.answer.tools = names.filter(|name| choice.allows(name)).map(str::to_owned).collect();
+    plan.answer.tools = schemas(&conversation.tools).filter(|(name, _)| choice.allows(name)).collect();
     let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks, &place).await?;
     plan.answer.thought = thought;
     plan.hold.pins = pins;

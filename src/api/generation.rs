@@ -16,6 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use prefixd_cache::Tenant;
 use prefixd_engine::TokenChoice;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ServedModel;
@@ -99,8 +100,8 @@ pub struct AnswerOptions {
     pub min_tokens: usize,
     /// Whether the answer begins with a thought.
     pub thought: ThoughtStart,
-    /// The tools whose calls are looked for.
-    pub tools: Vec<String>,
+    /// The tools whose calls are looked for, names and schemas.
+    pub tools: Vec<(String, Value)>,
     /// How many of them; the first ends the answer where there may be only one.
     pub calls: CallCount,
     /// Where a grammar makes calls of what begins as one.

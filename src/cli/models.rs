@@ -15,7 +15,8 @@ pub fn run() {
     }
     println!("{table}\n");
     println!(
-        "full: keys and values of every token; window: of the last tokens only, as the model sees no others.\n"
+        "full: keys and values of every token; window: of the last tokens only, as the model sees no others; recurrent: a \
+         state of fixed size after all tokens.\n"
     );
     println!("weights: {}\n", WEIGHT_FORMATS.join("; "));
     println!("tool calls, as the model's template shows them:");

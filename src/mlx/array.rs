@@ -90,6 +90,7 @@ pub(super) fn bytes<'a>(mx: &Mlx, array: &'a Array) -> Result<&'a [u8]> {
     match array.dtype() {
         Dtype::Uint32 => host::<u32>(mx, array).map(raw),
         Dtype::Float16 => host::<half::f16>(mx, array).map(raw),
+        Dtype::Bfloat16 => host::<half::bf16>(mx, array).map(raw),
         Dtype::Float32 => host::<f32>(mx, array).map(raw),
         other => Err(MlxError::backend(format!("an array of {other:?} has no place in a KV cache"))),
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 use prefixd_cache::Payload;
 use prefixd_engine::{
     Engine, EngineError, EngineInfo, ImportBlock, MemoryUse, OwnState, ReuseRule, RowLogits, RowWork,
@@ -19,10 +19,12 @@ use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
 use super::attention::PackedAttention;
 use super::backend::{Arithmetic, Backend, Kernels};
 use super::budget::{self, DeviceBudget, DeviceLimits};
+use super::config::Recurrent;
+use super::cpu::delta::DeltaShape;
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSetting, KvSpec, MOST_SPARE, RowKv};
+use super::kv::{BatchKv, KvSetting, KvSpec, MOST_SPARE, RowKv, StateTensor, StatesSpec};
 use super::layer::Source;
 use super::memory::MemoryNeed;
 use super::model::{self, Model};
@@ -94,6 +96,8 @@ impl MlxEngine {
         let masks = config.masks.clone();
         let (kernels, block_tokens) = (arithmetic.kernels, options.block_tokens.max(1));
         let spec = KvSpec::new(kernels, options.kv, config.kv_heads, config.head_dim, masks, block_tokens);
+        let spec =
+            spec.with_states(config.recurrent.as_ref().map(|recurrent| states_of(recurrent, arithmetic)));
         let files = weight_files(dir)?;
         let weights = Weights::open(mx, &files)?;
         if backend == Backend::Cpu {
@@ -205,15 +209,36 @@ fn wanted(at: RowStep, work: &RowWork<'_>) -> Range<i32> {
     (end - work.wanted.count(end - start)) as i32..end as i32
 }
 
-/// What a layer keeps, by its mask.
+/// What layers keep: those with attention by their masks, then the recurrent ones.
 fn state_of(spec: &KvSpec, kernels: Kernels) -> StateSpec {
     let KvSetting { keys, values } = spec.setting;
     let token_bytes = (keys.token_bytes(spec.keys) + values.token_bytes(spec.values)) as u64;
-    StateSpec::own(spec.masks.iter().map(|mask| OwnState {
+    let attention = spec.masks.iter().map(|mask| OwnState {
         rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
         token_bytes,
         row_bytes: if kernels == Kernels::Device { token_bytes * MOST_SPARE as u64 } else { 0 },
-    }))
+    });
+    let recurrent = spec.states.iter().flat_map(|states| {
+        let row_bytes = states.layer_bytes() as u64;
+        states.layers.iter().map(move |_| OwnState { rule: ReuseRule::At, token_bytes: 0, row_bytes })
+    });
+    StateSpec::own(attention.chain(recurrent))
+}
+
+/// What the recurrent layers of a model keep: the last vectors that went into the convolution, and the matrices.
+fn states_of(recurrent: &Recurrent, arithmetic: Arithmetic) -> StatesSpec {
+    let tail = StateTensor {
+        name: "tail",
+        shape: vec![recurrent.taps - 1, recurrent.width],
+        dtype: arithmetic.float,
+    };
+    let matrices = recurrent.delta.map(|DeltaShape { value_heads, key_dim, value_dim, .. }| StateTensor {
+        name: "delta",
+        shape: vec![value_heads, key_dim, value_dim],
+        dtype: Dtype::Float32,
+    });
+    let tensors = [Some(tail), matrices].into_iter().flatten().collect();
+    StatesSpec { layers: recurrent.numbers().collect(), tensors }
 }
 
 impl Engine for MlxEngine {
@@ -292,5 +317,18 @@ impl Engine for MlxEngine {
         range: Range<usize>,
     ) -> std::result::Result<Payload, EngineError> {
         Ok(batch.export(&self.mx, row, range)?)
+    }
+
+    fn snapshot(&mut self, batch: &BatchKv, row: usize) -> std::result::Result<Payload, EngineError> {
+        Ok(batch.snapshot(&self.mx, row)?)
+    }
+
+    fn resume(
+        &mut self,
+        batch: &mut BatchKv,
+        row: usize,
+        snapshot: &Payload,
+    ) -> std::result::Result<(), EngineError> {
+        Ok(batch.resume(&self.mx, row, snapshot)?)
     }
 }

@@ -49,6 +49,9 @@ pub fn fingerprint(
     parts.add("kv group", super::kv::GROUP.to_string().as_bytes());
     parts.add("kv shape", format!("{} x {}", spec.keys.heads, spec.keys.width).as_bytes());
     parts.add("layers", format!("{:?}", spec.masks).as_bytes());
+    if let Some(states) = &spec.states {
+        parts.add("states", format!("{states:?}").as_bytes());
+    }
     parts.add("rope", format!("{:?} {:?}", config.rope, config.window_rope).as_bytes());
     parts.add("activations", arithmetic.float_name().as_bytes());
     Ok(Fingerprint::from_bytes(*parts.0.finalize().as_bytes()))

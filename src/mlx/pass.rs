@@ -2,19 +2,30 @@
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
+use prefixd_cache::Buffer;
 
 use super::array::{Result, dims, settle};
 use super::attention::{self, PackedAttention, PackedStep, Queries};
 use super::error::MlxError;
 use super::gate::Mlx;
-use super::kv::{DeviceRow, HostRow, KvSpec, RowKv};
-use super::step::Step;
+use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, RowKv, StatesSpec};
+use super::step::{RowStep, Step};
 
 /// The rows of a batch while they take a step.
 pub struct Pass<'a> {
     step: &'a Step,
     spec: &'a KvSpec,
     rows: Rows<'a>,
+}
+
+/// A layer's state of one row, on the host: its tensors one behind the other.
+pub struct HostState<'a> {
+    /// The row's share of the step.
+    pub at: RowStep,
+    /// Before it.
+    pub before: &'a [f32],
+    /// After it, to be written.
+    pub after: &'a mut [f32],
 }
 
 /// They are all of one kind.
@@ -36,7 +47,7 @@ impl<'a> Pass<'a> {
         for (row, at) in rows.into_iter().zip(step.rows()) {
             match row {
                 RowKv::Host(row) => {
-                    row.reserve(spec, at.tokens);
+                    row.reserve(spec, at.tokens)?;
                     host.push(row);
                 }
                 RowKv::Device(row) => {
@@ -96,6 +107,51 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Takes the states of a recurrent layer, on the host, through the step: `advance` gets those of every row.
+    ///
+    /// # Errors
+    /// When the rows are on a device.
+    pub fn advance_host(
+        &mut self,
+        layer: usize,
+        advance: impl FnOnce(&mut [HostState<'_>]) -> Result<()>,
+    ) -> Result<()> {
+        let (spec, Rows::Host(rows)) = (self.spec, &mut self.rows) else {
+            return Err(MlxError::backend("states on a device, expected them on the host".into()));
+        };
+        let bytes = spec.states.as_ref().map_or(0, StatesSpec::layer_bytes);
+        let mut after: Vec<Buffer> = rows.iter().map(|_| spec.memory.buffer(bytes)).collect();
+        let states = rows.iter().zip(&mut after).zip(self.step.rows());
+        let states = states.map(|((row, after), at)| {
+            let before = floats(row.states.before(layer)?);
+            Ok(HostState { at: *at, before, after: floats_mut(after) })
+        });
+        advance(&mut states.collect::<Result<Vec<_>>>()?)?;
+        for (row, after) in rows.iter_mut().zip(after) {
+            row.states.put(layer, after.share());
+        }
+        Ok(())
+    }
+
+    /// The same on a device: `advance` makes the state of a row after its share of the step out of that before it. Lazy.
+    ///
+    /// # Errors
+    /// When the rows are on the host.
+    pub fn advance_device(
+        &mut self,
+        layer: usize,
+        mut advance: impl FnMut(RowStep, &[Array]) -> Result<Vec<Array>>,
+    ) -> Result<()> {
+        let (spec, Rows::Device(rows, _)) = (self.spec, &mut self.rows) else {
+            return Err(MlxError::backend("states on the host, expected them on a device".into()));
+        };
+        for (row, at) in rows.iter_mut().zip(self.step.rows()) {
+            let after = advance(*at, &row.states.before(layer)?.tensors)?;
+            row.states.put(layer, DeviceState::new(spec, after));
+        }
+        Ok(())
+    }
+
     /// The vectors of some of the new tokens, by their places among all: `[tokens, width]` to `[wanted, width]`. `None`
     /// when none is wanted.
     pub fn select(&self, _: &Mlx, x: &Array, wanted: &[i32]) -> Result<Option<Array>> {
@@ -105,4 +161,15 @@ impl<'a> Pass<'a> {
             count => Some(take_axis(x, Array::from_slice(wanted, &dims([count])), 0)?),
         })
     }
+}
+
+/// A state's memory as floats.
+fn floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: every pattern of bits is a float. What does not lie as floats do, at either end, is left out.
+    unsafe { bytes.align_to().1 }
+}
+
+fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
+    // SAFETY: as above, and every float is a pattern of bytes.
+    unsafe { bytes.align_to_mut().1 }
 }

@@ -1,7 +1,7 @@
 //! A proof on the loaded model, at start-up: what a cache relies on holds here, or serving is refused with the reason.
 //!
 //! 1. A prompt computed in chunks gives the logits of the prompt computed at once, and so does the next token.
-//! 2. A row that was exported and imported again goes on as the row that was not.
+//! 2. A row that was exported and imported again, its snapshot included, goes on as the row that was not.
 //! 3. It takes about as long as loading did: the prompt is the shorter, the more weights there are.
 
 use std::ops::Range;
@@ -115,6 +115,10 @@ pub fn self_check(
         .map(|(payload, tokens)| ImportBlock { payload, block_tokens: *tokens, used_tokens: *tokens })
         .collect();
     let mut imported = engine.import(&blocks)?;
+    if engine.info().state.has_snapshots() {
+        let snapshot = engine.snapshot(&chunked, 0)?;
+        engine.resume(&mut imported, 0, &snapshot)?;
+    }
     let next = [tokens[length / 2]];
     let expected = engine.decode(&mut whole, &next)?.remove(0);
     let after_chunks = engine.decode(&mut chunked, &next)?.remove(0);

@@ -22,8 +22,14 @@ use super::memory::MemoryNeed;
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Beginnings of names that a text model has no use for.
-const FOREIGN: [&str; 4] =
-    ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."];
+const FOREIGN: [&str; 6] = [
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+    "visual.",
+    "model.visual.",
+];
 
 /// How far loading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,9 +178,21 @@ impl Weights {
     /// Replaces module `whole` of `parent`, whose outputs are those of `parts` one after the other, by these.
     pub fn split(
         &mut self,
+        mx: &Mlx,
+        parent: &str,
+        whole: &str,
+        parts: &[(&str, usize)],
+    ) -> Result<(), LoadError> {
+        self.split_heads(mx, parent, whole, 1, parts)
+    }
+
+    /// The same where each of `heads` has outputs of all parts: those of the first head come first, part by part.
+    pub fn split_heads(
+        &mut self,
         _: &Mlx,
         parent: &str,
         whole: &str,
+        heads: usize,
         parts: &[(&str, usize)],
     ) -> Result<(), LoadError> {
         let whole = format!("{parent}.{whole}");
@@ -185,21 +203,50 @@ impl Weights {
         for kind in ["weight", "scales", "biases", "bias"] {
             let Some(array) = self.tensors.remove(&format!("{whole}.{kind}")) else { continue };
             let found = array.shape();
-            if found.first() != Some(&(outputs as i32)) {
+            if found.first() != Some(&((heads * outputs) as i32)) {
                 return Err(LoadError::Weights(format!(
-                    "{whole}.{kind} has shape {found:?}, expected {outputs} rows"
+                    "{whole}.{kind} has shape {found:?}, expected {} rows",
+                    heads * outputs
                 )));
             }
+            let rest = &found[1..];
+            let by_head = array.reshape(&[&[heads as i32, outputs as i32], rest].concat())?;
             let mut from = 0;
             for (part, count) in parts {
                 let to = from + *count as i32;
-                self.tensors
-                    .insert(format!("{parent}.{part}.{kind}"), array.try_index(from..to)?.contiguous()?);
+                let own = by_head.try_index((.., from..to))?;
+                let own = own.reshape(&[&[(heads * count) as i32], rest].concat())?.contiguous()?;
+                self.tensors.insert(format!("{parent}.{part}.{kind}"), own);
                 from = to;
             }
         }
         let origins = parts.iter().map(|(part, _)| (format!("{parent}.{part}"), whole.clone()));
         self.origins.extend(origins);
+        Ok(())
+    }
+
+    /// Gives a module another name.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        for kind in ["weight", "scales", "biases", "bias"] {
+            if let Some(array) = self.tensors.remove(&format!("{from}.{kind}")) {
+                self.tensors.insert(format!("{to}.{kind}"), array);
+                self.origins.insert(to.to_owned(), from.to_owned());
+            }
+        }
+    }
+
+    /// Replaces modules of `parent` by one whose outputs are theirs one after the other. They come from one module.
+    pub fn join(&mut self, _: &Mlx, parent: &str, parts: &[&str], whole: &str) -> Result<(), LoadError> {
+        for kind in ["weight", "scales", "biases", "bias"] {
+            let each =
+                parts.iter().filter_map(|part| self.tensors.remove(&format!("{parent}.{part}.{kind}")));
+            let each: Vec<Array> = each.collect();
+            if !each.is_empty() {
+                self.tensors.insert(format!("{parent}.{whole}.{kind}"), mlx_rs::ops::concatenate(&each, 0)?);
+            }
+        }
+        let origin = parts.first().and_then(|part| self.origins.get(&format!("{parent}.{part}")).cloned());
+        self.origins.extend(origin.map(|origin| (format!("{parent}.{whole}"), origin)));
         Ok(())
     }
 

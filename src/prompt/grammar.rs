@@ -16,6 +16,7 @@
 //! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
 //! tokens have no spelling and never match.
 
+mod coder;
 mod gemma;
 
 use std::fmt;
@@ -249,8 +250,10 @@ fn calls_lark(
     let (gap, behind) = (blank(gap), blank(behind));
     text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &behind, " ", &literal(close), "\n"]);
     text.extend(["blank: /", SPACE, "/\n"]);
-    if let CallBody::Gemma { quote } = body {
-        gemma::common(quote, spacing, text);
+    match body {
+        CallBody::Json { .. } => {}
+        CallBody::Gemma { quote } => gemma::common(quote, spacing, text),
+        CallBody::Coder => coder::common(text),
     }
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
         match body {
@@ -258,6 +261,7 @@ fn calls_lark(
                 json_call(rule, (name, schema), arguments, (spacing, strictness), text)?;
             }
             CallBody::Gemma { quote } => gemma::call(rule, (name, schema), quote, spacing, text)?,
+            CallBody::Coder => coder::call(rule, (name, schema), (spacing, strictness), text)?,
         }
     }
     Ok(())

@@ -100,4 +100,12 @@ impl Engine for EchoEngine {
     fn export(&mut self, _: &Self::Kv, _: usize, _: Range<usize>) -> Result<Payload, EngineError> {
         Err(EngineError::Block("this engine runs without a cache".into()))
     }
+
+    fn snapshot(&mut self, _: &Self::Kv, _: usize) -> Result<Payload, EngineError> {
+        Err(EngineError::Input("this engine has no recurrent layers".into()))
+    }
+
+    fn resume(&mut self, _: &mut Self::Kv, _: usize, _: &Payload) -> Result<(), EngineError> {
+        Err(EngineError::Input("this engine has no recurrent layers".into()))
+    }
 }

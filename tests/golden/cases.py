@@ -34,6 +34,9 @@ class Case:
     # Experts as Hugging Face stores them: each one's matrices alone, or gates and ups as one matrix of MXFP4 bytes.
     experts_apart: bool = False
     experts_fused: bool = False
+    # As Hugging Face stores what Qwen3.5 began: kernels of the convolution in another order, norms as their distance
+    # from 1, other names, and weights of parts that a text model leaves out.
+    hugging_face: bool = False
 
 
 def _config(model_type: str, architecture: str, **fields: Any) -> dict[str, Any]:
@@ -181,6 +184,74 @@ _GEMMA_MISTAKES = {
     "local RoPE base on global layers": {"rope_theta": 10_000.0},
     "rms_norm_eps 1e-6": {"rms_norm_eps": 1e-6},
 }
+
+_DELTA = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 24,
+    "linear_value_head_dim": 16,
+    "linear_conv_kernel_dim": 4,
+    "full_attention_interval": 3,
+}
+
+_DELTA_ROPE = {"rope_type": "default", "rope_theta": 100_000.0, "partial_rotary_factor": 0.25}
+
+_DELTA_MOE = {
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 64,
+}
+
+
+def _delta_text(model_type: str, **fields: Any) -> dict[str, Any]:
+    common = {"vocab_size": 256, "rms_norm_eps": 1e-3, "max_position_embeddings": 1024, "rope_parameters": _DELTA_ROPE}
+    return {"model_type": model_type, **common, **_DELTA, **fields}
+
+
+_QWEN35 = _delta_text("qwen3_5_text", tie_word_embeddings=True)
+_QWEN35_QUANTIZED = _delta_text("qwen3_5_text", tie_word_embeddings=False, num_hidden_layers=4, full_attention_interval=4)
+_QWEN35_MOE = _delta_text("qwen3_5_moe_text", tie_word_embeddings=False, num_hidden_layers=3, **_DELTA_MOE)
+_QWEN_NEXT = {
+    **_DELTA,
+    **_DELTA_MOE,
+    "num_hidden_layers": 3,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [1],
+    "norm_topk_prob": True,
+    "rope_theta": 100_000.0,
+    "partial_rotary_factor": 0.25,
+    "tie_word_embeddings": False,
+}
+
+
+_LFM2 = {
+    "hidden_size": 128,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "norm_eps": 1e-3,
+    "conv_bias": False,
+    "conv_L_cache": 3,
+    "block_dim": 128,
+    "block_ff_dim": 120,
+    "block_multiple_of": 64,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": True,
+    "full_attn_idxs": [2, 4],
+    "rope_theta": 100_000.0,
+}
+
+
+def _text_mistakes(text: dict[str, Any], **mistakes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name.replace("_", " "): {"text_config": text | change} for name, change in mistakes.items()}
+
 
 CASES = [
     Case(
@@ -501,5 +572,112 @@ CASES = [
             "one expert more": {"num_experts_per_tok": 4},
         },
         quantization=Quantization(bits=4, group_size=64),
+    ),
+    Case(
+        name="qwen3_5",
+        seed=2,
+        config=_config("qwen3_5", "Qwen3_5ForConditionalGeneration", text_config=_QWEN35),
+        mistakes=_text_mistakes(
+            _QWEN35,
+            whole_heads_turned={"rope_parameters": _DELTA_ROPE | {"partial_rotary_factor": 1.0}},
+            another_base={"rope_parameters": _DELTA_ROPE | {"rope_theta": 10_000.0}},
+            another_eps={"rms_norm_eps": 1e-6},
+        ),
+        hugging_face=True,
+    ),
+    Case(
+        name="qwen3_5-quantized",
+        seed=10,
+        config=_config("qwen3_5", "Qwen3_5ForConditionalGeneration", text_config=_QWEN35_QUANTIZED),
+        mistakes=_text_mistakes(
+            _QWEN35_QUANTIZED,
+            another_base={"rope_parameters": _DELTA_ROPE | {"rope_theta": 10_000.0}},
+            another_eps={"rms_norm_eps": 1e-6},
+        ),
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                "language_model.model.layers.0.linear_attn.in_proj_a": {
+                    "group_size": 32,
+                    "bits": 8,
+                    "mode": "affine",
+                },
+                "language_model.model.layers.3.self_attn.q_proj": {"group_size": 32, "bits": 8, "mode": "affine"},
+            },
+        ),
+    ),
+    Case(
+        name="qwen3_5_moe",
+        seed=8,
+        config=_config("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", text_config=_QWEN35_MOE),
+        mistakes=_text_mistakes(
+            _QWEN35_MOE,
+            weights_not_renormalized={"norm_topk_prob": False},
+            one_expert_fewer={"num_experts_per_tok": 2},
+        ),
+        hugging_face=True,
+    ),
+    Case(
+        name="qwen3_next",
+        seed=5,
+        config=_config("qwen3_next", "Qwen3NextForCausalLM", **_QWEN_NEXT),
+        mistakes={
+            "weights not renormalized": {"norm_topk_prob": False},
+            "one expert fewer": {"num_experts_per_tok": 2},
+            "whole heads turned": {"partial_rotary_factor": 1.0},
+        },
+        hugging_face=True,
+        experts_apart=True,
+    ),
+    Case(
+        name="qwen3_next-quantized",
+        seed=5,
+        config=_config(
+            "qwen3_next",
+            "Qwen3NextForCausalLM",
+            **_QWEN_NEXT | {"norm_topk_prob": False, "moe_intermediate_size": 64, "mlp_only_layers": []},
+        ),
+        mistakes={"weights renormalized": {"norm_topk_prob": True}},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                f"model.layers.{i}.mlp.{m}": {"group_size": 64, "bits": 8, "mode": "affine"}
+                for i in range(3)
+                for m in ("gate", "shared_expert_gate")
+            },
+        ),
+    ),
+    Case(
+        name="lfm2",
+        seed=4,
+        config=_config("lfm2", "Lfm2ForCausalLM", **_LFM2),
+        mistakes={"another base": {"rope_theta": 10_000.0}, "another eps": {"norm_eps": 1e-6}},
+        hugging_face=True,
+    ),
+    Case(
+        name="lfm2-quantized",
+        seed=1,
+        config=_config(
+            "lfm2",
+            "Lfm2ForCausalLM",
+            **{key: value for key, value in _LFM2.items() if key not in ("full_attn_idxs", "block_ff_dim")}
+            | {
+                "num_hidden_layers": 3,
+                "layer_types": ["conv", "full_attention", "conv"],
+                "intermediate_size": 128,
+                "block_auto_adjust_ff_dim": False,
+            },
+        ),
+        mistakes={"another base": {"rope_theta": 10_000.0}},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                f"model.layers.{layer}": {"group_size": 32, "bits": 8, "mode": "affine"}
+                for layer in ("1.self_attn.out_proj", "0.feed_forward.w2")
+            },
+        ),
     ),
 ]

@@ -55,12 +55,17 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
     noise = mx.random.normal(shape, key=key)
     if name.endswith(".bias"):
         return 0.5 * noise
-    if name.endswith("sinks"):
+    if name.endswith(("sinks", "dt_bias")):
         return noise
+    if name.endswith("A_log"):
+        # States that fade over a handful of tokens to a hundred.
+        return 1.2 * noise - 2.5
+    if name.endswith(("conv1d.weight", "conv.conv.weight")):
+        return 0.6 * noise
     if name.endswith(("mlp.gate.weight", "mlp.router.weight")):
         # Uneven choices of experts, so that no near tie decides one.
         return 3.0 * shape[1] ** -0.5 * noise
-    if name == "model.norm.weight":
+    if name in ("model.norm.weight", "model.embedding_norm.weight"):
         # Random signs: with tied embeddings a positive norm would make each token predict itself.
         weight = mx.where(noise > 0, 1.0, -1.0) * (1.0 + 0.3 * mx.abs(noise))
         return weight - 1.0 if gemma else weight
@@ -88,8 +93,11 @@ def build(case: Case, folder: Path) -> None:
     shapes = {name: weight.shape for name, weight in tree_flatten(model.parameters())}
     keys = mx.random.split(mx.random.key(case.seed), len(names))
     weights = [
-        (name, initial_weight(name, shapes[name], case, key).astype(mx.bfloat16))
-        for name, key in zip(names, keys, strict=True)
+        # Families that keep A_log in f32 do so in their files.
+        (name, weight if name.endswith("A_log") else weight.astype(mx.bfloat16))
+        for name, weight in (
+            (name, initial_weight(name, shapes[name], case, key)) for name, key in zip(names, keys, strict=True)
+        )
     ]
     model.update(tree_unflatten(weights))
     config = case.config
@@ -106,6 +114,8 @@ def build(case: Case, folder: Path) -> None:
     weights = tree_flatten(model.parameters())
     if case.experts_apart:
         weights = list(apart(weights))
+    if case.hugging_face:
+        weights = list(as_hugging_face(weights))
     if case.experts_fused:
         weights = list(fused(dict(weights)))
         config = {key: value for key, value in config.items() if key != "quantization"}
@@ -122,6 +132,30 @@ def apart(weights: list[tuple[str, mx.array]]):
                 yield name.replace(".switch_mlp.", f".experts.{expert}."), weight[expert]
         else:
             yield name, weight
+
+
+def as_hugging_face(weights: list[tuple[str, mx.array]]):
+    """The weights of a recurrent model as Hugging Face has them. Norms are rounded so that adding 1 is exact in bf16."""
+    weights = dict(weights)
+    distance = any(name.endswith("A_log") for name in weights)
+    for name, weight in weights.items():
+        if name.endswith(("conv1d.weight", "conv.conv.weight")):
+            weight = mx.contiguous(mx.moveaxis(weight, 1, 2))
+        if distance and name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
+            weight = (mx.round((weight.astype(mx.float32) - 1.0) * 32.0) / 32.0).astype(mx.bfloat16)
+        if name.endswith("switch_mlp.up_proj.weight"):
+            continue
+        if name.endswith("switch_mlp.gate_proj.weight"):
+            up = weights[name.replace("gate_proj", "up_proj")]
+            name = name.replace("switch_mlp.gate_proj.weight", "experts.gate_up_proj")
+            weight = mx.concatenate([weight, up], axis=-2)
+        name = name.replace("switch_mlp.down_proj.weight", "experts.down_proj")
+        name = name.replace("language_model.model.", "model.language_model.")
+        yield name.replace("language_model.lm_head", "lm_head"), weight
+    if distance:
+        yield "mtp.fc.weight", mx.ones((2, 2), mx.bfloat16)
+    if any(name.startswith("language_model.") for name in weights):
+        yield "model.visual.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
 
 
 def fused(weights: dict[str, mx.array]):

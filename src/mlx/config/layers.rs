@@ -28,6 +28,18 @@ pub enum Windows {
     },
 }
 
+/// Number of layers.
+pub fn layer_count(fields: Fields<'_>, default: Option<usize>) -> Result<usize, LoadError> {
+    let layers = fields.count("num_hidden_layers")?.or(default);
+    let layers = layers.ok_or_else(|| LoadError::Config("num_hidden_layers is missing".into()))?;
+    if layers > MOST_LAYERS {
+        return Err(LoadError::Config(format!(
+            "num_hidden_layers is {layers}, expected at most {MOST_LAYERS}"
+        )));
+    }
+    Ok(layers)
+}
+
 /// One mask a layer: from `layer_types` where given, else as the family has it. A window as long as the longest sequence
 /// is none.
 pub fn masks(fields: Fields<'_>, windows: Windows, context_tokens: usize) -> Result<Vec<Mask>, LoadError> {
@@ -41,13 +53,7 @@ pub fn masks(fields: Fields<'_>, windows: Windows, context_tokens: usize) -> Res
         Some(tokens) => Ok(Mask::Window { tokens }),
         None => Err(LoadError::Config("a sliding_attention layer without sliding_window".into())),
     };
-    let layers = fields.count("num_hidden_layers")?.or(default_layers);
-    let layers = layers.ok_or_else(|| LoadError::Config("num_hidden_layers is missing".into()))?;
-    if layers > MOST_LAYERS {
-        return Err(LoadError::Config(format!(
-            "num_hidden_layers is {layers}, expected at most {MOST_LAYERS}"
-        )));
-    }
+    let layers = layer_count(fields, default_layers)?;
     if let Some(kinds) = fields.0.get("layer_types").and_then(Value::as_array) {
         if kinds.len() != layers {
             return Err(LoadError::Config(format!("{} layer_types for {layers} layers", kinds.len())));

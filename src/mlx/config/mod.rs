@@ -7,11 +7,12 @@ mod layers;
 mod rotation;
 mod shape;
 
-pub use layers::{Windows, masks};
+pub use layers::{Windows, layer_count, masks};
 pub use rotation::{base_of, parse_scaling, rotation};
 pub use shape::Defaults;
 
 use super::cpu::activation::Activation;
+use super::cpu::delta::DeltaShape;
 use super::error::LoadError;
 use super::mask::Mask;
 use super::quantization::Quantization;
@@ -60,6 +61,8 @@ pub struct Experts {
     pub bias: bool,
     /// An MLP that every token goes to beside them: its module within a layer, and its width.
     pub shared: Option<(&'static str, usize)>,
+    /// A module that decides, token by token, how much that MLP counts.
+    pub shared_gate: Option<&'static str>,
 }
 
 /// What the chosen experts weigh.
@@ -106,7 +109,28 @@ impl Groups {
     }
 }
 
+/// Layers that keep a state in place of keys and values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recurrent {
+    /// Layer by layer: whether it is one of them.
+    pub layers: Vec<bool>,
+    /// Tokens that their convolution sees.
+    pub taps: usize,
+    /// Elements of the vectors that it goes over.
+    pub width: usize,
+    /// Heads of the gated delta rule behind it, where there is one.
+    pub delta: Option<DeltaShape>,
+}
+
+impl Recurrent {
+    /// Numbers of the layers.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.layers.iter().enumerate().filter_map(|(layer, recurrent)| recurrent.then_some(layer))
+    }
+}
+
 /// Everything that decides shapes and arithmetic.
+#[allow(clippy::struct_excessive_bools, reason = "each says whether layers have one part")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Width of the residual stream.
@@ -133,6 +157,8 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Query and key heads are normalized before they are rotated.
     pub head_norms: bool,
+    /// What attention gives is multiplied by a gate of its own, element by element.
+    pub attention_gate: bool,
     /// Each head has a score of its own that takes weight and gives nothing.
     pub sinks: bool,
     /// Projections of the MLP have a bias.
@@ -141,8 +167,10 @@ pub struct ModelConfig {
     pub head: Head,
     /// Experts, where the family has them.
     pub experts: Option<Experts>,
-    /// One mask a layer.
+    /// One mask for each layer with attention.
     pub masks: Vec<Mask>,
+    /// The other layers, where the family has some.
+    pub recurrent: Option<Recurrent>,
     /// Rotation of layers that see everything.
     pub rope: RopeConfig,
     /// Rotation of window layers.
@@ -178,7 +206,26 @@ impl ModelConfig {
                 "{chosen} of {count} experts of width {width}: expected at least one of each, and no more chosen than there are"
             )));
         }
+        if let Some(Recurrent { taps: 0, .. }) = self.recurrent {
+            return Err(LoadError::Config("a convolution of 0 tokens, expected at least 1".into()));
+        }
+        if let Some(Recurrent { delta: Some(delta), .. }) = &self.recurrent {
+            let DeltaShape { key_heads, value_heads, key_dim, value_dim } = *delta;
+            if [key_heads, value_heads, key_dim, value_dim].contains(&0)
+                || !value_heads.is_multiple_of(key_heads)
+            {
+                return Err(LoadError::Config(format!(
+                    "{value_heads} value heads of {value_dim} over {key_heads} key heads of {key_dim}: \
+                     expected whole groups, and nothing that is 0"
+                )));
+            }
+        }
         Ok(self)
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.recurrent.as_ref().map_or(self.masks.len(), |recurrent| recurrent.layers.len())
     }
 
     /// The widest window, when a layer has one.

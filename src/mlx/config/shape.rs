@@ -70,6 +70,7 @@ impl Defaults {
             attention_scale: (head_dim as f64).powf(-0.5) as f32,
             attention_bias: AttentionBias::Never,
             head_norms: false,
+            attention_gate: false,
             sinks: false,
             mlp_bias: false,
             head: match fields.flag("tie_word_embeddings")? {
@@ -79,6 +80,7 @@ impl Defaults {
             },
             experts: None,
             masks: Vec::new(),
+            recurrent: None,
             rope: RopeConfig::plain(head_dim, 10_000.0),
             window_rope: RopeConfig::plain(head_dim, 10_000.0),
             quantization: None,

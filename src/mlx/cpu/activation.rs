@@ -22,9 +22,11 @@ pub const CLAMP: f32 = 7.0;
 /// Slope of its gate.
 pub const STEEPNESS: f32 = 1.702;
 
+/// Elements that a thread takes at once.
+const PIECE: usize = 8192;
+
 /// `out = act(gate) * up`.
 pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    const PIECE: usize = 8192;
     assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and result differ in length");
     let work = |i: usize, out: &mut [f32]| {
         let (gate, up) = (&gate[i * PIECE..][..out.len()], &up[i * PIECE..][..out.len()]);
@@ -41,9 +43,28 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
     }
 }
 
+/// `out = x / (1 + e^-gate)`: as much of `x` as a gate lets through.
+pub fn opened(gate: &[f32], x: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == x.len() && gate.len() == out.len(), "gate, operand and result differ in length");
+    if out.len() < PARALLEL_ELEMENTS {
+        open(gate, x, out);
+    } else {
+        let pieces = gate.par_chunks(PIECE).zip(x.par_chunks(PIECE)).zip(out.par_chunks_mut(PIECE));
+        pieces.for_each(|((gate, x), out)| open(gate, x, out));
+    }
+}
+
+per_isa! { fn open(gate: &[f32], x: &[f32], out: &mut [f32]) = open_body }
 per_isa! { fn silu(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_body }
 per_isa! { fn gelu(gate: &[f32], up: &[f32], out: &mut [f32]) = gelu_body }
 per_isa! { fn clamped(gate: &[f32], up: &[f32], out: &mut [f32]) = clamped_body }
+
+#[inline(always)]
+fn open_body<F: Arith, const N: usize>(gate: &[f32], x: &[f32], out: &mut [f32]) {
+    for ((out, gate), x) in out.iter_mut().zip(gate).zip(x) {
+        *out = x * sigmoid::<F>(*gate);
+    }
+}
 
 #[inline(always)]
 fn silu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {

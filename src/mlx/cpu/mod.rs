@@ -11,6 +11,8 @@
 pub mod activation;
 pub mod attention;
 mod columns;
+pub mod conv;
+pub mod delta;
 mod gemm;
 pub mod norm;
 pub mod rotate;

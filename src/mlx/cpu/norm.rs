@@ -53,7 +53,7 @@ fn each_row<F: Arith, const N: usize>(
 
 /// Sixteen chains and a tree; a tail is padded with zeros.
 #[inline(always)]
-fn sum_of_squares<F: Arith>(x: &[f32]) -> f32 {
+pub fn sum_of_squares<F: Arith>(x: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     let chunks = x.chunks_exact(16);
     let rest = chunks.remainder();

@@ -48,17 +48,23 @@ impl RowKv {
     pub fn advance(&mut self, spec: &KvSpec, more: usize) {
         match self {
             Self::Host(row) => row.advance(spec, more),
-            Self::Device(row) => row.length += more,
+            Self::Device(row) => {
+                row.length += more;
+                row.states.commit();
+            }
         }
     }
 
     /// The arrays that hold its tokens, if arrays do.
     pub fn planes(&self) -> impl Iterator<Item = &Array> {
-        let layers: &[LayerKv] = match self {
-            Self::Host(_) => &[],
-            Self::Device(row) => &row.layers,
+        let row = match self {
+            Self::Host(_) => None,
+            Self::Device(row) => Some(row),
         };
-        layers.iter().flat_map(LayerKv::planes)
+        row.into_iter().flat_map(|row| {
+            let states = row.states.all().flat_map(|state| &state.tensors);
+            row.layers.iter().flat_map(LayerKv::planes).chain(states)
+        })
     }
 }
 
@@ -169,11 +175,17 @@ impl BatchKv {
         Ok(Self::of(self.spec.clone(), row))
     }
 
-    /// Forgets a row's tokens from `length` on. Window layers must still hold what the next query sees.
+    /// Forgets a row's tokens from `length` on. Window layers must still hold what the next query sees; the state of a
+    /// recurrent layer cannot be cut.
     pub fn trim(&mut self, mx: &Mlx, row: usize, length: usize) -> Result<()> {
         let held = self.row(row)?.length();
         if length > held {
             return Err(MlxError::input(format!("cannot trim a row of {held} tokens to {length}")));
+        }
+        if self.spec.states.is_some() && length < held {
+            return Err(MlxError::input(format!(
+                "cannot trim to {length} tokens: recurrent layers hold the state after {held}"
+            )));
         }
         match &mut self.rows[row] {
             RowKv::Host(row) => row.trim(&self.spec, length)?,

@@ -10,6 +10,7 @@ mod device;
 mod format;
 mod host;
 mod spec;
+mod state;
 
 pub use batch::BatchKv;
 pub(super) use batch::RowKv;
@@ -18,6 +19,8 @@ pub(super) use format::GROUP;
 pub use format::{Format, KvSetting, KvSettingError, Vectors};
 pub(super) use host::HostRow;
 pub use spec::KvSpec;
+pub(super) use state::DeviceState;
+pub use state::{StateTensor, StatesSpec};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use prefixd_cache::{Memory, Part};
 
 use super::format::{KvSetting, Plane, Vectors};
+use super::state::StatesSpec;
 use crate::mlx::backend::Kernels;
 use crate::mlx::mask::Mask;
 
@@ -54,8 +55,10 @@ pub struct KvSpec {
     pub keys: Vectors,
     /// Values of a token and layer.
     pub values: Vectors,
-    /// One mask a layer.
+    /// One mask for each layer that keeps keys and values. Layers are counted among these.
     pub masks: Vec<Mask>,
+    /// What recurrent layers keep, where the model has some.
+    pub states: Option<StatesSpec>,
     /// Tokens of a block, and of a page. An export may reach a block behind the block that a row's end is in.
     pub block_tokens: usize,
     /// Who computes attention, which decides where rows keep their tokens.
@@ -94,7 +97,26 @@ impl KvSpec {
         planes.extend(setting.values.planes(values));
         let tensors = tensors(&masks, &planes, key_planes);
         let memory = Memory::default();
-        Self { setting, keys, values, masks, block_tokens, kernels, memory, planes, key_planes, tensors }
+        let states = None;
+        Self {
+            setting,
+            keys,
+            values,
+            masks,
+            states,
+            block_tokens,
+            kernels,
+            memory,
+            planes,
+            key_planes,
+            tensors,
+        }
+    }
+
+    /// The same beside recurrent layers.
+    #[must_use]
+    pub fn with_states(self, states: Option<StatesSpec>) -> Self {
+        Self { states, ..self }
     }
 
     /// Planes of keys, then those of values.

@@ -8,7 +8,7 @@ use prefixd_cache::{Part, Payload, TensorBytes};
 use prefixd_engine::{EngineError, Gate, GateError, ImportBlock, Owner};
 use proptest::prelude::*;
 
-use super::{BatchKv, KvSetting, KvSpec, RowKv, Vectors};
+use super::{BatchKv, DeviceState, KvSetting, KvSpec, RowKv, StateTensor, StatesSpec, Vectors};
 use crate::mlx::array::{bytes, dims, from_f32, host_contiguous};
 use crate::mlx::backend::Kernels;
 use crate::mlx::gate::Mlx;
@@ -35,6 +35,64 @@ fn spec_of(kernels: Kernels, setting: &str, sides: [Vectors; 2]) -> Rc<KvSpec> {
     Rc::new(KvSpec::with_sides(kernels, setting.parse::<KvSetting>().unwrap(), sides, masks, BLOCK))
 }
 
+/// A step of one token, in which recurrent layers of two come to hold `value`; it is whole with both.
+fn step_states(mx: &Mlx, batch: &mut BatchKv, row: usize, layers: usize, value: f32) {
+    let spec = batch.spec().clone();
+    match &mut batch.rows_mut()[row] {
+        RowKv::Host(row) => {
+            row.reserve(&spec, 1).unwrap();
+            for layer in 0..layers {
+                let mut state = spec.memory.buffer(12);
+                state.copy_from_slice(&[value.to_le_bytes(); 3].concat());
+                row.states.put(layer, state.share());
+            }
+        }
+        RowKv::Device(row) => {
+            row.reserve(mx, &spec, 1).unwrap();
+            for layer in 0..layers {
+                let state = from_f32(mx, &[value; 3], &[1, 3]).unwrap();
+                row.states.put(layer, DeviceState::new(&spec, vec![state]));
+            }
+        }
+    }
+    if layers == 2 {
+        batch.rows_mut()[row].advance(&spec, 1);
+    }
+}
+
+#[test]
+fn states_are_a_row_s_own_and_a_step_that_fails_leaves_them_as_they_were() {
+    let owner = owner();
+    let mx = owner.thread();
+    for kernels in KERNELS {
+        let tensor = StateTensor { name: "tail", shape: vec![1, 3], dtype: mlx_rs::Dtype::Float32 };
+        let states = StatesSpec { layers: vec![0, 3], tensors: vec![tensor] };
+        let masks = vec![Mask::Causal; 2];
+        let spec = KvSpec::new(kernels, KvSetting::DEFAULT, 2, 64, masks, BLOCK).with_states(Some(states));
+        let mut batch = BatchKv::start(Rc::new(spec));
+        let value = |batch: &BatchKv, row| {
+            let snapshot = batch.snapshot(mx, row).unwrap();
+            let names: Vec<_> = snapshot.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+            assert_eq!(names, ["000.tail", "003.tail"]);
+            let floats =
+                snapshot.tensors[1].data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            floats.collect::<Vec<_>>()
+        };
+        step_states(mx, &mut batch, 0, 2, 1.0);
+        let copy = batch.extract(mx, 0).unwrap();
+        batch.extend(mx, copy).unwrap();
+        step_states(mx, &mut batch, 1, 2, 2.0);
+        step_states(mx, &mut batch, 0, 1, 3.0);
+        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![1.0; 3], vec![2.0; 3]), "{kernels:?}");
+        step_states(mx, &mut batch, 0, 2, 4.0);
+        batch.filter(mx, &[1, 0]).unwrap();
+        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![2.0; 3], vec![4.0; 3]), "{kernels:?}");
+        let memory = batch.spec().memory.clone();
+        drop(batch);
+        assert_eq!(memory.held_bytes(), 0, "{kernels:?}");
+    }
+}
+
 /// Tensor bytes of one token: layer by layer, plane by plane, head by head.
 type Token = Vec<u8>;
 
@@ -45,7 +103,7 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
     let state = &mut batch.rows_mut()[row];
     let position = state.length();
     match state {
-        RowKv::Host(row) => row.reserve(&spec, count),
+        RowKv::Host(row) => row.reserve(&spec, count).unwrap(),
         RowKv::Device(row) => row.reserve(mx, &spec, count).unwrap(),
     }
     for layer in 0..spec.masks.len() {

@@ -5,10 +5,11 @@ use mlx_rs::Array;
 use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, settle};
+use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::attention::Queries;
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::AttentionBias;
+use crate::mlx::cpu::activation::opened;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -21,6 +22,7 @@ pub struct SelfAttention {
     key: Linear,
     value: Linear,
     output: Linear,
+    gate: Option<Linear>,
     norms: Option<[RmsNorm; 2]>,
     /// `[heads]`.
     sinks: Option<Array>,
@@ -47,7 +49,15 @@ impl SelfAttention {
             AttentionBias::Inputs => (true, false),
             AttentionBias::All => (true, true),
         };
+        let gate = if config.attention_gate {
+            let parts = [("q_proj", head_dim), ("gate_proj", head_dim)];
+            source.weights.split_heads(mx, path, "q_proj", heads, &parts)?;
+            Some(Linear::load(mx, source, &format!("{path}.gate_proj"), [heads * head_dim, hidden], bias)?)
+        } else {
+            None
+        };
         Ok(Self {
+            gate,
             query: Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?,
             key: Linear::load(mx, source, &format!("{path}.k_proj"), [kv_heads * head_dim, hidden], bias)?,
             value: Linear::load(mx, source, &format!("{path}.v_proj"), [kv_heads * head_dim, hidden], bias)?,
@@ -78,7 +88,7 @@ impl SelfAttention {
         })
     }
 
-    /// `[tokens, hidden]` to the same, appending to layer `layer` of every row.
+    /// `[tokens, hidden]` to the same, appending to layer `layer` of every row, counted among those with attention.
     pub fn forward(
         &self,
         mx: &Mlx,
@@ -89,7 +99,17 @@ impl SelfAttention {
     ) -> Result<Array> {
         let tokens = pass.step().tokens();
         let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
-        let [query, key, value] = Linear::forward_all(mx, x, [&self.query, &self.key, &self.value])?;
+        let (query, key, value, gate) = match &self.gate {
+            None => {
+                let [query, key, value] = Linear::forward_all(mx, x, [&self.query, &self.key, &self.value])?;
+                (query, key, value, None)
+            }
+            Some(gate) => {
+                let all = [&self.query, &self.key, &self.value, gate];
+                let [query, key, value, gate] = Linear::forward_all(mx, x, all)?;
+                (query, key, value, Some(gate))
+            }
+        };
         let mut query = split(query, self.heads)?;
         let mut key = split(key, self.kv_heads)?;
         let value = split(value, self.kv_heads)?;
@@ -102,14 +122,24 @@ impl SelfAttention {
         }
         (query, key) = (rope.queries(mx, &query)?, rope.keys(mx, &key)?);
         let queries = Queries { array: &query, scale: self.scale, sinks: self.sinks.as_ref() };
-        let attended = pass.attend(mx, layer, queries, [&key, &value])?;
+        let mut attended = pass.attend(mx, layer, queries, [&key, &value])?;
+        if let Some(gate) = gate {
+            attended = match self.kernels {
+                Kernels::Host => {
+                    let mut out = vec![0.0; attended.size()];
+                    opened(host(mx, &gate)?, host(mx, &attended)?, &mut out);
+                    from_f32(mx, &out, attended.shape())?
+                }
+                Kernels::Device => attended.multiply(mlx_rs::ops::sigmoid(gate)?)?,
+            };
+        }
         self.output.forward(mx, &attended)
     }
 
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        let linears = [&self.query, &self.key, &self.value, &self.output];
+        let linears = [&self.query, &self.key, &self.value, &self.output].into_iter().chain(&self.gate);
         let norms = self.norms.iter().flatten().flat_map(RmsNorm::arrays);
-        linears.into_iter().flat_map(Linear::arrays).chain(norms).chain(&self.sinks).collect()
+        linears.flat_map(Linear::arrays).chain(norms).chain(&self.sinks).collect()
     }
 }

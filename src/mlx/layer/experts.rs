@@ -28,6 +28,8 @@ pub struct ExpertMlp {
     /// `[experts]`, f32: what is added to scores for the choice.
     favour: Option<Array>,
     shared: Option<Mlp>,
+    /// `[1, hidden]`: how much of the shared MLP a token takes.
+    shared_gate: Option<Linear>,
     gate: Bank,
     up: Bank,
     down: Bank,
@@ -68,6 +70,10 @@ impl ExpertMlp {
             Some((module, width)) => Some(Mlp::load(mx, source, &format!("{path}.{module}"), width)?),
             None => None,
         };
+        let shared_gate = match experts.shared_gate {
+            Some(module) => Some(Linear::load(mx, source, &format!("{path}.{module}"), [1, hidden], false)?),
+            None => None,
+        };
         let mut bank = |matrix: &str, shape| {
             Bank::load(mx, source, &format!("{path}.{}.{matrix}", experts.module), experts, shape)
         };
@@ -75,6 +81,7 @@ impl ExpertMlp {
             router,
             favour,
             shared,
+            shared_gate,
             gate: bank("gate_proj", [width, hidden])?,
             up: bank("up_proj", [width, hidden])?,
             down: bank("down_proj", [hidden, width])?,
@@ -93,10 +100,13 @@ impl ExpertMlp {
             }
             _ => self.on_device(mx, x, &logits)?,
         };
-        match &self.shared {
-            Some(shared) => Ok(routed.add(shared.forward(mx, x)?)?),
-            None => Ok(routed),
-        }
+        let Some(shared) = &self.shared else { return Ok(routed) };
+        let shared = shared.forward(mx, x)?;
+        let shared = match &self.shared_gate {
+            Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, matches!(self.gate, Bank::Each(_)))?,
+            None => shared,
+        };
+        Ok(routed.add(shared)?)
     }
 
     fn on_host(&self, mx: &Mlx, x: &Array, logits: &Array, banks: [&[Linear]; 3]) -> Result<Array> {
@@ -205,8 +215,26 @@ impl ExpertMlp {
     pub fn arrays(&self) -> Vec<&Array> {
         let banks = [&self.gate, &self.up, &self.down].into_iter().flat_map(Bank::arrays);
         let shared = self.shared.iter().flat_map(Mlp::arrays);
+        let shared = shared.chain(self.shared_gate.iter().flat_map(Linear::arrays));
         self.router.arrays().into_iter().chain(&self.favour).chain(shared).chain(banks).collect()
     }
+}
+
+/// `x`, `[n, hidden]`, times how far the gates `[n, 1]` are open.
+fn weighed(mx: &Mlx, x: &Array, gates: &Array, on_host: bool) -> Result<Array> {
+    if !on_host {
+        return Ok(x.multiply(mlx_rs::ops::sigmoid(gates)?)?);
+    }
+    settle(mx, [x, gates])?;
+    let mut out = host::<f32>(mx, x)?.to_vec();
+    let gates = host::<f32>(mx, gates)?;
+    for (row, gate) in out.chunks_exact_mut(x.dim(1) as usize).zip(gates) {
+        let open = 1.0 / (1.0 + (-gate).exp());
+        for x in row {
+            *x *= open;
+        }
+    }
+    from_f32(mx, &out, x.shape())
 }
 
 /// Ranks `[n, experts]` with those of all but the best groups set to 0.

@@ -47,6 +47,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         router: "mlp.gate",
         bias: false,
         shared: fields.count("n_shared_experts")?.map(|shared| ("mlp.shared_experts", shared * width)),
+        shared_gate: None,
     });
     Ok(config)
 }

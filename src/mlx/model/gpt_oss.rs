@@ -45,6 +45,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         router: "mlp.router",
         bias: true,
         shared: None,
+        shared_gate: None,
     });
     Ok(config)
 }

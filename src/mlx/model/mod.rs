@@ -4,13 +4,17 @@
 mod gemma3;
 mod glm4_moe;
 mod gpt_oss;
+mod lfm2;
 mod llama;
 mod mistral;
 mod phi3;
 mod prenorm;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
+mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen3_next;
 mod registry;
 
 pub use registry::{FAMILIES, Family, State, open};

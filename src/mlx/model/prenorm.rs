@@ -1,5 +1,5 @@
-//! Pre-norm layers: `x + attention(norm x)`, then `x + mlp(norm x)`. Llama's form, which most families share; what
-//! differs between them is in their configuration.
+//! Pre-norm layers: `x + mixer(norm x)`, where the mixer is attention in most families, then `x + mlp(norm x)`. Llama's
+//! form, which most families share; what differs between them is in their configuration.
 
 use mlx_rs::Array;
 
@@ -7,7 +7,7 @@ use super::Model;
 use crate::mlx::array::Result;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::layer::{Embedding, Feed, Offset, RmsNorm, SelfAttention, Source, Unembedding};
+use crate::mlx::layer::{Embedding, Feed, Mixer, Offset, RmsNorm, Source, Unembedding};
 use crate::mlx::pass::Pass;
 use crate::mlx::rope::{Rope, RopeAt};
 
@@ -21,7 +21,7 @@ pub struct PreNorm {
 }
 
 struct Layer {
-    attention: SelfAttention,
+    mixer: Mixer,
     feed: Feed,
     input_norm: RmsNorm,
     mlp_norm: RmsNorm,
@@ -32,7 +32,7 @@ impl PreNorm {
     pub fn load(mx: &Mlx, source: &mut Source<'_>) -> std::result::Result<Box<dyn Model>, LoadError> {
         let config = source.config;
         let embed = Embedding::load(mx, source, "model.embed_tokens")?;
-        let layers = (0..config.masks.len()).map(|i| Layer::load(mx, source, i));
+        let layers = (0..config.layers()).map(|i| Layer::load(mx, source, i));
         Ok(Box::new(Self {
             layers: layers.collect::<std::result::Result<_, _>>()?,
             norm: RmsNorm::load(mx, source, "model.norm", config.hidden, Offset::Zero)?,
@@ -47,8 +47,8 @@ impl Model for PreNorm {
     fn forward(&self, mx: &Mlx, tokens: &Array, pass: &mut Pass<'_>) -> Result<Array> {
         let rope = self.rope.at(mx, pass.step());
         let mut x = self.embed.forward(mx, tokens)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(mx, &x, &rope, pass, i)?;
+        for layer in &self.layers {
+            x = layer.forward(mx, &x, &rope, pass)?;
         }
         self.norm.forward(mx, &x)
     }
@@ -67,32 +67,24 @@ impl Model for PreNorm {
 impl Layer {
     fn load(mx: &Mlx, source: &mut Source<'_>, layer: usize) -> std::result::Result<Self, LoadError> {
         let (hidden, path) = (source.config.hidden, format!("model.layers.{layer}"));
-        let head_norms = source.config.head_norms.then_some(Offset::Zero);
-        let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), head_norms)?;
+        let mixer = Mixer::load(mx, source, layer)?;
         let feed = Feed::load(mx, source, layer)?;
         let mut norm = |name| RmsNorm::load(mx, source, &format!("{path}.{name}"), hidden, Offset::Zero);
         Ok(Self {
-            attention,
+            mixer,
             feed,
             input_norm: norm("input_layernorm")?,
             mlp_norm: norm("post_attention_layernorm")?,
         })
     }
 
-    fn forward(
-        &self,
-        mx: &Mlx,
-        x: &Array,
-        rope: &RopeAt<'_>,
-        pass: &mut Pass<'_>,
-        layer: usize,
-    ) -> Result<Array> {
-        let x = x.add(self.attention.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass, layer)?)?;
+    fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>) -> Result<Array> {
+        let x = x.add(self.mixer.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass)?)?;
         Ok(x.add(self.feed.forward(mx, &self.mlp_norm.forward(mx, &x)?)?)?)
     }
 
     fn arrays(&self) -> Vec<&Array> {
         let norms = self.input_norm.arrays().chain(self.mlp_norm.arrays());
-        self.attention.arrays().into_iter().chain(self.feed.arrays()).chain(norms).collect()
+        self.mixer.arrays().into_iter().chain(self.feed.arrays()).chain(norms).collect()
     }
 }

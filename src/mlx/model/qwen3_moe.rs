@@ -30,6 +30,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         router: "mlp.gate",
         bias: false,
         shared: None,
+        shared_gate: None,
     });
     Ok(config)
 }

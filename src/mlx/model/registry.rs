@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Model, gemma3, glm4_moe, gpt_oss, llama, mistral, phi3, qwen2, qwen3, qwen3_moe};
+use super::{
+    Model, gemma3, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe,
+    qwen3_moe, qwen3_next,
+};
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
@@ -13,16 +16,20 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 9] = [
+pub const FAMILIES: [&Family; 13] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
+    &qwen3_next::FAMILY,
+    &qwen3_5::FAMILY,
+    &qwen3_5_moe::FAMILY,
     &phi3::FAMILY,
     &gemma3::FAMILY,
     &gpt_oss::FAMILY,
     &glm4_moe::FAMILY,
+    &lfm2::FAMILY,
 ];
 
 /// Builds a model out of its tensors.
@@ -48,6 +55,8 @@ pub enum State {
     Full,
     /// Keys and values of the last tokens.
     Window,
+    /// A state after all tokens.
+    Recurrent,
 }
 
 impl State {
@@ -56,6 +65,7 @@ impl State {
         match self {
             Self::Full => "full",
             Self::Window => "window",
+            Self::Recurrent => "recurrent",
         }
     }
 }

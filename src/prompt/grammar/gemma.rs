@@ -81,7 +81,7 @@ pub fn call(
 
 /// A regular expression of all texts without `mark`, whose first character, `<`, is nowhere else in it. Spelled out rather than
 /// as a complement, which leaves it open whether a text may go on behind its mark.
-fn without(mark: &str) -> String {
+pub fn without(mark: &str) -> String {
     let mut expression = "[^<]*(<(".to_owned();
     let mut before = String::new();
     for c in mark.chars().skip(1) {
@@ -95,7 +95,7 @@ fn without(mark: &str) -> String {
 
 /// A character of a mark in a regular expression.
 fn escaped(c: char) -> String {
-    if c == '|' || c == '"' { format!("\\{c}") } else { c.into() }
+    if ['|', '"', '/'].contains(&c) { format!("\\{c}") } else { c.into() }
 }
 
 impl CallWriter<'_> {

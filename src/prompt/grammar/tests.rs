@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::testing::read_all;
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
 use super::super::tool_call::Held;
+use super::super::tool_call::coder::tests as coder;
 use super::super::tool_call::gemma::tests as gemma;
 use super::*;
 
@@ -24,8 +25,7 @@ fn grammars_of(syntax: ToolSyntax) -> Grammars {
     Grammars::new(&tokenizer(), &[STOP], syntax).unwrap()
 }
 
-const SYNTAXES: [ToolSyntax; 5] =
-    [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json, ToolSyntax::FunctionGemma, ToolSyntax::Gemma4];
+const SYNTAXES: [ToolSyntax; 6] = ToolSyntax::ALL;
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
 fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
@@ -80,7 +80,7 @@ fn rules(count: CallCount) -> CallRules {
 }
 
 fn calls(syntax: ToolSyntax, text: &str) -> (String, Vec<(String, String)>) {
-    read_all(&mut *syntax.reader(&["tell \"x\"".into(), "pwd".into()], Held::ToNothing), [text])
+    read_all(&mut *syntax.reader(&rules(CallCount::Several).tools, Held::ToNothing), [text])
 }
 
 proptest! {
@@ -106,6 +106,15 @@ proptest! {
         let text = gemma::rendered(syntax, &[("pwd".into(), arguments)]);
         for format in [Format::Calls(rules(CallCount::Several)), Format::TextOrCalls(rules(CallCount::Several))] {
             prop_assert!(takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_coders_template_renders_is_let_through(arguments in coder::arguments()) {
+        let text = coder::rendered(&[("put".into(), arguments)]);
+        let rules = CallRules { tools: vec![coder::tool()], count: CallCount::Several };
+        for format in [Format::Calls(rules.clone()), Format::TextOrCalls(rules)] {
+            prop_assert!(takes_with(&grammars_of(ToolSyntax::Coder), ThoughtStart::Never, &format, &text), "{}", text);
         }
     }
 
@@ -224,6 +233,81 @@ fn calls_have_the_syntax_of_the_model() {
     ] {
         let taken = takes_with(&grammars_of(syntax), ThoughtStart::Never, &format, &text);
         assert_eq!(taken, fine, "{syntax:?}: {text}");
+    }
+}
+
+#[test]
+fn coders_calls_have_the_keys_and_types_of_the_schema() {
+    let rules = CallRules { tools: vec![coder::tool()], count: CallCount::One };
+    let grammars = grammars_of(ToolSyntax::Coder);
+    let argument = |(key, value): &(&str, &str)| format!("<parameter={key}>\n{value}\n</parameter>\n");
+    // Where a call is demanded, and where the model chose to make it.
+    for (arguments, demanded, chosen) in [
+        (&[("text", "a\n</para> <b>")][..], true, true),
+        (&[("text", "")], true, true),
+        (&[], false, false),
+        (&[("count", "5")], false, false),
+        (&[("count", "5"), ("text", "a")], false, true),
+        (&[("text", "a"), ("count", "5")], true, true),
+        (&[("text", "a"), ("count", "many")], false, false),
+        (&[("text", "a"), ("text", "b")], false, false),
+        (&[("text", "a"), ("count", "1"), ("count", "2")], false, true),
+        (&[("text", "a"), ("deep", "true"), ("count", "1")], false, true),
+        (&[("text", "a"), ("share", "null"), ("deep", "true")], true, true),
+        (&[("text", "a"), ("deep", "maybe")], false, false),
+        (&[("text", "a"), ("unit", "5"), ("level", "2")], true, true),
+        (&[("text", "a"), ("unit", "6")], false, false),
+        (&[("text", "a"), ("level", "3")], false, false),
+        (&[("text", "a"), ("map", "{\"x\": 1}"), ("list", "[1, \"a\"]")], true, true),
+        (&[("text", "a"), ("map", "{\"x\":1}")], false, true),
+        (&[("text", "a"), ("map", "{\"x\": \"y\"}")], false, false),
+        (&[("text", "a"), ("either", "any")], true, true),
+        (&[("text", "a"), ("other", "any")], false, true),
+    ] {
+        let arguments: String = arguments.iter().map(argument).collect();
+        let text = format!("<tool_call>\n<function=put>\n{arguments}</function>\n</tool_call>");
+        for (format, fine) in
+            [(Format::Calls(rules.clone()), demanded), (Format::TextOrCalls(rules.clone()), chosen)]
+        {
+            assert_eq!(takes_with(&grammars, ThoughtStart::Never, &format, &text), fine, "{text}");
+        }
+    }
+    // Needed arguments in any order, and in the schema's where there are many.
+    let several = |count: usize| {
+        let keys: Vec<String> = (0..count).map(|at| format!("k{at}")).collect();
+        let properties: Map<String, Value> =
+            keys.iter().map(|key| (key.clone(), json!({"type": "integer"}))).collect();
+        let tools = vec![("f".to_owned(), json!({"properties": properties, "required": keys}))];
+        let written = |keys: Vec<String>| {
+            let arguments: String = keys.iter().map(|key| argument(&(key, "1"))).collect();
+            format!("<tool_call>\n<function=f>\n{arguments}</function>\n</tool_call>")
+        };
+        let format = Format::Calls(CallRules { tools, count: CallCount::One });
+        let back = keys.iter().rev().cloned().collect();
+        [keys.clone(), back, keys[1..].to_vec()]
+            .map(|keys| takes_with(&grammars, ThoughtStart::Never, &format, &written(keys)))
+    };
+    assert_eq!(several(4), [true, true, false]);
+    // Where they are few, one that is not needed comes once and anywhere, too.
+    let few = json!({"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["b"]});
+    for (keys, fine) in [
+        (&["b"][..], true),
+        (&["a", "b"], true),
+        (&["b", "a"], true),
+        (&["a"], false),
+        (&["b", "a", "a"], false),
+    ] {
+        let arguments: String = keys.iter().map(|key| argument(&(*key, "1"))).collect();
+        let text = format!("<tool_call>\n<function=f>\n{arguments}</function>\n</tool_call>");
+        let rules = CallRules { tools: vec![("f".into(), few.clone())], count: CallCount::One };
+        for format in [Format::Calls(rules.clone()), Format::TextOrCalls(rules)] {
+            assert_eq!(takes_with(&grammars, ThoughtStart::Never, &format, &text), fine, "{text}");
+        }
+    }
+    assert_eq!(several(7), [true, false, false]);
+    for name in ["a>b", ""] {
+        let rules = CallRules { tools: vec![(name.into(), Value::Null)], count: CallCount::One };
+        assert!(grammars.constraint(&Format::Calls(rules), ThoughtStart::Never, Strictness::Strict).is_err());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Calls between two marks, whatever is written between them.
 
+use serde_json::Value;
+
 use super::{Arguments, CallBody, CallEnd, CallPart, Held, ToolCallFormat, ToolText, text, whole};
 use crate::prompt::stop::held_suffix;
 
@@ -18,6 +20,8 @@ pub struct MarkedFormat {
     open: &'static str,
     close: &'static str,
     body: CallBody,
+    /// Names and schemas.
+    tools: Vec<(String, Value)>,
     calls_are: Held,
     /// Not yet decided: white space and the start of a marker, or a call whose end is missing.
     held: String,
@@ -33,11 +37,17 @@ pub struct MarkedFormat {
 
 impl MarkedFormat {
     /// For calls between these marks.
-    pub fn new(open: &'static str, close: &'static str, body: CallBody, calls_are: Held) -> Self {
+    pub fn new(
+        [open, close]: [&'static str; 2],
+        body: CallBody,
+        tools: Vec<(String, Value)>,
+        calls_are: Held,
+    ) -> Self {
         Self {
             open,
             close,
             body,
+            tools,
             calls_are,
             held: String::new(),
             in_call: false,
@@ -58,8 +68,8 @@ impl MarkedFormat {
             && let Some((name, at)) = self.body.head(&self.held)
         {
             self.held.drain(..at);
+            self.told = Some(self.body.arguments(&name, &self.tools));
             out.push(ToolText::Call(CallPart::Begin(name)));
-            self.told = Some(self.body.arguments());
         }
         if let Some(arguments) = &mut self.told {
             let more = arguments.push(&mut self.held);
@@ -104,7 +114,7 @@ impl MarkedFormat {
         let mut from = 0;
         while let Some(at) = self.held[from..].find(self.close).map(|at| from + at) {
             let after = at + self.close.len();
-            match self.body.read(&self.held[..at]) {
+            match self.body.read(&self.held[..at], &self.tools) {
                 Ok(call) => {
                     whole(out, call);
                     self.calls += 1;
@@ -163,8 +173,10 @@ impl ToolCallFormat for MarkedFormat {
             out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
         } else if in_call {
             // A model may end with the call itself, without the closing mark.
-            let call = self.body.read(&held).ok();
-            match call.or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held)).flatten()) {
+            let call = self.body.read(&held, &self.tools).ok();
+            match call
+                .or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held, &self.tools)).flatten())
+            {
                 Some(call) => whole(&mut out, call),
                 None if end == CallEnd::Model => {
                     text(&mut out, format!("{}{}{held}", self.before, self.open));

@@ -8,12 +8,15 @@
 //! 4. What is read and what a grammar demands have the same syntax; the template decides which.
 
 mod bare;
+pub(super) mod coder;
 pub(super) mod gemma;
 mod hermes;
 mod json;
+mod kinds;
 mod marked;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use bare::BareFormat;
@@ -99,6 +102,8 @@ pub enum ToolSyntax {
     FunctionGemma,
     /// `<|tool_call>call:NAME{key:<|"|>text<|"|>,other:1}<tool_call|>`
     Gemma4,
+    /// `<tool_call>`, `<function=NAME>`, `<parameter=KEY>`, text, `</parameter>`, `</function>`, `</tool_call>`, each on a line.
+    Coder,
 }
 
 /// What surrounds calls, and how the part between the marks is written.
@@ -127,14 +132,17 @@ pub enum CallBody {
         /// Around strings.
         quote: &'static str,
     },
+    /// Qwen3-Coder's way.
+    Coder,
 }
 
 impl CallBody {
     /// Reads what stands between two marks.
-    fn read(self, body: &str) -> Result<ToolCall, Unread> {
+    fn read(self, body: &str, tools: &[(String, Value)]) -> Result<ToolCall, Unread> {
         match self {
             Self::Json { .. } => hermes::read(body),
             Self::Gemma { quote } => gemma::read(body, quote),
+            Self::Coder => coder::read(body, tools),
         }
     }
 
@@ -146,20 +154,23 @@ impl CallBody {
                 Begun::Open | Begun::Other => None,
             },
             Self::Gemma { .. } => gemma::head(body),
+            Self::Coder => coder::head(body),
         }
     }
 
-    fn arguments(self) -> Arguments {
+    /// The arguments of a call of the tool `name`, before the first letter.
+    fn arguments(self, name: &str, tools: &[(String, Value)]) -> Arguments {
         match self {
             Self::Json { .. } => Arguments::Json(Scan::default()),
             Self::Gemma { quote } => Arguments::Gemma(gemma::Scan::new(quote)),
+            Self::Coder => Arguments::Coder(coder::Scan::new(name, tools)),
         }
     }
 
     /// A call whose arguments are whole, whatever of it is missing behind them.
-    fn complete(self, body: &str) -> Option<ToolCall> {
+    fn complete(self, body: &str, tools: &[(String, Value)]) -> Option<ToolCall> {
         let (name, at) = self.head(body)?;
-        let mut scan = self.arguments();
+        let mut scan = self.arguments(&name, tools);
         let arguments = scan.push(&mut body[at..].to_owned());
         scan.done().then_some(ToolCall { name, arguments })
     }
@@ -170,6 +181,7 @@ impl CallBody {
 enum Arguments {
     Json(Scan),
     Gemma(gemma::Scan),
+    Coder(coder::Scan),
 }
 
 impl Arguments {
@@ -178,6 +190,7 @@ impl Arguments {
         match self {
             Self::Json(scan) => scan.push(text),
             Self::Gemma(scan) => scan.push(text),
+            Self::Coder(scan) => scan.push(text),
         }
     }
 
@@ -186,13 +199,15 @@ impl Arguments {
         match self {
             Self::Json(scan) => scan.done(),
             Self::Gemma(scan) => scan.done(),
+            Self::Coder(scan) => scan.done(),
         }
     }
 }
 
 impl ToolSyntax {
     /// Every syntax.
-    pub const ALL: [Self; 5] = [Self::Hermes, Self::Llama3, Self::Json, Self::FunctionGemma, Self::Gemma4];
+    pub const ALL: [Self; 6] =
+        [Self::Hermes, Self::Llama3, Self::Json, Self::FunctionGemma, Self::Gemma4, Self::Coder];
 
     /// As the user reads it.
     pub fn name(self) -> &'static str {
@@ -202,6 +217,7 @@ impl ToolSyntax {
             Self::Json => "json",
             Self::FunctionGemma => "functiongemma",
             Self::Gemma4 => "gemma 4",
+            Self::Coder => "qwen3 coder",
         }
     }
 
@@ -211,13 +227,16 @@ impl ToolSyntax {
         let call = match body {
             CallBody::Json { arguments } => format!(r#"{{"name": "f", "{arguments}": {{"x": "y"}}}}"#),
             CallBody::Gemma { quote } => format!("call:f{{x:{quote}y{quote}}}"),
+            CallBody::Coder => "<function=f>\n<parameter=x>\ny\n</parameter>\n</function>".to_owned(),
         };
         format!("{open}{call}{close}").replace('\n', "")
     }
 
     /// The syntax that a template shows to its model.
     pub fn of_template(source: &str) -> Self {
-        if source.contains(hermes::OPEN) {
+        if source.contains(coder::FUNCTION) && source.contains(coder::PARAMETER) {
+            Self::Coder
+        } else if source.contains(hermes::OPEN) {
             Self::Hermes
         } else if source.contains(function_gemma::OPEN) {
             Self::FunctionGemma
@@ -242,6 +261,7 @@ impl ToolSyntax {
                 Marks { open: "", body, close: "", between: "; " }
             }
             Self::Json => Marks { open: "", body: json, close: "", between: "\n" },
+            Self::Coder => Marks { body: CallBody::Coder, ..Self::Hermes.marks() },
             Self::FunctionGemma => Marks {
                 open: function_gemma::OPEN,
                 body: CallBody::Gemma { quote: function_gemma::QUOTE },
@@ -262,17 +282,21 @@ impl ToolSyntax {
         match self {
             Self::FunctionGemma => Some(function_gemma::RESPONSE),
             Self::Gemma4 => Some(gemma4::RESPONSE),
-            Self::Hermes | Self::Llama3 | Self::Json => None,
+            Self::Hermes | Self::Llama3 | Self::Json | Self::Coder => None,
         }
     }
 
-    /// Reads an answer for calls of the tools with these names.
-    pub fn reader(self, names: &[String], calls_are: Held) -> Box<dyn ToolCallFormat> {
+    /// Reads an answer for calls of these tools, names and schemas.
+    pub fn reader(self, tools: &[(String, Value)], calls_are: Held) -> Box<dyn ToolCallFormat> {
         let Marks { open, body, close, .. } = self.marks();
         match self {
-            Self::Llama3 | Self::Json => Box::new(BareFormat::new(names.to_vec(), calls_are)),
-            Self::Hermes | Self::FunctionGemma | Self::Gemma4 => {
-                Box::new(MarkedFormat::new(open.trim_end(), close.trim_start(), body, calls_are))
+            Self::Llama3 | Self::Json => {
+                let names = tools.iter().map(|(name, _)| name.clone()).collect();
+                Box::new(BareFormat::new(names, calls_are))
+            }
+            Self::Hermes | Self::FunctionGemma | Self::Gemma4 | Self::Coder => {
+                let marks = [open.trim_end(), close.trim_start()];
+                Box::new(MarkedFormat::new(marks, body, tools.to_vec(), calls_are))
             }
         }
     }

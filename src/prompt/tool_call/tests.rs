@@ -8,11 +8,11 @@ use crate::prompt::testing::{cut, read_until};
 
 const LEAD: &str = "Let me look.";
 
-const SYNTAXES: [ToolSyntax; 5] =
-    [ToolSyntax::Hermes, ToolSyntax::Llama3, ToolSyntax::Json, ToolSyntax::FunctionGemma, ToolSyntax::Gemma4];
+const SYNTAXES: [ToolSyntax; 6] = ToolSyntax::ALL;
 
-fn names() -> Vec<String> {
-    vec!["ls".into(), "pwd".into()]
+fn tools() -> Vec<(String, Value)> {
+    let schema = json!({"properties": {"path": {"type": "string"}, "all": {"type": "array"}}});
+    vec![("ls".into(), schema), ("pwd".into(), Value::Null)]
 }
 
 /// An answer with two calls, and the two as they are told.
@@ -27,6 +27,14 @@ fn answer(syntax: ToolSyntax) -> (String, Vec<(String, String)>) {
                 format!("call:ls{{path:{quote}/\"}}{{ <tool_call>\u{e9}{quote},all:[true,{{n:1}}]}}")
             }
             CallBody::Gemma { .. } => "call:pwd{}".to_owned(),
+            CallBody::Coder => {
+                let argument = |(key, value): (&String, &Value)| {
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    format!("<parameter={key}>\n{value}\n</parameter>\n")
+                };
+                let arguments: String = arguments.as_object().unwrap().iter().map(argument).collect();
+                format!("<function={name}>\n{arguments}</function>")
+            }
         };
         format!("{open}{call}{close}")
     });
@@ -57,7 +65,7 @@ fn a_call_that_is_cut_off_is_no_text_and_what_was_complete_is_a_call() {
         for at in borders(&text) {
             let after: String = text[at..].chars().take(3).collect();
             for end in [CallEnd::Length, CallEnd::Stop(&after)] {
-                let mut reader = syntax.reader(&names(), calls_are);
+                let mut reader = syntax.reader(&tools(), calls_are);
                 let (shown, found, was_cut) = read_until(&mut *reader, pieces(&text[..at]), end);
                 let what = format!("{syntax:?}, {calls_are:?}, {end:?}: {:?}", &text[..at]);
                 assert_eq!(shown.trim_end(), text[..at.min(begins)].trim_end(), "{what}");
@@ -82,15 +90,15 @@ fn text_that_is_cut_off_stays_text() {
             "```rust\nfn",
             "\n",
         ] {
-            let mut reader = syntax.reader(&names(), Held::ToNothing);
+            let mut reader = syntax.reader(&tools(), Held::ToNothing);
             let (shown, calls, was_cut) = read_until(&mut *reader, pieces(text), CallEnd::Length);
             assert_eq!((shown.as_str(), calls.len(), was_cut), (text, 0, false), "{syntax:?}");
         }
         // Only what follows can tell a mark's first letter from text; a stop string does.
-        let mut reader = syntax.reader(&names(), Held::ToNothing);
+        let mut reader = syntax.reader(&tools(), Held::ToNothing);
         assert_eq!(read_until(&mut *reader, ["a <"], CallEnd::Stop("STOP")).0, "a <");
     }
-    let mut reader = ToolSyntax::Hermes.reader(&names(), Held::ToNothing);
+    let mut reader = ToolSyntax::Hermes.reader(&tools(), Held::ToNothing);
     assert!(read_until(&mut *reader, ["a <tool"], CallEnd::Stop("_ca")).2);
 }
 
@@ -98,7 +106,7 @@ fn text_that_is_cut_off_stays_text() {
 fn arguments_are_told_while_they_are_made_where_a_grammar_holds_the_call() {
     for syntax in SYNTAXES {
         let (text, calls) = answer(syntax);
-        let mut reader = syntax.reader(&names(), Held::Everywhere);
+        let mut reader = syntax.reader(&tools(), Held::Everywhere);
         let mut told = String::new();
         let until = text.find("<tool_call>\u{e9}").unwrap();
         for piece in pieces(&text[..until]) {
@@ -121,7 +129,7 @@ proptest! {
         let (text, calls) = answer(syntax);
         let lead = if syntax.marks().open.is_empty() { "" } else { LEAD };
         for calls_are in [Held::ToNothing, Held::FromTheStart, Held::Everywhere] {
-            let mut reader = syntax.reader(&names(), calls_are);
+            let mut reader = syntax.reader(&tools(), calls_are);
             let found = read_until(&mut *reader, cut(&text, &cuts), CallEnd::Model);
             prop_assert_eq!(found, (lead.to_owned(), calls.clone(), false));
         }
@@ -132,7 +140,7 @@ proptest! {
         for syntax in gemma::tests::SYNTAXES {
             let calls = [("f".to_owned(), arguments.clone())];
             let text = gemma::tests::rendered(syntax, &calls);
-            let mut reader = syntax.reader(&["f".into()], Held::Everywhere);
+            let mut reader = syntax.reader(&[("f".into(), Value::Null)], Held::Everywhere);
             let (_, found, _) = read_until(&mut *reader, cut(&text, &cuts), CallEnd::Model);
             let value: Value = serde_json::from_str(&found[0].1).unwrap();
             prop_assert_eq!(&value, &arguments);

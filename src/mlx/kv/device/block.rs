@@ -64,6 +64,7 @@ impl DeviceRow {
             }
         }
         self.length = chain.length;
+        self.states.lose();
         Ok(())
     }
 }

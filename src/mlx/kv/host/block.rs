@@ -77,6 +77,7 @@ impl HostRow {
         full.put_behind(&mut self.full, tokens, chain.held);
         window.put_behind(&mut self.window, tokens, chain.held);
         self.length = chain.length;
+        self.states.lose();
         if self.window.first() == self.window.end() {
             self.window_origin = chain.length;
         }

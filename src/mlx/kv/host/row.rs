@@ -7,7 +7,7 @@
 //!    that leave when room is made for the next step.
 
 use mlx_rs::Array;
-use prefixd_cache::Part;
+use prefixd_cache::{Bytes, Part};
 
 use super::table::PageTable;
 use crate::mlx::array::{Result, bytes};
@@ -15,6 +15,7 @@ use crate::mlx::cpu::store::Pages;
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::spec::KvSpec;
+use crate::mlx::kv::state::RowStates;
 use crate::mlx::step::RowStep;
 
 /// A row in pages.
@@ -23,6 +24,8 @@ pub struct HostRow {
     pub(super) length: usize,
     pub(super) full: PageTable,
     pub(super) window: PageTable,
+    /// What recurrent layers keep: a layer's tensors one behind the other, f32.
+    pub(in crate::mlx) states: RowStates<Bytes>,
     /// First position that window layers hold, where a page begins before it.
     pub(super) window_origin: usize,
 }
@@ -49,7 +52,14 @@ impl HostRow {
     }
 
     /// Makes room for `more` tokens behind the row's end, in memory that is the row's alone.
-    pub fn reserve(&mut self, spec: &KvSpec, more: usize) {
+    ///
+    /// # Errors
+    /// When a recurrent layer's state is missing.
+    pub fn reserve(&mut self, spec: &KvSpec, more: usize) -> Result<()> {
+        if let Some(states) = &spec.states {
+            let zero = || Ok(spec.memory.buffer(states.layer_bytes()).share());
+            self.states.begin(states.layers.len(), zero)?;
+        }
         let (length, tokens) = (self.length, spec.block_tokens);
         let retained = spec.masks.iter().filter_map(|mask| spec.retained(*mask)).max().unwrap_or(0);
         self.window.drop_before(length.saturating_sub(retained) / tokens);
@@ -60,6 +70,7 @@ impl HostRow {
                 self.table_mut(part).make_own(&spec.memory, from, to, tokens * token_bytes);
             }
         }
+        Ok(())
     }
 
     /// Writes this row's share, `at`, of the encoded planes of a whole step, `[tokens, heads, width]` each, into a layer.
@@ -104,6 +115,7 @@ impl HostRow {
     /// Counts `more` tokens as held: all layers have them. Pages that are full now can be shared.
     pub fn advance(&mut self, spec: &KvSpec, more: usize) {
         self.length += more;
+        self.states.commit();
         let full = self.length / spec.block_tokens;
         self.full.share_before(full);
         self.window.share_before(full);
