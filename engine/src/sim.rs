@@ -4,7 +4,9 @@
 //!    swapped or foreign entry changes the answer.
 //! 2. It has a full layer and a sliding-window layer: logits read every full entry, and window entries only within
 //!    the window. Window entries that no block brought are poison, as they would be in a real cache.
-//! 3. A hook sees every call before it happens; it may block (a slow engine) or fail (a broken one).
+//! 3. [`SimEngine::hybrid`] has a recurrent layer as well: one state, a digest of every token in order, which logits read. It
+//!    lives in the row alone. A row that took its tokens from blocks has none, and takes no step until it is given one.
+//! 4. A hook sees every call before it happens; it may block (a slow engine) or fail (a broken one).
 
 use std::ops::Range;
 
@@ -24,6 +26,11 @@ pub enum SimCall {
     /// An import of this many tokens.
     Import {
         /// Tokens of all blocks together.
+        tokens: usize,
+    },
+    /// A row of this many tokens is given its snapshot.
+    Resume {
+        /// Tokens in the row.
         tokens: usize,
     },
 }
@@ -53,7 +60,7 @@ impl SimCall {
     fn rows(&self) -> impl Iterator<Item = &SimWork> {
         match self {
             Self::Step(rows) => rows.iter(),
-            Self::Import { .. } => [].iter(),
+            Self::Import { .. } | Self::Resume { .. } => [].iter(),
         }
     }
 }
@@ -68,12 +75,28 @@ pub struct SimEngine {
     hook: Option<SimHook>,
 }
 
-/// One row: an entry per token and layer.
+/// One row: an entry per token and layer, and the state of the recurrent layer if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SimRow {
     full: Vec<u64>,
     window: Vec<u64>,
+    state: State,
     decoding: bool,
+}
+
+/// What the recurrent layer holds of a row. Without such a layer it is computed and nobody reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A digest of the row's tokens, in order.
+    After(u64),
+    /// The tokens came from blocks.
+    Missing,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::After(0)
+    }
 }
 
 const POISON: u64 = u64::MAX;
@@ -82,13 +105,30 @@ impl SimEngine {
     /// An engine of that vocabulary and window.
     pub fn new(vocab: usize, context_tokens: usize, window_tokens: usize) -> Self {
         let identity = format!("sim v1, vocabulary {vocab}, window {window_tokens}");
+        Self::of(identity, vocab, context_tokens, window_tokens, None)
+    }
+
+    /// The same with a recurrent layer beside the others.
+    pub fn hybrid(vocab: usize, context_tokens: usize, window_tokens: usize) -> Self {
+        let identity = format!("sim v1, recurrent, vocabulary {vocab}, window {window_tokens}");
+        let recurrent = OwnState { rule: ReuseRule::At, token_bytes: 0, row_bytes: 8 };
+        Self::of(identity, vocab, context_tokens, window_tokens, Some(recurrent))
+    }
+
+    fn of(
+        identity: String,
+        vocab: usize,
+        context_tokens: usize,
+        window_tokens: usize,
+        recurrent: Option<OwnState>,
+    ) -> Self {
         let layers = [ReuseRule::All, ReuseRule::Last(window_tokens.saturating_sub(1))];
         let layers = layers.map(|rule| OwnState { rule, token_bytes: 8, row_bytes: 0 });
         let info = EngineInfo {
             fingerprint: Fingerprint::from_bytes(*blake3::hash(identity.as_bytes()).as_bytes()),
             vocab,
             context_tokens,
-            state: StateSpec::own(layers),
+            state: StateSpec::own(layers.into_iter().chain(recurrent)),
             rows_bytes: None,
             backend: "sim".into(),
             kv_format: "digest".into(),
@@ -107,6 +147,10 @@ impl SimEngine {
         self
     }
 
+    fn is_hybrid(&self) -> bool {
+        self.info.state.has_snapshots()
+    }
+
     fn announce(&mut self, call: SimCall) -> Result<(), EngineError> {
         self.hook.as_mut().map_or(Ok(()), |hook| hook(call))
     }
@@ -116,6 +160,9 @@ impl SimEngine {
         let mut hasher = blake3::Hasher::new();
         for entry in row.full.iter().chain(visible) {
             hasher.update(&entry.to_le_bytes());
+        }
+        if let (true, State::After(state)) = (self.is_hybrid(), row.state) {
+            hasher.update(&state.to_le_bytes());
         }
         let mut reader = hasher.finalize_xof();
         let mut bytes = vec![0; self.info.vocab * 2];
@@ -144,12 +191,29 @@ impl SimRow {
         let entry = digest(&[previous, u64::from(token), self.full.len() as u64]);
         self.full.push(entry);
         self.window.push(entry.rotate_left(17));
+        if let State::After(state) = &mut self.state {
+            *state = digest(&[!*state, u64::from(token)]);
+        }
     }
 }
 
 fn row_mut(batch: &mut [SimRow], row: usize) -> Result<&mut SimRow, EngineError> {
     let rows = batch.len();
     batch.get_mut(row).ok_or_else(|| EngineError::Input(format!("row {row} of a batch of {rows}")))
+}
+
+/// The row, if its recurrent layer has a state.
+fn with_state(batch: &[SimRow], row: usize) -> Result<(&SimRow, u64), EngineError> {
+    let found = batch
+        .get(row)
+        .ok_or_else(|| EngineError::Input(format!("row {row} of a batch of {}", batch.len())))?;
+    match found.state {
+        State::After(state) => Ok((found, state)),
+        State::Missing => Err(EngineError::Input(format!(
+            "row {row} took its {} tokens from blocks and has no state of its recurrent layer; expected a snapshot first",
+            found.full.len()
+        ))),
+    }
 }
 
 fn digest(words: &[u64]) -> u64 {
@@ -218,6 +282,7 @@ impl Engine for SimEngine {
             grown.window.extend(std::iter::repeat_n(POISON, unseen));
             grown.window.extend(&window[unseen..block.used_tokens]);
         }
+        grown.state = State::Missing;
         *row = grown;
         Ok(())
     }
@@ -229,13 +294,16 @@ impl Engine for SimEngine {
             SimWork { row_tokens: row.full.len(), tokens: work.tokens.len(), decoding: row.decoding }
         };
         self.announce(SimCall::Step(work.iter().map(call).collect()))?;
+        if self.is_hybrid() {
+            work.iter().try_for_each(|work| with_state(batch, work.row).map(drop))?;
+        }
         Ok(work.iter().map(|work| self.grow(&mut batch[work.row], work)).collect())
     }
 
     fn trim(&mut self, batch: &mut Self::Kv, row: usize, tokens: usize) -> Result<(), EngineError> {
         let row = row_mut(batch, row)?;
         let held = row.full.len();
-        if tokens > held {
+        if tokens > held || (self.info.state.has_snapshots() && tokens < held) {
             return Err(EngineError::Input(format!("cannot trim a row of {held} tokens to {tokens}")));
         }
         row.full.truncate(tokens);
@@ -270,115 +338,32 @@ impl Engine for SimEngine {
         Ok(Payload { tensors })
     }
 
-    fn snapshot(&mut self, _: &Self::Kv, _: usize) -> Result<Payload, EngineError> {
-        Err(EngineError::Input("a snapshot of a model without recurrent layers".into()))
+    fn snapshot(&mut self, batch: &Self::Kv, row: usize) -> Result<Payload, EngineError> {
+        if !self.is_hybrid() {
+            return Err(EngineError::Input("a snapshot of a model without recurrent layers".into()));
+        }
+        let (_, state) = with_state(batch, row)?;
+        Ok(Payload { tensors: vec![tensor("state", Part::Full, &[state])] })
     }
 
-    fn resume(&mut self, _: &mut Self::Kv, _: usize, _: &Payload) -> Result<(), EngineError> {
-        Err(EngineError::Input("a snapshot for a model without recurrent layers".into()))
+    fn resume(&mut self, batch: &mut Self::Kv, row: usize, snapshot: &Payload) -> Result<(), EngineError> {
+        if !self.is_hybrid() {
+            return Err(EngineError::Input("a snapshot for a model without recurrent layers".into()));
+        }
+        let tokens = row_mut(batch, row)?.full.len();
+        self.announce(SimCall::Resume { tokens })?;
+        let state = entries(snapshot, "state", 1)?;
+        let state = state.ok_or_else(|| EngineError::Block("the snapshot lacks the tensor state".into()))?;
+        let row = row_mut(batch, row)?;
+        if row.state != State::Missing {
+            return Err(EngineError::Input(
+                "a snapshot for a row that did not take its tokens from blocks".into(),
+            ));
+        }
+        row.state = State::After(state[0]);
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::steps::Steps;
-
-    fn blocks(payloads: &[Payload], used_tokens: usize) -> Vec<ImportBlock<'_>> {
-        payloads.iter().map(|payload| ImportBlock { payload, block_tokens: 4, used_tokens }).collect()
-    }
-
-    #[test]
-    fn an_imported_row_answers_as_the_computed_one() {
-        let mut engine = SimEngine::new(64, 1000, 6);
-        let mut row = engine.start().unwrap();
-        let expected = engine.prefill(&mut row, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
-        let payloads = [engine.export(&row, 0, 0..4).unwrap(), engine.export(&row, 0, 4..8).unwrap()];
-        let mut warm = engine.import(&blocks(&payloads, 4)).unwrap();
-        assert_eq!(engine.prefill(&mut warm, &[9]).unwrap(), expected);
-        assert_eq!(warm[0].full, row[0].full);
-    }
-
-    #[test]
-    fn an_import_in_pieces_answers_as_one_at_once() {
-        let mut engine = SimEngine::new(64, 1000, 6);
-        let mut row = engine.start().unwrap();
-        let tokens: Vec<u32> = (1..=20).collect();
-        engine.prefill(&mut row, &tokens).unwrap();
-        let payloads: Vec<Payload> =
-            (0..5).map(|block| engine.export(&row, 0, block * 4..block * 4 + 4).unwrap()).collect();
-        let mut whole = engine.import(&blocks(&payloads, 4)).unwrap();
-        let mut pieces = engine.start().unwrap();
-        for piece in payloads.chunks(2) {
-            engine.append(&mut pieces, 0, &blocks(piece, 4), 20).unwrap();
-        }
-        assert_eq!(pieces, whole);
-        let expected = engine.prefill(&mut row, &[21]).unwrap();
-        assert_eq!(engine.prefill(&mut pieces, &[21]).unwrap(), expected);
-        assert_eq!(engine.prefill(&mut whole, &[21]).unwrap(), expected);
-        // A row that stops short of what was announced lacks what its window sees.
-        let mut short = engine.start().unwrap();
-        engine.append(&mut short, 0, &blocks(&payloads[..3], 4), 20).unwrap();
-        let expected = engine.import(&blocks(&payloads[..3], 4)).unwrap();
-        assert_ne!(short, expected);
-    }
-
-    #[test]
-    fn a_step_that_fails_changes_no_row() {
-        let mut calls = 0;
-        let mut engine = SimEngine::new(64, 1000, 6).with_hook(move |call| {
-            calls += usize::from(matches!(call, SimCall::Step(_)));
-            if calls == 2 { Err(EngineError::OutOfMemory("planted".into())) } else { Ok(()) }
-        });
-        let mut batch = engine.start().unwrap();
-        let other = engine.start().unwrap();
-        engine.extend(&mut batch, other).unwrap();
-        let work = |row, tokens| RowWork { row, tokens, wanted: Wanted::Last };
-        engine.step(&mut batch, &[work(0, &[1, 2]), work(1, &[3])]).unwrap();
-        let before = batch.clone();
-        let failed = engine.step(&mut batch, &[work(0, &[4]), work(1, &[5, 6])]);
-        assert_eq!(failed, Err(EngineError::OutOfMemory("planted".into())));
-        assert!(engine.step(&mut batch, &[work(0, &[4]), work(1, &[64])]).is_err(), "outside the vocabulary");
-        assert_eq!(batch, before);
-    }
-
-    #[test]
-    fn a_trimmed_row_goes_on_as_one_that_was_never_longer() {
-        let mut engine = SimEngine::new(64, 1000, 3);
-        let (mut short, mut long) = (engine.start().unwrap(), engine.start().unwrap());
-        engine.prefill(&mut short, &[1, 2, 3]).unwrap();
-        engine.prefill(&mut long, &[1, 2, 3, 9, 8]).unwrap();
-        engine.trim(&mut long, 0, 3).unwrap();
-        assert_eq!(engine.decode(&mut long, &[4]).unwrap(), engine.decode(&mut short, &[4]).unwrap());
-        assert!(engine.trim(&mut long, 0, 5).is_err());
-    }
-
-    #[test]
-    fn a_window_part_is_needed_only_where_the_window_reaches() {
-        let mut engine = SimEngine::new(64, 1000, 3);
-        let mut row = engine.start().unwrap();
-        let expected = engine.prefill(&mut row, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
-        let without_window = |range| {
-            let mut payload = SimEngine::new(64, 1000, 3).export(&row, 0, range).unwrap();
-            payload.tensors.retain(|tensor| tensor.part == Part::Full);
-            payload
-        };
-        let second = engine.export(&row, 0, 4..8).unwrap();
-        let mut fine = engine.import(&blocks(&[without_window(0..4), second], 4)).unwrap();
-        assert_eq!(engine.prefill(&mut fine, &[9]).unwrap(), expected);
-        let mut poisoned = engine.import(&blocks(&[without_window(0..4), without_window(4..8)], 4)).unwrap();
-        assert_ne!(engine.prefill(&mut poisoned, &[9]).unwrap(), expected);
-    }
-
-    #[test]
-    fn one_wrong_entry_anywhere_changes_the_answer() {
-        let mut engine = SimEngine::new(64, 1000, 100);
-        let mut row = engine.start().unwrap();
-        let expected = engine.prefill(&mut row, &[1, 2, 3, 4, 5]).unwrap();
-        for position in 0..5 {
-            let mut broken = row.clone();
-            broken[0].full[position] ^= 1;
-            assert_ne!(engine.logits(&broken[0]), expected, "position {position}");
-        }
-    }
-}
+mod tests;
