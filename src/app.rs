@@ -119,10 +119,7 @@ impl App {
             Ok(engine)
         };
         let (cache, block_tokens) = (config.cache.clone(), config.block_tokens);
-        let cache = move |info: &EngineInfo| {
-            let cache = cache.filter(|_| is_cacheable(info));
-            cache.map(|cache| cache_options(&cache, info, block_tokens))
-        };
+        let cache = move |info: &EngineInfo| cache.map(|cache| cache_options(&cache, info, block_tokens));
         let scheduler = SchedulerThread::spawn(scheduler_options(config), build, cache)?;
         if let Some(reason) = &scheduler.handle().status().cache.no_disk {
             tracing::warn!("blocks are kept in memory only, and not over a restart: {reason}");
@@ -243,17 +240,6 @@ pub fn cache_options(cache: &CacheConfig, info: &EngineInfo, block_tokens: usize
     CacheOptions { fingerprint: info.fingerprint, block_tokens, resident_bytes, disk }
 }
 
-/// Keys and values of a prefix are of no use to recurrent layers without the state behind it, which the cache does not hold.
-fn is_cacheable(info: &EngineInfo) -> bool {
-    let recurrent = info.state.has_snapshots();
-    if recurrent {
-        tracing::warn!(
-            "this model has recurrent layers, whose states are not cached yet: every prompt is computed whole"
-        );
-    }
-    !recurrent
-}
-
 fn disk_options(cache: &CacheConfig) -> Option<DiskOptions> {
     cache.disk.as_ref().map(|disk| DiskOptions {
         dir: disk.dir.clone(),
@@ -277,6 +263,7 @@ fn scheduler_options(config: &Config) -> SchedulerOptions {
         idle_ttl: config.cache.as_ref().and_then(|cache| cache.idle_ttl),
         daily_write_bytes: config.cache.as_ref().and_then(|cache| cache.daily_write_bytes),
         pin_share: config.cache.as_ref().map_or(usual.pin_share, |cache| cache.pin_share),
+        snapshot_share: config.cache.as_ref().map_or(usual.snapshot_share, |cache| cache.snapshot_share),
         agent_ttl: config.cache.as_ref().map_or(usual.agent_ttl, |cache| cache.session_ttl),
         ..usual
     }

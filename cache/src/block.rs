@@ -31,6 +31,12 @@ impl Block {
         self.payload.bytes() + 4 * self.tokens.len() as u64
     }
 
+    /// Whether it is a snapshot: what recurrent layers hold after its last token. Its tokens are those behind the last whole
+    /// block, `parent`, and may be none.
+    pub fn is_snapshot(&self) -> bool {
+        self.payload.tensors.iter().any(|tensor| tensor.part == Part::State)
+    }
+
     /// Whether any tensor belongs to sliding-window layers.
     pub fn has_window_part(&self) -> bool {
         self.payload.tensors.iter().any(|tensor| tensor.part == Part::Window)

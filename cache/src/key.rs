@@ -52,7 +52,8 @@ digest_newtype! {
     Tenant
 }
 digest_newtype! {
-    /// The name of one block: its tokens, all tokens before it, the tenant and the fingerprint.
+    /// The name of one block: its tokens, all tokens before it, the tenant and the fingerprint. Snapshots have names of the
+    /// same kind ([`BlockKey::snapshot`]).
     BlockKey
 }
 
@@ -97,6 +98,34 @@ impl BlockKey {
         }
         Self(*hasher.finalize().as_bytes())
     }
+
+    /// What stands for the chain of blocks where there is none yet: a key that no block has, since blocks have tokens.
+    pub(crate) fn root(fingerprint: &Fingerprint, tenant: &Tenant) -> Self {
+        Self::derive(fingerprint, tenant, None, &[])
+    }
+
+    /// The key of the snapshot after `tokens`, which follow the whole block `parent` (`None` before the first one is whole),
+    /// at position `start`. No block has it: the hash is of another kind.
+    pub fn snapshot(
+        fingerprint: &Fingerprint,
+        tenant: &Tenant,
+        parent: Option<&Self>,
+        start: usize,
+        tokens: &[u32],
+    ) -> Self {
+        let chain = parent.copied().unwrap_or_else(|| Self::root(fingerprint, tenant));
+        let mut rest = blake3::Hasher::new();
+        for token in tokens {
+            rest.update(&token.to_le_bytes());
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("prefixd snapshot v1");
+        hasher.update(fingerprint.as_bytes());
+        hasher.update(tenant.as_bytes());
+        hasher.update(chain.as_bytes());
+        hasher.update(rest.finalize().as_bytes());
+        hasher.update(&((start + tokens.len()) as u64).to_le_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +147,31 @@ mod tests {
         for (i, other) in others.iter().enumerate() {
             assert_ne!(*other, root, "variant {i}");
             assert!(!others[..i].contains(other), "variant {i} repeats an earlier one");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_s_key_says_what_came_before_it_to_the_token_and_is_no_block_s() {
+        let (fp, tenant) = (Fingerprint::from_bytes([1; 32]), Tenant::derive(b"a"));
+        let block = BlockKey::derive(&fp, &tenant, None, &[1, 2]);
+        let of =
+            |fp, tenant, parent, start, tokens: &[u32]| BlockKey::snapshot(fp, tenant, parent, start, tokens);
+        let keys = [
+            of(&fp, &tenant, Some(&block), 2, &[]),
+            of(&fp, &tenant, Some(&block), 2, &[3]),
+            of(&fp, &tenant, Some(&block), 2, &[4]),
+            of(&fp, &tenant, Some(&block), 2, &[3, 4]),
+            of(&fp, &tenant, None, 0, &[1]),
+            of(&fp, &tenant, None, 0, &[1, 2]),
+            of(&fp, &Tenant::PUBLIC, None, 0, &[1]),
+            of(&Fingerprint::from_bytes([2; 32]), &tenant, None, 0, &[1]),
+            of(&fp, &Tenant::PUBLIC, Some(&block), 2, &[3]),
+            block,
+            BlockKey::derive(&fp, &tenant, None, &[1]),
+            BlockKey::root(&fp, &tenant),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key), "{at}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
 //! Order of the modules, which is the order of what may depend on what: `key`, `memory`, `payload`, `block`, `policy`, `tree`,
-//! `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
+//! `snapshots`, `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
@@ -30,6 +30,8 @@ mod payload;
 mod policy;
 mod restored;
 mod retention;
+mod snapshot;
+mod snapshots;
 mod stats;
 mod tenants;
 #[cfg(test)]
@@ -42,7 +44,7 @@ pub use cache::{Freed, Lease, Moved, Pinned, PrefixCache, PrefixSize};
 pub use disk::try_directory;
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
-pub use lookup::{Hit, Lookup, Miss, Reuse, Tier};
+pub use lookup::{Hit, Lookup, Miss, Reuse, SnapshotHit, Tier};
 pub use memory::{Buffer, Bytes, Counted, Memory};
 pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
@@ -50,6 +52,9 @@ pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};
 pub use restored::{Restored, RestoredBlock};
 pub use retention::{Pin, Retention};
 pub use safetensors::Dtype;
-pub use stats::{CacheStats, DiskStats, FlushOutcome, MissStats, ReadFailureStats, TierStats, WriteStats};
+pub use snapshot::SnapshotKind;
+pub use stats::{
+    CacheStats, DiskStats, FlushOutcome, MissStats, ReadFailureStats, SnapshotStats, TierStats, WriteStats,
+};
 pub use tenants::TenantStats;
 pub use tuning::{Tuning, WallClock};

@@ -13,6 +13,10 @@ pub struct Lookup {
     pub tokens: usize,
     /// The blocks that hold them, contiguous from position 0.
     pub hits: Vec<Hit>,
+    /// The state after them, where the model needs one; `None` then when there are no tokens.
+    pub snapshot: Option<SnapshotHit>,
+    /// Tokens behind them whose blocks are known, of no use because no snapshot lies there.
+    pub no_state_tokens: usize,
     /// Why not more.
     pub miss: Miss,
 }
@@ -26,6 +30,7 @@ impl Lookup {
             resident_tokens: tokens_in(Tier::Resident),
             disk_tokens: tokens_in(Tier::Disk),
             missed_tokens: self.asked_tokens - self.tokens,
+            no_state_tokens: self.no_state_tokens,
             miss: self.miss,
         }
     }
@@ -40,6 +45,8 @@ pub struct Reuse {
     pub disk_tokens: usize,
     /// Tokens not found.
     pub missed_tokens: usize,
+    /// Of these, tokens whose blocks are known, while the state that a recurrent model needs there is not.
+    pub no_state_tokens: usize,
     /// Why not.
     pub miss: Miss,
 }
@@ -55,6 +62,15 @@ pub struct Hit {
     pub block_tokens: usize,
     /// Tokens of it that the prompt shares, from its first; fewer than `block_tokens` only in the last hit.
     pub used_tokens: usize,
+    /// The fastest tier it is in.
+    pub tier: Tier,
+}
+
+/// The snapshot of a [`Lookup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotHit {
+    /// Its key.
+    pub key: BlockKey,
     /// The fastest tier it is in.
     pub tier: Tier,
 }
@@ -101,6 +117,11 @@ pub enum Miss {
     /// What follows is on disk, and the disk does not give it at the moment.
     Unreadable {
         /// Position of the first token that cannot be had.
+        at: usize,
+    },
+    /// What follows is known, a block of it at least, but not the state that a recurrent model needs to go on from there.
+    NoState {
+        /// Position of the first token that cannot be used.
         at: usize,
     },
     /// What follows is on disk, computed by another model, template or KV setting.

@@ -14,6 +14,8 @@ pub enum Part {
     Full,
     /// Sliding-window layers: needed only for blocks that the window can still see.
     Window,
+    /// Recurrent layers: what they hold after the last token, whatever came before. Snapshots have it and nothing else.
+    State,
 }
 
 /// One tensor as host bytes, little-endian, row-major, contiguous.

@@ -1,4 +1,5 @@
-//! What a restore brought: blocks in RAM, contiguous from position 0, and where and why it stopped.
+//! What a restore brought: blocks in RAM, contiguous from position 0, the snapshot at their end where the model needs one,
+//! and where and why it stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,11 @@ use crate::lookup::Tier;
 pub struct Restored {
     /// The blocks, contiguous from position 0.
     pub blocks: Vec<RestoredBlock>,
-    /// Tokens they give: the end of the usable prefix.
+    /// Tokens they give: the end of the usable prefix. 0 when the lookup's snapshot did not come.
     pub tokens: usize,
-    /// The first block that could not be had, and why.
+    /// The state after these tokens, where the model needs one; its tokens are those behind the last whole block.
+    pub snapshot: Option<Arc<Block>>,
+    /// The first block, or the snapshot, that could not be had, and why.
     pub failure: Option<(BlockKey, ReadError)>,
     /// Bytes read from disk.
     pub read_bytes: u64,

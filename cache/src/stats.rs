@@ -38,6 +38,36 @@ pub struct CacheStats {
     pub expired_blocks: u64,
     /// Window parts that made room on disk.
     pub dropped_windows: u64,
+    /// States of recurrent models.
+    pub snapshots: SnapshotStats,
+}
+
+/// The snapshots of a recurrent model. What they take counts to the budgets of RAM and disk, and is at most a share of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SnapshotStats {
+    /// In RAM.
+    pub resident: u64,
+    /// Bytes of those.
+    pub resident_bytes: u64,
+    /// Bytes they may take.
+    pub resident_budget_bytes: u64,
+    /// On disk, those that are in RAM too included.
+    pub on_disk: u64,
+    /// Allocated bytes of those.
+    pub disk_bytes: u64,
+    /// Bytes they may take.
+    pub disk_budget_bytes: u64,
+    /// In RAM, to be written when their conversation is idle.
+    pub waiting: u64,
+    /// Taken since the cache was opened.
+    pub taken: u64,
+    /// Of these, written to disk.
+    pub written: u64,
+    /// Copies that made room, in RAM or on disk.
+    pub evicted: u64,
+    /// Tokens whose blocks lookups found and could not use, because no snapshot lay there.
+    pub no_state_tokens: u64,
 }
 
 /// Size of one tier.
@@ -80,7 +110,7 @@ pub struct DiskStats {
     pub degraded: Option<String>,
 }
 
-/// Blocks on their way to disk.
+/// Blocks and snapshots on their way to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WriteStats {
@@ -116,6 +146,8 @@ pub struct MissStats {
     pub quarantined: u64,
     /// What follows was computed under another fingerprint.
     pub other_fingerprint: u64,
+    /// What follows was known, but not the state that the model needs there.
+    pub no_state: u64,
     /// What follows outlived its lifetime.
     pub expired: u64,
     /// What follows is on disk and cannot be read at the moment.

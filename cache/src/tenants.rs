@@ -26,6 +26,8 @@ pub struct TenantStats {
     pub resident_hit_tokens: u64,
     /// Tokens found on disk.
     pub disk_hit_tokens: u64,
+    /// Tokens whose blocks were found and could not be used, because the state that a recurrent model needs there was not.
+    pub no_state_tokens: u64,
     /// Lookups by the reason they ended.
     pub misses: MissStats,
 }
@@ -73,6 +75,7 @@ impl TenantStats {
         self.asked_tokens += lookup.asked_tokens as u64;
         self.resident_hit_tokens += reuse.resident_tokens as u64;
         self.disk_hit_tokens += reuse.disk_tokens as u64;
+        self.no_state_tokens += reuse.no_state_tokens as u64;
         let misses = &mut self.misses;
         *match lookup.miss {
             Miss::Nothing => &mut misses.nothing,
@@ -83,6 +86,7 @@ impl TenantStats {
             Miss::Expired { .. } => &mut misses.expired,
             Miss::Unreadable { .. } => &mut misses.unreadable,
             Miss::OtherFingerprint { .. } => &mut misses.other_fingerprint,
+            Miss::NoState { .. } => &mut misses.no_state,
         } += 1;
     }
 }

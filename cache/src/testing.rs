@@ -7,8 +7,8 @@ use proptest::test_runner::Config;
 use tempfile::TempDir;
 
 use crate::{
-    Block, CacheOptions, Dtype, Fingerprint, Lease, Lookup, Part, Payload, PrefixCache, Restored, Tenant,
-    TensorBytes,
+    Block, CacheOptions, Dtype, Fingerprint, Lease, Lookup, Part, Payload, PrefixCache, Restored,
+    SnapshotKind, Tenant, TensorBytes,
 };
 
 pub(crate) const BLOCK_TOKENS: usize = 4;
@@ -48,6 +48,61 @@ pub(crate) fn payload(prefix: &[u32], start: usize) -> Payload {
             tensor("1.k_scales", Part::Full, Dtype::BF16, vec![tokens, 1], &rows[..2 * tokens]),
         ],
     }
+}
+
+/// What a recurrent layer would hold after `prefix`.
+pub(crate) fn state(prefix: &[u32]) -> Payload {
+    let mut hasher = blake3::Hasher::new();
+    for token in prefix {
+        hasher.update(&token.to_le_bytes());
+    }
+    let digest = *hasher.finalize().as_bytes();
+    let tensor = |name: &str, dtype, shape: Vec<usize>, data: &[u8]| TensorBytes {
+        name: name.into(),
+        part: Part::State,
+        dtype,
+        shape,
+        data: data.to_vec().into(),
+    };
+    Payload {
+        tensors: vec![
+            tensor("2.conv", Dtype::U8, vec![3, 4], &digest[..12]),
+            tensor("2.state", Dtype::U32, vec![2, 4], &digest),
+        ],
+    }
+}
+
+/// [`run`] for a model that keeps a state: snapshots are taken where `points` says.
+pub(crate) fn run_with_state(
+    cache: &mut PrefixCache,
+    tenant: &Tenant,
+    prompt: &[u32],
+    points: &[(usize, SnapshotKind)],
+) -> (Lookup, Lease) {
+    let lookup = cache.lookup(tenant, prompt, prompt.len().saturating_sub(1));
+    let mut lease = cache.lease(tenant, &lookup);
+    loop {
+        let start = lease.tokens();
+        let end = prompt.len().min(start + BLOCK_TOKENS);
+        // A place at the end of a whole block is at the beginning of the next one.
+        let here = |at: usize| at >= start && (at < end || at == prompt.len()) && at < start + BLOCK_TOKENS;
+        for (at, kind) in points.iter().filter(|(at, _)| *at > 0 && here(*at)) {
+            let behind = &prompt[start..*at];
+            if !cache.has_snapshot(&lease, behind, *kind) {
+                cache.insert_snapshot(&lease, behind, state(&prompt[..*at]), *kind);
+            }
+        }
+        if start == end {
+            break;
+        }
+        if !cache.advance(&mut lease, &prompt[start..end]) {
+            cache.insert(&mut lease, &prompt[start..end], payload(&prompt[..end], start));
+        }
+        if end - start < BLOCK_TOKENS {
+            break;
+        }
+    }
+    (lookup, lease)
 }
 
 /// Computes what the cache does not know of `prompt` and inserts it, the tail included. The lease is the caller's.

@@ -28,6 +28,12 @@ pub struct Tuning {
     /// Share of the budget that blocks pinned by [`PrefixCache::pin`](crate::PrefixCache::pin) may take: of the disk budget
     /// while there is a disk tier that works, else of the RAM budget. Tenants have fair parts of it. From 0 to 1.
     pub pin_share: f64,
+    /// The model keeps a state that no block holds: a lookup ends where there is a snapshot of it.
+    pub needs_snapshots: bool,
+    /// Share of the RAM budget and of the disk budget that snapshots may take. From 0 to 1.
+    pub snapshot_share: f64,
+    /// A snapshot that its conversation alone needs is written when nothing has gone on from it for so long.
+    pub snapshot_idle: Duration,
     /// A directory that cannot be written leaves a cache in RAM alone, which says why ([`CacheStats::no_disk`]); otherwise
     /// it is an error.
     ///
@@ -49,6 +55,9 @@ impl Default for Tuning {
             read_stall: Duration::from_secs(10),
             read_retry: Duration::from_secs(30),
             pin_share: 0.5,
+            needs_snapshots: false,
+            snapshot_share: 0.5,
+            snapshot_idle: Duration::from_secs(5),
             disk_is_optional: false,
             memory: Memory::default(),
             clock: Arc::new(|| {

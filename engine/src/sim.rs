@@ -105,18 +105,18 @@ impl SimEngine {
     /// An engine of that vocabulary and window.
     pub fn new(vocab: usize, context_tokens: usize, window_tokens: usize) -> Self {
         let identity = format!("sim v1, vocabulary {vocab}, window {window_tokens}");
-        Self::of(identity, vocab, context_tokens, window_tokens, None)
+        Self::of(&identity, vocab, context_tokens, window_tokens, None)
     }
 
     /// The same with a recurrent layer beside the others.
     pub fn hybrid(vocab: usize, context_tokens: usize, window_tokens: usize) -> Self {
         let identity = format!("sim v1, recurrent, vocabulary {vocab}, window {window_tokens}");
         let recurrent = OwnState { rule: ReuseRule::At, token_bytes: 0, row_bytes: 8 };
-        Self::of(identity, vocab, context_tokens, window_tokens, Some(recurrent))
+        Self::of(&identity, vocab, context_tokens, window_tokens, Some(recurrent))
     }
 
     fn of(
-        identity: String,
+        identity: &str,
         vocab: usize,
         context_tokens: usize,
         window_tokens: usize,
@@ -343,7 +343,7 @@ impl Engine for SimEngine {
             return Err(EngineError::Input("a snapshot of a model without recurrent layers".into()));
         }
         let (_, state) = with_state(batch, row)?;
-        Ok(Payload { tensors: vec![tensor("state", Part::Full, &[state])] })
+        Ok(Payload { tensors: vec![tensor("state", Part::State, &[state])] })
     }
 
     fn resume(&mut self, batch: &mut Self::Kv, row: usize, snapshot: &Payload) -> Result<(), EngineError> {

@@ -12,15 +12,19 @@
 
 pub mod v1;
 pub mod v2;
+pub mod v3;
 
 /// The version this build writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
-/// Row type of [`VERSION`], and what it is made of.
+/// Row types of [`VERSION`], and what they are made of.
 pub use v2::{DEFAULT_PRIORITY, MAX_PRIORITY, Row, Window};
+pub use v3::SnapshotRow;
 
 /// Name of the sled tree that holds the rows: block key -> row.
 pub const BLOCKS_TREE: &str = "blocks";
+/// Name of the sled tree that holds the rows of snapshots: snapshot key -> row.
+pub const SNAPSHOTS_TREE: &str = "snapshots";
 /// Name of the sled tree that holds what is true of the whole store.
 pub const META_TREE: &str = "meta";
 const VERSION_KEY: &str = "version";
@@ -54,7 +58,11 @@ struct Step {
 }
 
 /// Every step, in order of version.
-const STEPS: &[Step] = &[Step { version: 1, run: v1::migrate }, Step { version: 2, run: v2::migrate }];
+const STEPS: &[Step] = &[
+    Step { version: 1, run: v1::migrate },
+    Step { version: 2, run: v2::migrate },
+    Step { version: 3, run: v3::migrate },
+];
 
 /// Brings the index to [`VERSION`] and says which version it found; 0 is a new or unversioned database.
 ///
@@ -166,6 +174,24 @@ mod tests {
     }
 
     #[test]
+    fn a_version_3_index_keeps_its_rows_and_has_those_of_snapshots_beside_them() {
+        let db = load(include_str!("../fixtures/v3.txt"));
+        assert_eq!(migrate(&db).unwrap(), 3);
+        assert_eq!(rows(&db).len(), 1);
+        let snapshots: Vec<SnapshotRow> = db
+            .open_tree(SNAPSHOTS_TREE)
+            .unwrap()
+            .iter()
+            .map(|entry| SnapshotRow::decode(&entry.unwrap().1).unwrap())
+            .collect();
+        let [row] = &snapshots[..] else { panic!("{} rows", snapshots.len()) };
+        assert_eq!((row.parent, row.start, &row.tokens[..]), (Some([0xc3; 32]), 512, &[4, 70_000][..]));
+        assert_eq!((row.fingerprint, row.tenant), ([0xf0; 32], [0xee; 32]));
+        assert_eq!((row.file_bytes, row.allocated_bytes), (5_000, 8_192));
+        assert_eq!((row.last_use_us, row.pinned_until_us), (1_700_000_000_000_001, 1_800_000_000_000_000));
+    }
+
+    #[test]
     fn a_migration_that_was_interrupted_goes_on_where_it_stopped() {
         let (whole, db) =
             (load(include_str!("../fixtures/v1.txt")), load(include_str!("../fixtures/v1.txt")));
@@ -181,7 +207,7 @@ mod tests {
     fn a_newer_index_is_refused_and_left_alone() {
         let db = load("meta 76657273696f6e 63000000\nblocks 01 02");
         let error = migrate(&db).unwrap_err();
-        assert_eq!(error.to_string(), "index version 99 found, this build knows versions up to 2");
+        assert_eq!(error.to_string(), "index version 99 found, this build knows versions up to 3");
         assert_eq!(db.open_tree(BLOCKS_TREE).unwrap().len(), 1);
     }
 

@@ -4,7 +4,7 @@
 //! sums and emptying, takes the admin key once there are keys.
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
-use prefixd_cache::{CacheStats, Lookup, Miss, TenantStats, Tier};
+use prefixd_cache::{CacheStats, Miss, Reuse, TenantStats};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -47,6 +47,8 @@ struct Known {
     cached_tokens: usize,
     resident_tokens: usize,
     disk_tokens: usize,
+    /// Tokens whose blocks are known and of no use, because no state of the model's recurrent layers is kept there.
+    no_state_tokens: usize,
     /// Why not more; null when all of the prompt is known.
     miss: Option<WhyNot>,
 }
@@ -87,23 +89,25 @@ async fn probe_cache(
     let lookup =
         blocking(move || scheduler.probe(tenant, prompt).map_err(|error| ApiError::Submit { error, param }))
             .await?;
-    let tokens_in = |lookup: &Lookup, tier| {
-        lookup.hits.iter().filter(|hit| hit.tier == tier).map(|hit| hit.used_tokens).sum()
-    };
     let known = lookup.map_or_else(
         || Known {
             prompt_tokens,
             cached_tokens: 0,
             resident_tokens: 0,
             disk_tokens: 0,
+            no_state_tokens: 0,
             miss: Some(WhyNot::NoCache(NoCache::NoCache)),
         },
-        |lookup| Known {
-            prompt_tokens,
-            cached_tokens: lookup.tokens,
-            resident_tokens: tokens_in(&lookup, Tier::Resident),
-            disk_tokens: tokens_in(&lookup, Tier::Disk),
-            miss: (lookup.tokens + 1 < prompt_tokens).then_some(WhyNot::Miss(lookup.miss)),
+        |lookup| {
+            let Reuse { resident_tokens, disk_tokens, no_state_tokens, miss, .. } = lookup.reuse();
+            Known {
+                prompt_tokens,
+                cached_tokens: lookup.tokens,
+                resident_tokens,
+                disk_tokens,
+                no_state_tokens,
+                miss: (lookup.tokens + 1 < prompt_tokens).then_some(WhyNot::Miss(miss)),
+            }
         },
     );
     Ok(json_response(&mut HttpResponse::Ok(), &known))

@@ -182,14 +182,14 @@ async fn compute(
     ttl_s: u64,
     place: Place,
 ) -> Result<Vec<u32>, ApiError> {
-    let tokens = encode(state, tenant, conversation, Vec::new(), &place).await?.tokens;
+    let tokens = encode(state, tenant, conversation, None, &place).await?.tokens;
     drop(place);
     // A token is the least that can be asked for.
     let options = Options { max_tokens: Some(1), ..Options::default() };
     let mut plan = Plan::new(options, &state.model, &state.settings)?;
     plan.answer.continues = true;
     let time = Duration::from_secs(ttl_s);
-    plan.hold = Hold { pins: vec![PrefixPin { tokens: tokens.len(), time }], agent: None };
+    plan.hold = Hold { pins: vec![PrefixPin { tokens: tokens.len(), time }], ..Hold::default() };
     let mut answers = state.submit(std::slice::from_ref(&tokens), &plan, tenant, "messages")?;
     while let Some((_, piece)) = answers.next().await {
         if let Piece::Failed(failure) = piece {

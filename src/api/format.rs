@@ -183,9 +183,14 @@ pub async fn prepare(
         rules.tools = schemas(&conversation.tools).filter(|(name, _)| choice.allows(name)).collect();
     }
     plan.answer.tools = schemas(&conversation.tools).filter(|(name, _)| choice.allows(name)).collect();
-    let Prompt { tokens, thought, pins } = encode(state, tenant, conversation, marks, &place).await?;
+    if plan.hold.read_only && !marks.is_empty() {
+        plan.warnings.push("prefixd.store is false: what cache_control marks is not pinned".into());
+    }
+    let prompt = encode(state, tenant, conversation, Some(marks), &place).await?;
+    let Prompt { tokens, thought, pins, snapshots } = prompt;
     plan.answer.thought = thought;
     plan.hold.pins = pins;
+    plan.hold.snapshots = snapshots;
     enforce(state, plan, format, fields, &place).await?;
     Ok(tokens)
 }

@@ -71,6 +71,10 @@ struct CacheMemory {
     disk_blocks: u64,
     disk_bytes: u64,
     disk_budget_bytes: u64,
+    /// Of states of recurrent layers, in RAM.
+    snapshot_bytes: u64,
+    /// Of those on disk.
+    snapshot_disk_bytes: u64,
 }
 
 /// What the registry of agents holds, blocks not included.
@@ -121,6 +125,8 @@ impl CacheMemory {
             disk_blocks: disk.map_or(0, |disk| disk.tier.blocks),
             disk_bytes: disk.map_or(0, |disk| disk.tier.bytes),
             disk_budget_bytes: disk.map_or(0, |disk| disk.tier.budget_bytes),
+            snapshot_bytes: cache.snapshots.resident_bytes,
+            snapshot_disk_bytes: cache.snapshots.disk_bytes,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
-use prefixd_cache::{CacheStats, DiskStats, TierStats};
+use prefixd_cache::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet};
@@ -205,6 +205,7 @@ impl Collector for Snapshot {
         let cache = &self.0.cache;
         lookups(cache, &mut out)?;
         tiers(cache, &mut out)?;
+        snapshots(&cache.snapshots, &mut out)?;
         cache.disk.as_ref().map_or(Ok(()), |disk| disk_tier(disk, cache.dropped_windows, &mut out))
     }
 }
@@ -241,6 +242,7 @@ fn lookups(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         ("quarantined", misses.quarantined),
         ("unreadable", misses.unreadable),
         ("other_fingerprint", misses.other_fingerprint),
+        ("no_state", misses.no_state),
     ];
     out.counter(
         "cache_lookups",
@@ -307,6 +309,42 @@ fn tiers(cache: &CacheStats, out: &mut Writer<'_>) -> fmt::Result {
         "Bytes that blocks may take, by tier",
         "tier",
         &of(|tier| tier.budget_bytes),
+    )
+}
+
+fn snapshots(of: &SnapshotStats, out: &mut Writer<'_>) -> fmt::Result {
+    let tiers = |resident, disk| [("resident", resident), ("disk", disk)];
+    out.gauge("snapshots", "States of recurrent layers, by tier", "tier", &tiers(of.resident, of.on_disk))?;
+    out.gauge(
+        "snapshot_bytes",
+        "Bytes of states, by tier; allocated ones on disk",
+        "tier",
+        &tiers(of.resident_bytes, of.disk_bytes),
+    )?;
+    out.gauge(
+        "snapshot_budget_bytes",
+        "Bytes that states may take, by tier; a share of the cache's budgets",
+        "tier",
+        &tiers(of.resident_budget_bytes, of.disk_budget_bytes),
+    )?;
+    out.gauge(
+        "snapshots_waiting",
+        "States to be written when their conversation is idle",
+        "",
+        &[("", of.waiting)],
+    )?;
+    let ends = [("taken", of.taken), ("written", of.written), ("evicted", of.evicted)];
+    out.counter(
+        "snapshot_events",
+        "States taken, written to disk, and copies that made room",
+        "event",
+        &ends,
+    )?;
+    out.counter(
+        "cache_no_state_tokens",
+        "Tokens whose blocks lookups found and could not use, because no state was kept there",
+        "",
+        &[("", of.no_state_tokens)],
     )
 }
 

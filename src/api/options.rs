@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use actix_web::HttpRequest;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
+
+use super::error::ApiError;
 
 /// Sampling, lengths and stops. `null` is the same as nothing.
 // The names are OpenAI's.
@@ -44,6 +47,49 @@ pub struct Options {
     pub context: Option<String>,
     /// Ours: tell in `usage.prefixd` what the cache did.
     pub prefixd_usage: Option<bool>,
+    /// Ours: how the cache treats the request.
+    pub prefixd: Option<CacheChoice>,
+}
+
+/// How the cache treats a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheChoice {
+    /// False: what is known of the prompt is used, and nothing is kept of it or of its answer. The header `X-Prefixd-Store`
+    /// says the same.
+    pub store: Option<bool>,
+}
+
+const STORE_HEADER: &str = "x-prefixd-store";
+
+impl Options {
+    /// Puts what the header says of storing into `prefixd`.
+    pub fn settle_store(&mut self, request: &HttpRequest) -> Result<(), ApiError> {
+        let Some(header) = request.headers().get(STORE_HEADER) else { return Ok(()) };
+        let store = match header.as_bytes() {
+            b"true" => true,
+            b"false" => false,
+            found => {
+                let found = String::from_utf8_lossy(found);
+                let message = format!("the header X-Prefixd-Store is {found:?}; expected true or false");
+                return Err(ApiError::field("X-Prefixd-Store", message));
+            }
+        };
+        let said = &mut self.prefixd.get_or_insert_default().store;
+        if let Some(other) = said.filter(|other| *other != store) {
+            let message = format!(
+                "prefixd.store is {other} and the header X-Prefixd-Store {store}; expected one of them, or the same"
+            );
+            return Err(ApiError::field("prefixd.store", message));
+        }
+        *said = Some(store);
+        Ok(())
+    }
+
+    /// The cache is to learn nothing from the request.
+    pub fn read_only(&self) -> bool {
+        self.prefixd.is_some_and(|choice| choice.store == Some(false))
+    }
 }
 
 /// What a stream reports.

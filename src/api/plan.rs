@@ -49,6 +49,7 @@ impl Plan {
     /// Checks the options that the endpoints share.
     pub fn new(options: Options, model: &ServedModel, settings: &ApiSettings) -> Result<Self, ApiError> {
         let sampling = sampling(&options, model)?;
+        let read_only = options.read_only();
         let max_tokens = max_tokens(&options)?.unwrap_or(settings.max_tokens);
         let min_tokens = options.min_tokens.unwrap_or(0) as usize;
         if min_tokens > max_tokens {
@@ -83,7 +84,11 @@ impl Plan {
             answer,
             constraint: None,
             warnings: Vec::new(),
-            hold: Hold { pins: Vec::new(), agent: options.session_id.map(|name| format!("oai_{name}")) },
+            hold: Hold {
+                agent: options.session_id.map(|name| format!("oai_{name}")),
+                read_only,
+                ..Hold::default()
+            },
         })
     }
 

@@ -10,13 +10,13 @@ use super::body::{fields, object, read_bytes};
 use super::encoding::{Encoding, USUAL_RATIO};
 use super::error::{ApiError, TooLong};
 use super::generation::{Answer, Answers, Record};
-use super::marks::{Mark, Rendered};
+use super::marks::{Mark, Rendered, snapshots};
 use super::options::Options;
 use super::plan::Plan;
 use super::session;
 use super::work::Place;
 use crate::prompt::{Conversation, ModelText, TemplateError, ThoughtStart};
-use crate::scheduler::{Hold, PrefixPin, Request};
+use crate::scheduler::{PrefixPin, Request, SnapshotPoint};
 
 /// A request that may come in: its body, what it says of every kind of answer, and for whom.
 pub struct Incoming {
@@ -42,6 +42,7 @@ impl ApiState {
         let object = place.run_if_large(move || object(&encoding.unpack(bytes, limit)?, tokens)).await?;
         let mut options: Options = fields(&object)?;
         session::settle(request, &mut options)?;
+        options.settle_store(request)?;
         let model = self.model_name(options.model.as_deref())?;
         let tenant = salted(tenant, options.cache_salt.as_deref());
         Ok(Incoming { object, options, model, tenant, place })
@@ -110,7 +111,7 @@ impl ApiState {
                     top_logprobs: plan.top_logprobs,
                     tenant,
                     // Of several choices the first is the one that the conversation goes on from.
-                    hold: if at == 0 && nth == 0 { plan.hold.clone() } else { Hold::default() },
+                    hold: if at == 0 && nth == 0 { plan.hold.clone() } else { plan.hold.of_another_choice() },
                 };
                 let stream =
                     self.scheduler.submit(request).map_err(|error| ApiError::submit(error, param))?;
@@ -144,14 +145,17 @@ pub struct Prompt {
     pub thought: ThoughtStart,
     /// Which of its beginnings are pinned.
     pub pins: Vec<PrefixPin>,
+    /// Where a model that keeps a state leaves snapshots.
+    pub snapshots: Vec<SnapshotPoint>,
 }
 
-/// Renders a conversation and takes its tokens.
+/// Renders a conversation and takes its tokens. `marks`: what of a prompt that will be answered is pinned; `None` where
+/// only its tokens are asked for.
 pub async fn encode(
     state: &web::Data<ApiState>,
     tenant: Tenant,
     conversation: Conversation,
-    marks: Vec<Mark>,
+    marks: Option<Vec<Mark>>,
     place: &Place,
 ) -> Result<Prompt, ApiError> {
     let state = state.clone();
@@ -163,8 +167,10 @@ pub async fn encode(
             let tokens = state.tokens_of(&tenant, &text)?;
             let rendered =
                 Rendered { template, tokenizer, conversation: &conversation, text: &text, tokens: &tokens };
-            let pins = marks.iter().filter_map(|mark| mark.pin(&rendered)).collect();
-            Ok(Prompt { thought: template.thought(&text), pins, tokens })
+            let pins = marks.iter().flatten().filter_map(|mark| mark.pin(&rendered)).collect();
+            let keeps_state = marks.is_some() && state.scheduler.info().state.has_snapshots();
+            let snapshots = if keeps_state { snapshots(&rendered) } else { Vec::new() };
+            Ok(Prompt { thought: template.thought(&text), pins, snapshots, tokens })
         })
         .await
 }

@@ -40,6 +40,8 @@ pub struct CacheUsage {
     pub resident_tokens: usize,
     /// Tokens read from disk.
     pub disk_tokens: usize,
+    /// Tokens whose blocks are known and of no use, because no state of the model's recurrent layers is kept there.
+    pub no_state_tokens: usize,
     pub queue_ms: f64,
     pub restore_ms: f64,
     pub prefill_ms: f64,
@@ -97,6 +99,7 @@ impl UsageCount {
         let cache = &mut self.cache;
         cache.resident_tokens += usage.resident_tokens;
         cache.disk_tokens += usage.disk_tokens;
+        cache.no_state_tokens += usage.no_state_tokens;
         cache.queue_ms = cache.queue_ms.max(usage.queue_ms);
         cache.restore_ms = cache.restore_ms.max(usage.restore_ms);
         cache.prefill_ms = cache.prefill_ms.max(usage.prefill_ms);
@@ -126,6 +129,9 @@ impl UsageCount {
         response.insert_header(("x-prefixd-cached-tokens", self.cached_tokens));
         response.insert_header(("x-prefixd-resident-tokens", cache.resident_tokens));
         response.insert_header(("x-prefixd-disk-tokens", cache.disk_tokens));
+        if cache.no_state_tokens > 0 {
+            response.insert_header(("x-prefixd-no-state-tokens", cache.no_state_tokens));
+        }
         for (name, ms) in [
             ("x-prefixd-queue-ms", cache.queue_ms),
             ("x-prefixd-restore-ms", cache.restore_ms),

@@ -97,6 +97,8 @@ pub struct CacheConfig {
     pub daily_write_bytes: Option<u64>,
     /// Share of the budget that pins may take.
     pub pin_share: f64,
+    /// Share of the budgets that snapshots may take.
+    pub snapshot_share: f64,
     /// A session not used for so long is forgotten.
     pub session_ttl: Duration,
     /// Files with contexts to put at the start.
@@ -291,9 +293,10 @@ impl Config {
 
 fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Option<CacheConfig> {
     let readers = faults.at_least("cache.readers", cache.readers, 1);
-    if !(0.0..=1.0).contains(&cache.pin_share) {
-        let found = cache.pin_share;
-        faults.0.push(format!("cache.pin_share is {found}; expected a number from 0 to 1"));
+    for (key, found) in [("pin_share", cache.pin_share), ("snapshot_share", cache.snapshot_share)] {
+        if !(0.0..=1.0).contains(&found) {
+            faults.0.push(format!("cache.{key} is {found}; expected a number from 0 to 1"));
+        }
     }
     faults.at_least("cache.session_ttl_m", usize::try_from(cache.session_ttl_m).unwrap_or(usize::MAX), 1);
     let resident_bytes = faults.size("cache.ram_budget", &cache.ram_budget, ram_bytes);
@@ -311,6 +314,7 @@ fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Optio
         idle_ttl: (cache.idle_ttl_h > 0).then(|| Duration::from_secs(cache.idle_ttl_h.saturating_mul(3600))),
         daily_write_bytes: (daily_write_bytes > 0).then_some(daily_write_bytes),
         pin_share: cache.pin_share,
+        snapshot_share: cache.snapshot_share,
         contexts: cache.contexts,
         session_ttl: Duration::from_secs(cache.session_ttl_m.saturating_mul(60)),
     })
@@ -459,15 +463,16 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let error = written("[scheduler]\nmax_batch = 0\ndecode_slowdown = nan\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\npin_share = 1.5\n")
+        let error = written("[scheduler]\nmax_batch = 0\ndecode_slowdown = nan\n[cache]\nram_budget = \"lots\"\nblock_tokens = 1\npin_share = 1.5\nsnapshot_share = nan\n")
             .unwrap_err();
-        assert_eq!(error.faults.len(), 5, "{error}");
+        assert_eq!(error.faults.len(), 6, "{error}");
         for key in [
             "scheduler.max_batch",
             "scheduler.decode_slowdown",
             "cache.ram_budget",
             "cache.block_tokens",
             "cache.pin_share",
+            "cache.snapshot_share",
         ] {
             assert!(error.to_string().contains(key), "{error}");
         }

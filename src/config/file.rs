@@ -179,6 +179,7 @@ pub struct Cache {
     pub readers: usize,
     pub idle_ttl_h: u64,
     pub pin_share: f64,
+    pub snapshot_share: f64,
     pub session_ttl_m: u64,
     pub contexts: Vec<PathBuf>,
     pub daily_writes: String,

@@ -1,13 +1,14 @@
 //! From the queue to a row: who may have one, and what of its prompt is known.
 //!
 //! A request whose prefix another row is computing right now stays in the queue until that row is past the common
-//! part: several requests that share an uncached prefix compute it once.
+//! part: several requests that share an uncached prefix compute it once. Of a model with recurrent layers the row takes a
+//! snapshot where the two part.
 
 use std::time::Instant;
 
 use prefixd_engine::{Engine, StateSpec};
 
-use super::batch::Batch;
+use super::batch::{Batch, Stage};
 use super::handle::Submission;
 use super::message::{Failure, Request};
 use super::queue::Verdict;
@@ -26,12 +27,25 @@ impl<E: Engine> Scheduler<E> {
                 live_bytes: self.options.live_bytes,
                 block_tokens: self.persist.has_cache().then_some(self.options.block_tokens),
             };
-            let Some(submission) = self.queue.take(|submission| room.verdict(submission)) else { return };
+            let mut partings = Vec::new();
+            let admitted = self.queue.take(|submission| room.verdict(submission, &mut partings));
+            self.note_partings(&partings);
+            let Some(submission) = admitted else { return };
             let now = (self.options.clock)();
             let mut sequence = Sequence::new(submission, now);
             sequence.usage.queue_ms = millis(sequence.submitted, now);
             self.shared.status.lock().prompt_tokens += sequence.prompt_tokens() as u64;
             self.begin(sequence, now);
+        }
+    }
+
+    /// Rows that waiting requests share a beginning with take a snapshot at its end.
+    fn note_partings(&mut self, partings: &[Parting]) {
+        for Parting { row, tokens } in partings.iter().filter(|_| self.engine.info().state.has_snapshots()) {
+            let row = self.batch.row_mut(*row);
+            if let Stage::Prefilling { done_tokens, .. } = row.stage {
+                row.sequence.snapshots.part(*tokens, done_tokens);
+            }
         }
     }
 
@@ -80,9 +94,15 @@ struct Room<'a, E: Engine> {
     block_tokens: Option<usize>,
 }
 
+/// Where the prompt of a request that waits parts from that of a row.
+struct Parting {
+    row: usize,
+    tokens: usize,
+}
+
 impl<E: Engine> Room<'_, E> {
-    fn verdict(&self, submission: &Submission) -> Verdict {
-        if self.is_being_computed(&submission.request) {
+    fn verdict(&self, submission: &Submission, partings: &mut Vec<Parting>) -> Verdict {
+        if self.is_being_computed(&submission.request, partings) {
             Verdict::PassOver
         } else if self.has_room_for(&submission.request) {
             Verdict::Admit
@@ -102,19 +122,30 @@ impl<E: Engine> Room<'_, E> {
         all <= self.live_bytes || self.sequences().next().is_none()
     }
 
-    /// Another sequence is about to compute a whole block that this request shares and nobody has yet.
-    fn is_being_computed(&self, request: &Request) -> bool {
+    /// Another sequence is about to compute a whole block that this request shares and nobody has yet, or to take a snapshot
+    /// within what they share.
+    fn is_being_computed(&self, request: &Request, partings: &mut Vec<Parting>) -> bool {
         let Some(block) = self.block_tokens else { return false };
-        let prompt = &request.prompt;
-        let prefilling = self.batch.rows().iter().filter(|row| !row.is_decoding());
-        prefilling.map(|row| &row.sequence).chain(self.restores.sequences()).any(|other| {
-            let theirs = &other.request;
-            let common = || {
-                prompt.iter().zip(&theirs.prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1)
-            };
-            theirs.tenant == request.tenant
-                && other.kept_tokens + block <= theirs.prompt.len()
-                && other.kept_tokens + block <= common()
-        })
+        let computes = |other: &Sequence| {
+            if other.request.hold.read_only {
+                return None;
+            }
+            let tokens = common_tokens(request, &other.request);
+            let is_ahead = other.kept_tokens + block <= tokens || other.snapshots.has_between(block, tokens);
+            is_ahead.then_some(tokens)
+        };
+        let rows = self.batch.rows().iter().enumerate().filter(|(_, row)| !row.is_decoding());
+        let before = partings.len();
+        partings.extend(rows.filter_map(|(row, of)| Some(Parting { row, tokens: computes(&of.sequence)? })));
+        partings.len() > before || self.restores.sequences().any(|other| computes(other).is_some())
     }
+}
+
+/// Tokens that two prompts begin with alike and that may be reused; 0 for those of different tenants.
+fn common_tokens(request: &Request, other: &Request) -> usize {
+    if request.tenant != other.tenant {
+        return 0;
+    }
+    let alike = request.prompt.iter().zip(&other.prompt).take_while(|(a, b)| a == b).count();
+    alike.min(request.prompt.len() - 1)
 }

@@ -131,9 +131,20 @@ impl<E: Engine> Batch<E> {
         persist.keep_blocks(engine, &self.kv, row, &mut self.rows[row].sequence, in_kv);
     }
 
-    /// Keeps all that a decoding row has in KV.
+    /// Keeps what is to be kept of a prompt's first `in_kv` tokens, which are computed.
+    pub fn keep_prefix(&mut self, engine: &mut E, persist: &mut Persist, row: usize, in_kv: usize) {
+        persist.keep_prefix(engine, &self.kv, row, &mut self.rows[row].sequence, in_kv);
+    }
+
+    /// Keeps all that a row has in KV.
     pub fn keep_everything(&mut self, engine: &mut E, persist: &mut Persist, row: usize) {
-        persist.keep_everything(engine, &self.kv, row, &mut self.rows[row].sequence);
+        let of = &mut self.rows[row];
+        let in_kv = match of.stage {
+            Stage::Prefilling { done_tokens, .. } => done_tokens,
+            // The last token was chosen, not computed.
+            Stage::Decoding => of.sequence.tokens.len() - 1,
+        };
+        persist.keep_everything(engine, &self.kv, row, &mut of.sequence, in_kv);
     }
 
     /// Removes the rows of which something is said, by their numbers, and gives it back with their sequences. An error

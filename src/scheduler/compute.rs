@@ -116,7 +116,7 @@ impl<E: Engine> Scheduler<E> {
 
     /// A prompt is computed up to the end of `chunk`. At its own end, the first token follows.
     fn take_chunk(&mut self, chunk: Chunk, logits: RowLogits) -> End {
-        self.batch.keep_blocks(&mut self.engine, &mut self.persist, chunk.row, chunk.to);
+        self.batch.keep_prefix(&mut self.engine, &mut self.persist, chunk.row, chunk.to);
         let stage = self.prefills.queue(chunk.to);
         let row = self.batch.row_mut(chunk.row);
         if chunk.to < row.sequence.prompt_tokens() {
@@ -152,7 +152,7 @@ impl<E: Engine> Scheduler<E> {
     /// Frees rows whose client left; what they computed stays in the cache.
     pub(super) fn drop_abandoned_rows(&mut self) -> usize {
         let gone: Vec<Option<Stage>> = self.batch.rows().iter().map(Row::abandoned).collect();
-        for (row, _) in gone.iter().enumerate().filter(|(_, stage)| **stage == Some(Stage::Decoding)) {
+        for (row, _) in gone.iter().enumerate().filter(|(_, stage)| stage.is_some()) {
             self.batch.keep_everything(&mut self.engine, &mut self.persist, row);
         }
         let left = self.take_out(|row| gone[row]);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prefixd_cache::{Miss, Tenant};
+use prefixd_cache::{Miss, SnapshotKind, Tenant};
 use prefixd_engine::{Constraint, ConstraintError, EngineError, Sampling, TokenChoice};
 use tokio::sync::mpsc;
 
@@ -42,6 +42,27 @@ pub struct Hold {
     pub pins: Vec<PrefixPin>,
     /// The agent whose turn it is.
     pub agent: Option<String>,
+    /// Where in the prompt snapshots are taken, beside its pins and its end. Only of models with recurrent layers.
+    pub snapshots: Vec<SnapshotPoint>,
+    /// What is known of the prompt is used, and nothing is added: no block, snapshot, pin or turn.
+    pub read_only: bool,
+}
+
+impl Hold {
+    /// What holds for another choice of the same prompt: pins and the agent's turn count once.
+    #[must_use]
+    pub fn of_another_choice(&self) -> Self {
+        Self { pins: Vec::new(), agent: None, ..self.clone() }
+    }
+}
+
+/// A place in a prompt at which a snapshot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPoint {
+    /// Tokens before it.
+    pub tokens: usize,
+    /// What it is for.
+    pub kind: SnapshotKind,
 }
 
 /// A prefix of a prompt to pin.
@@ -64,6 +85,8 @@ pub struct PromptUsage {
     pub resident_tokens: usize,
     /// Of these, tokens read from disk.
     pub disk_tokens: usize,
+    /// Tokens behind them whose blocks are known and of no use: no snapshot of the model's recurrent state lies there.
+    pub no_state_tokens: usize,
     /// Milliseconds from submission to admission.
     pub queue_ms: f64,
     /// Milliseconds from the lookup to the row that holds what it found.

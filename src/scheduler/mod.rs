@@ -27,6 +27,7 @@ mod prefills;
 mod queue;
 mod restores;
 mod sequence;
+mod snapshots;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,8 @@ pub use agents::{AgentState, Context, ContextState, EvictError, Evicted};
 pub use batch_sizes::BatchSizes;
 pub use handle::{Condition, Handle, Status};
 pub use message::{
-    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, RestoreParts, Stream,
-    SubmitError,
+    Event, Failure, Finish, FinishReason, Hold, PrefixPin, PromptUsage, Request, RestoreParts, SnapshotPoint,
+    Stream, SubmitError,
 };
 pub use options::{Clock, SchedulerOptions};
 pub use step::{Scheduler, StepOutcome};

@@ -35,6 +35,8 @@ pub struct SchedulerOptions {
     /// Share of the cache's budget that pins of requests may take, keys in fair parts, and of the RAM budget that living
     /// agents' blocks are preferred in; 0 to 1.
     pub pin_share: f64,
+    /// Share of the cache's budgets that snapshots of recurrent layers may take; 0 to 1.
+    pub snapshot_share: f64,
     /// An agent that is not used for so long is forgotten.
     pub agent_ttl: Duration,
     /// The time.
@@ -57,6 +59,7 @@ impl Default for SchedulerOptions {
             daily_write_bytes: None,
             flush_limit: Duration::from_secs(10),
             pin_share: 0.5,
+            snapshot_share: 0.5,
             agent_ttl: Duration::from_hours(1),
             clock: Arc::new(Instant::now),
             time_of_day: Tuning::default().clock,

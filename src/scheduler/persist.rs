@@ -1,17 +1,18 @@
 //! What outlives a sequence: the prefix cache, the names that clients give to prefixes, and what is on its way to disk.
 //!
-//! Computed KV goes to the cache as soon as it makes whole blocks, the rest when the sequence ends. What the cache cannot
-//! do makes a request slower, never wrong and never failed.
+//! Computed KV goes to the cache as soon as it makes whole blocks, the rest when the sequence ends; so do snapshots of recurrent
+//! layers at the places chosen for them. What the cache cannot do makes a request slower, never wrong and never failed.
 
 use std::ops::Range;
 use std::time::Instant;
 
-use prefixd_cache::{CacheStats, Lookup, PrefixCache, Restored, Tenant, TenantStats};
+use prefixd_cache::{CacheStats, Lookup, PrefixCache, Restored, SnapshotKind, Tenant, TenantStats};
 use prefixd_engine::{Engine, StateSpec};
 
 use super::agents::{Agents, Contexts, Eviction};
 use super::options::{Clock, SchedulerOptions};
 use super::sequence::Sequence;
+use super::snapshots::SnapshotPoints;
 
 /// A remainder shorter than this is cheaper to compute again than to keep.
 const MIN_TAIL_TOKENS: usize = 16;
@@ -29,6 +30,8 @@ pub(super) struct Persist {
     block_tokens: usize,
     /// Reuse stops at multiples of this.
     reuse_tokens: usize,
+    /// The model has recurrent layers: a prefix is of use only up to a snapshot of their state.
+    has_snapshots: bool,
 }
 
 impl Persist {
@@ -44,6 +47,7 @@ impl Persist {
             time_of_day: options.time_of_day.clone(),
             block_tokens: options.block_tokens,
             reuse_tokens: if options.exact { options.prefill_step_tokens } else { 1 },
+            has_snapshots: state.has_snapshots(),
         }
     }
 
@@ -70,6 +74,11 @@ impl Persist {
         // One token is always computed: its logits choose the first token of the answer.
         let limit = request.prompt.len() - 1;
         let mut lookup = cache.lookup(&request.tenant, &request.prompt, limit);
+        sequence.snapshots = if self.has_snapshots && !request.hold.read_only {
+            SnapshotPoints::of(request, &lookup, self.reuse_tokens, self.block_tokens)
+        } else {
+            SnapshotPoints::default()
+        };
         let beyond = lookup.tokens % self.reuse_tokens;
         if beyond > 0 {
             lookup = cache.lookup(&request.tenant, &request.prompt, lookup.tokens - beyond);
@@ -99,6 +108,27 @@ impl Persist {
         }
     }
 
+    /// Keeps what is to be kept of a prompt's first `in_kv` tokens, which are computed: whole blocks, and the snapshot whose
+    /// place is here. `kv` holds the sequence as `row`.
+    pub fn keep_prefix<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        kv: &E::Kv,
+        row: usize,
+        sequence: &mut Sequence,
+        in_kv: usize,
+    ) {
+        self.keep_blocks(engine, kv, row, sequence, in_kv);
+        let Some(kind) = sequence.snapshots.pass(in_kv) else { return };
+        let block_end = sequence.kept_tokens + self.block_tokens;
+        if in_kv > sequence.kept_tokens && block_end > sequence.prompt_tokens() {
+            // The rest of the prompt makes no whole block of these tokens; those who wait for the snapshot need them now.
+            let rest = sequence.kept_tokens..in_kv;
+            self.keep(engine, kv, row, sequence, rest);
+        }
+        self.keep_snapshot(engine, kv, row, sequence, in_kv, kind);
+    }
+
     /// Keeps every whole block of the first `in_kv` tokens that is not kept yet. `kv` holds the sequence as `row`.
     pub fn keep_blocks<E: Engine>(
         &mut self,
@@ -116,24 +146,52 @@ impl Persist {
         }
     }
 
-    /// Keeps all that a decoding row has in KV, the part of a block at the end included.
+    /// Keeps all of a row's `in_kv` tokens, the part of a block at the end included, and the state of recurrent layers.
     pub fn keep_everything<E: Engine>(
         &mut self,
         engine: &mut E,
         kv: &E::Kv,
         row: usize,
         sequence: &mut Sequence,
+        in_kv: usize,
     ) {
-        // The last token was chosen, not computed.
-        let in_kv = sequence.tokens.len() - 1;
         self.keep_blocks(engine, kv, row, sequence, in_kv);
-        if in_kv >= sequence.kept_tokens + MIN_TAIL_TOKENS {
+        let least = if self.has_snapshots { 1 } else { MIN_TAIL_TOKENS };
+        if in_kv >= sequence.kept_tokens + least {
             let rest = sequence.kept_tokens..in_kv;
             self.keep(engine, kv, row, sequence, rest);
         }
+        if self.has_snapshots && in_kv > 0 && in_kv.is_multiple_of(self.reuse_tokens) {
+            self.keep_snapshot(engine, kv, row, sequence, in_kv, SnapshotKind::End);
+        }
     }
 
-    /// Keeps one block. False when there is no cache or the engine cannot export it: then nothing after it is kept.
+    /// Keeps the state of a row's recurrent layers after `in_kv` tokens, which are all that it has.
+    fn keep_snapshot<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        kv: &E::Kv,
+        row: usize,
+        sequence: &Sequence,
+        in_kv: usize,
+        kind: SnapshotKind,
+    ) {
+        let (Some(cache), Some(lease)) = (&mut self.cache, &sequence.lease) else { return };
+        let behind = &sequence.tokens[sequence.kept_tokens..in_kv];
+        // Without the blocks before it nothing would lead to it.
+        if sequence.request.hold.read_only
+            || behind.len() >= self.block_tokens
+            || cache.has_snapshot(lease, behind, kind)
+        {
+            return;
+        }
+        match engine.snapshot(kv, row) {
+            Ok(payload) => cache.insert_snapshot(lease, behind, payload, kind),
+            Err(error) => tracing::warn!(%error, in_kv, "a snapshot could not be taken"),
+        }
+    }
+
+    /// Keeps one block. False when nothing is to be kept or the engine cannot export it: then nothing after it is kept.
     fn keep<E: Engine>(
         &mut self,
         engine: &mut E,
@@ -143,6 +201,9 @@ impl Persist {
         range: Range<usize>,
     ) -> bool {
         let (Some(cache), Some(lease)) = (&mut self.cache, &mut sequence.lease) else { return false };
+        if sequence.request.hold.read_only {
+            return false;
+        }
         let tokens = &sequence.tokens[range.clone()];
         if !cache.advance(lease, tokens) {
             match engine.export(kv, row, range.clone()) {
@@ -162,6 +223,9 @@ impl Persist {
     /// Does what the request asks to keep on purpose. `answered`: the answer came to its end.
     pub fn hold(&mut self, sequence: &Sequence, answered: bool) {
         let request = &sequence.request;
+        if request.hold.read_only {
+            return;
+        }
         for pin in &request.hold.pins {
             let Some(cache) = &mut self.cache else { break };
             let prefix = &request.prompt[..pin.tokens.min(request.prompt.len())];
@@ -181,10 +245,10 @@ impl Persist {
         }
     }
 
-    /// What the cache knows of a prompt, but for its last token.
-    pub fn probe(&mut self, tenant: &Tenant, prompt: &[u32]) -> Option<Lookup> {
+    /// What the cache knows of a prompt, but for its last token. Not a use.
+    pub fn probe(&self, tenant: &Tenant, prompt: &[u32]) -> Option<Lookup> {
         let limit = prompt.len().saturating_sub(1);
-        self.cache.as_mut().map(|cache| cache.lookup(tenant, prompt, limit))
+        self.cache.as_ref().map(|cache| cache.peek(tenant, prompt, limit))
     }
 
     /// What a tenant's lookups found.

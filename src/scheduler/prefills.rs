@@ -68,10 +68,12 @@ impl Prefills {
             Stage::Decoding => None,
         });
         let (_, row, from) = prefilling.min()?;
-        let prompt_tokens = rows[row].sequence.prompt_tokens();
+        let sequence = &rows[row].sequence;
+        // A chunk ends where a snapshot is to be taken.
+        let end = sequence.snapshots.next().unwrap_or_else(|| sequence.prompt_tokens());
         let to = match most {
-            Some(most) => (from + most.min(self.step_tokens)).min(prompt_tokens),
-            None => chunk_end(from, prompt_tokens, self.step_tokens),
+            Some(most) => (from + most.min(self.step_tokens)).min(end),
+            None => chunk_end(from, end, self.step_tokens),
         };
         Some(Chunk { row, from, to })
     }
@@ -95,8 +97,8 @@ fn decoding(rows: &[Row]) -> usize {
 }
 
 /// Where the chunk that starts at `at` ends.
-fn chunk_end(at: usize, prompt_tokens: usize, step_tokens: usize) -> usize {
-    ((at / step_tokens + 1) * step_tokens).min(prompt_tokens)
+fn chunk_end(at: usize, end: usize, step_tokens: usize) -> usize {
+    ((at / step_tokens + 1) * step_tokens).min(end)
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
     use super::chunk_end;
 
     #[test]
-    fn chunks_end_at_absolute_multiples_of_the_step_or_at_the_end() {
+    fn chunks_end_at_absolute_multiples_of_the_step_or_at_an_end() {
         assert_eq!(chunk_end(0, 1000, 256), 256);
         assert_eq!(chunk_end(300, 1000, 256), 512, "a warm start computes the rest of its chunk");
         assert_eq!(chunk_end(511, 1000, 256), 512);

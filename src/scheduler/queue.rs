@@ -32,7 +32,7 @@ impl Queue {
     }
 
     /// The first request that may have a row, if one may.
-    pub fn take(&mut self, verdict: impl Fn(&Submission) -> Verdict) -> Option<Submission> {
+    pub fn take(&mut self, mut verdict: impl FnMut(&Submission) -> Verdict) -> Option<Submission> {
         for at in 0..self.waiting.len() {
             match verdict(&self.waiting[at]) {
                 Verdict::Admit => return self.waiting.remove(at),

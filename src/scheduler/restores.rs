@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
-use prefixd_cache::{Lookup, Restored, RestoredBlock, Tier};
+use std::sync::Arc;
+
+use prefixd_cache::{Block, Lookup, Restored, RestoredBlock, Tier};
 use prefixd_engine::{Engine, EngineError, ImportBlock};
 
 use super::options::Clock;
@@ -30,6 +32,8 @@ struct Importing<Kv> {
     sequence: Sequence,
     kv: Kv,
     blocks: Vec<RestoredBlock>,
+    /// The state of recurrent layers behind them.
+    snapshot: Option<Arc<Block>>,
     /// Blocks that are in the row.
     done: usize,
     /// Tokens of all blocks.
@@ -146,8 +150,8 @@ impl<Kv> Restores<Kv> {
         }
         let end_tokens = restored.blocks.iter().map(|block| block.used_tokens).sum();
         let kv = engine.empty();
-        let blocks = restored.blocks;
-        self.importing.push_back(Importing { sequence, kv, blocks, done: 0, end_tokens, began });
+        let Restored { blocks, snapshot, .. } = restored;
+        self.importing.push_back(Importing { sequence, kv, blocks, snapshot, done: 0, end_tokens, began });
         Some(Came::Whole)
     }
 
@@ -195,7 +199,7 @@ impl<Kv> Restores<Kv> {
 }
 
 impl<Kv> Importing<Kv> {
-    /// Imports the next blocks of up to `most_tokens` tokens, one at least. Returns their tokens.
+    /// Imports the next blocks of up to `most_tokens` tokens, one at least; behind the last, the snapshot. Returns their tokens.
     fn append<E: Engine<Kv = Kv>>(
         &mut self,
         engine: &mut E,
@@ -215,6 +219,9 @@ impl<Kv> Importing<Kv> {
         let blocks: Vec<ImportBlock<'_>> = self.blocks[self.done..end].iter().map(import_block).collect();
         engine.append(&mut self.kv, 0, &blocks, self.end_tokens)?;
         self.done = end;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| end == self.blocks.len()) {
+            engine.resume(&mut self.kv, 0, &snapshot.payload)?;
+        }
         Ok(tokens)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::handle::Submission;
 use super::message::{Event, Failure, Finish, FinishReason, PromptUsage, Request};
+use super::snapshots::SnapshotPoints;
 
 /// See the module's documentation.
 pub(super) struct Sequence {
@@ -24,6 +25,8 @@ pub(super) struct Sequence {
     pub lease: Option<Lease>,
     /// Tokens at the front that are whole blocks of the cache.
     pub kept_tokens: usize,
+    /// Where in the prompt snapshots are to be taken.
+    pub snapshots: SnapshotPoints,
     pub usage: PromptUsage,
     pub submitted: Instant,
     /// When prefill began.
@@ -53,6 +56,7 @@ impl Sequence {
             tokens: request.prompt.clone(),
             lease: None,
             kept_tokens: 0,
+            snapshots: SnapshotPoints::default(),
             usage,
             submitted,
             prefill_began: now,
@@ -81,6 +85,7 @@ impl Sequence {
 
     /// Notes what the cache knew of the prompt.
     pub fn note_lookup(&mut self, lookup: &Lookup) {
+        self.usage.no_state_tokens = lookup.no_state_tokens;
         self.usage.miss = (lookup.tokens + 1 < self.prompt_tokens()).then_some(lookup.miss);
     }
 

@@ -182,6 +182,7 @@ fn timed(time: &Time, import_token: f64) -> SimEngine {
     SimEngine::new(64, 100_000, 24).with_hook(move |call| {
         time.pass(match &call {
             SimCall::Import { tokens } => import_token * *tokens as f64,
+            SimCall::Resume { .. } => 0.0,
             step @ SimCall::Step(_) => ALONE + PROMPT_TOKEN * step.prefilling() as f64,
         });
         Ok(())

@@ -83,6 +83,8 @@ impl SchedulerThread {
                 idle_ttl: options.idle_ttl,
                 daily_write_bytes: options.daily_write_bytes,
                 pin_share: options.pin_share,
+                needs_snapshots: info.state.has_snapshots(),
+                snapshot_share: options.snapshot_share,
                 disk_is_optional: true,
                 memory: info.memory.clone(),
                 clock: options.time_of_day.clone(),

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-use prefixd::scheduler::{SchedulerThread, Stream};
+use prefixd::scheduler::{SchedulerThread, SnapshotPoint, Stream};
+use prefixd_cache::SnapshotKind;
+use prefixd_engine::sim::SimEngine;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::support::{BLOCK, collect, prompt, reference, request, start_on_disk};
+use super::support::{BLOCK, collect, engine, hybrid, prompt, reference_of, request, start_on_disk};
 
 /// Bytes that the store's index takes, about; what comes on top is for blocks.
 const INDEX_BYTES: u64 = 560 << 10;
@@ -56,6 +58,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 struct History {
+    engine: fn() -> SimEngine,
     dir: TempDir,
     scheduler: Option<SchedulerThread>,
     resident_bytes: u64,
@@ -64,8 +67,9 @@ struct History {
 }
 
 impl History {
-    fn start(resident_blocks: u64, disk_blocks: u64) -> Self {
+    fn start(engine: fn() -> SimEngine, resident_blocks: u64, disk_blocks: u64) -> Self {
         let mut history = Self {
+            engine,
             dir: tempfile::tempdir().unwrap(),
             scheduler: None,
             resident_bytes: resident_blocks * 16 * BLOCK as u64,
@@ -78,7 +82,7 @@ impl History {
 
     fn begin(&mut self) {
         let path = self.dir.path().join("store");
-        self.scheduler = Some(start_on_disk(&path, self.resident_bytes, self.budget_bytes));
+        self.scheduler = Some(start_on_disk((self.engine)(), &path, self.resident_bytes, self.budget_bytes));
     }
 
     /// Ends the server; open streams are read first, or end with it.
@@ -90,7 +94,7 @@ impl History {
             self.open.clear();
         }
         while let Some(open) = self.open.pop_front() {
-            check(open);
+            self.check(open);
         }
         scheduler.join().unwrap();
         let status = handle.status();
@@ -98,16 +102,31 @@ impl History {
         assert_eq!(status.cache.pinned_blocks, 0);
     }
 
+    fn check(&self, (asked, max_tokens, stream): (Vec<u32>, usize, Stream)) {
+        let outcome = collect(stream);
+        let expected = reference_of((self.engine)(), &asked, max_tokens);
+        assert_eq!((outcome.answer, outcome.reason), expected);
+    }
+
     fn act(&mut self, act: &Act) {
         match *act {
             Act::Ask { family, tokens, ending, max_tokens } => {
                 let asked = [prompt(family, tokens), prompt(50 + ending, 5)].concat();
                 let handle = self.scheduler.as_ref().unwrap().handle();
-                let stream = handle.submit(request(asked.clone(), max_tokens)).unwrap();
+                let mut request = request(asked.clone(), max_tokens);
+                // Only a model with recurrent layers looks at them.
+                let points = [(tokens / 2, SnapshotKind::Anchor), (tokens, SnapshotKind::Message)];
+                let points = points.map(|(tokens, kind)| SnapshotPoint { tokens, kind });
+                request.hold.snapshots = points[ending.min(2) as usize..].to_vec();
+                let stream = handle.submit(request).unwrap();
                 self.open.push_back((asked, max_tokens, stream));
             }
             Act::Leave => drop(self.open.pop_front()),
-            Act::Read => self.open.pop_front().into_iter().for_each(check),
+            Act::Read => {
+                if let Some(open) = self.open.pop_front() {
+                    self.check(open);
+                }
+            }
             Act::Restart => {
                 self.end(Duration::from_secs(30));
                 self.begin();
@@ -123,11 +142,6 @@ impl History {
     }
 }
 
-fn check((asked, max_tokens, stream): (Vec<u32>, usize, Stream)) {
-    let outcome = collect(stream);
-    assert_eq!((outcome.answer, outcome.reason), reference(&asked, max_tokens));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -138,7 +152,20 @@ proptest! {
         disk_blocks in 0_u64..60,
     ) {
         // Budgets of a few blocks evict all the time.
-        let mut history = History::start(resident_blocks, disk_blocks);
+        let mut history = History::start(engine, resident_blocks, disk_blocks);
+        for act in &acts {
+            history.act(act);
+        }
+        history.end(Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_cache_is_transparent_to_recurrent_layers(
+        acts in prop::collection::vec(act(), 1..30),
+        resident_blocks in 0_u64..40,
+        disk_blocks in 0_u64..60,
+    ) {
+        let mut history = History::start(hybrid, resident_blocks, disk_blocks);
         for act in &acts {
             history.act(act);
         }

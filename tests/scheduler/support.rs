@@ -20,6 +20,11 @@ pub fn engine() -> SimEngine {
     SimEngine::new(VOCAB, 4096, WINDOW)
 }
 
+/// The same with a recurrent layer.
+pub fn hybrid() -> SimEngine {
+    SimEngine::hybrid(VOCAB, 4096, WINDOW)
+}
+
 pub fn options() -> SchedulerOptions {
     SchedulerOptions {
         max_batch: 4,
@@ -34,7 +39,12 @@ pub fn start_with(engine: SimEngine, options: SchedulerOptions, resident_bytes: 
 }
 
 /// As [`start_with`], with a disk tier in `dir` of about so many bytes.
-pub fn start_on_disk(dir: &Path, resident_bytes: u64, budget_bytes: u64) -> SchedulerThread {
+pub fn start_on_disk(
+    engine: SimEngine,
+    dir: &Path,
+    resident_bytes: u64,
+    budget_bytes: u64,
+) -> SchedulerThread {
     let disk = DiskOptions {
         dir: dir.to_owned(),
         budget_bytes,
@@ -42,7 +52,7 @@ pub fn start_on_disk(dir: &Path, resident_bytes: u64, budget_bytes: u64) -> Sche
         write_queue_bytes: 1 << 20,
         readers: 2,
     };
-    spawn(engine(), options(), resident_bytes, Some(disk))
+    spawn(engine, options(), resident_bytes, Some(disk))
 }
 
 fn spawn(
@@ -90,7 +100,11 @@ pub fn prompt(seed: u32, tokens: usize) -> Vec<u32> {
 
 /// What the engine alone answers: no scheduler, no batch, no cache.
 pub fn reference(prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
-    let mut engine = engine();
+    reference_of(engine(), prompt, max_tokens)
+}
+
+/// What an engine alone answers.
+pub fn reference_of(mut engine: SimEngine, prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
     let mut row = engine.start().unwrap();
     let mut logits = engine.prefill(&mut row, prompt).unwrap();
     let mut answer = Vec::new();

@@ -15,6 +15,7 @@ mod hub;
 mod large;
 mod limits;
 mod pages;
+mod recurrent;
 mod restart;
 mod service;
 mod support;

@@ -14,7 +14,10 @@ impl PrefixCache {
     /// Drops copies from RAM until the budget holds or nothing more may go.
     pub(crate) fn evict_resident(&mut self) {
         self.take_leases();
-        while self.tree.resident_stats().bytes > self.options.resident_bytes {
+        self.evict_resident_snapshots();
+        while self.tree.resident_stats().bytes + self.snapshots.resident_stats().bytes
+            > self.options.resident_bytes
+        {
             let Some(key) = self.tree.coldest_resident() else { return };
             self.tree.set_resident(&key, None);
             self.counters.evicted_resident += 1;
@@ -24,6 +27,7 @@ impl PrefixCache {
 
     /// Drops copies from disk until the budget holds, and what the free-space floor asks for, or nothing more may go.
     pub(super) fn evict_disk(&mut self) {
+        self.evict_disk_snapshots();
         let short_bytes = self.disk.as_mut().map_or(0, |disk| std::mem::take(&mut disk.short_bytes));
         self.free_disk(0, short_bytes);
     }
@@ -45,7 +49,7 @@ impl PrefixCache {
         let mut windows = Vec::new();
         let enough = loop {
             let Some(disk) = &self.disk else { return false };
-            let used = disk.used_bytes(self.tree.disk_stats().bytes);
+            let used = disk.used_bytes(self.known_disk_bytes());
             if used + bytes <= disk.options.budget_bytes && freed >= at_least {
                 break true;
             }
@@ -58,7 +62,13 @@ impl PrefixCache {
             let stray = disk.strays.coldest();
             let block = self.tree.coldest_disk();
             let stray_first = match (stray, block) {
-                (None, None) => break false,
+                (None, None) => {
+                    let Some(key) = self.snapshots.coldest_disk() else { break false };
+                    self.drop_stored_snapshot(&key);
+                    freed +=
+                        used - self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.known_disk_bytes()));
+                    continue;
+                }
                 (Some((_, stray)), Some((_, block))) => stray <= block,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
@@ -73,7 +83,7 @@ impl PrefixCache {
             }
             removed.push(key);
             self.counters.evicted_disk += 1;
-            let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.tree.disk_stats().bytes));
+            let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.known_disk_bytes()));
             freed += before - after;
         };
         if let Some(disk) = &self.disk {
@@ -85,6 +95,11 @@ impl PrefixCache {
             }
         }
         enough
+    }
+
+    /// Allocated bytes of blocks and snapshots that can be found.
+    fn known_disk_bytes(&self) -> u64 {
+        self.tree.disk_stats().bytes + self.snapshots.disk_stats().bytes
     }
 
     /// Takes a block's window part off the disk's account. The copy counts as another one: a read of the window part
@@ -120,10 +135,12 @@ impl PrefixCache {
     pub(super) fn expire(&mut self) {
         let now_us = self.clock.now_us();
         self.tree.end_pins(now_us);
+        self.end_snapshot_pins(now_us);
         if now_us < self.expire_at_us {
             return;
         }
         self.expire_at_us = now_us.saturating_add(EXPIRE_EVERY_US);
+        self.expire_snapshots(now_us);
         for key in self.tree.outlived(now_us, self.idle_ttl_us) {
             let free = self.tree.get(&key).is_some_and(|node| node.is_leaf() && node.is_free());
             if free {
@@ -156,6 +173,7 @@ impl PrefixCache {
         if self.tree.get(key).is_some_and(|node| node.tier().is_none()) {
             self.counters.evicted_blocks += 1;
             self.ghosts.remember(*key, Left::Evicted);
+            self.orphan_snapshots(key);
             if let Some(disk) = &mut self.disk {
                 disk.unwritten.remove(key);
             }

@@ -11,23 +11,24 @@ use crate::stats::FlushOutcome;
 
 impl PrefixCache {
     /// Waits until everything that should be on disk is durable, at most until `deadline`. Blocks that the queue or the
-    /// disk refused are tried once more. Blocks the caller.
+    /// disk refused are tried once more, and snapshots that wait for their time are written now. Blocks the caller.
     pub fn flush(&mut self, deadline: Instant) -> FlushOutcome {
         if self.disk.is_none() {
             return FlushOutcome::NoDisk;
         }
         self.send_uses(Sending::Now);
         loop {
-            let tried = self.queue_unwritten();
+            let tried = self.queue_unwritten() + self.write_all_snapshots();
             if !self.wait(deadline) {
                 let blocks = self
                     .disk
                     .as_ref()
-                    .map_or(0, |disk| disk.writes.queued_blocks + disk.unwritten.len() as u64);
+                    .map_or(0, |disk| disk.writes.queued_blocks + disk.unwritten.len() as u64)
+                    + self.snapshots.all_due().len() as u64;
                 return FlushOutcome::Late { blocks };
             }
             let Some(disk) = &self.disk else { return FlushOutcome::NoDisk };
-            let left = disk.unwritten.len() as u64;
+            let left = (disk.unwritten.len() + self.snapshots.all_due().len()) as u64;
             if left == 0 {
                 return FlushOutcome::Durable;
             }
@@ -56,7 +57,7 @@ impl PrefixCache {
     }
 
     /// Waits for the commands sent so far. False when the deadline comes first.
-    fn wait(&mut self, deadline: Instant) -> bool {
+    pub(super) fn wait(&mut self, deadline: Instant) -> bool {
         let (reached, wait) = bounded(1);
         if let Some(disk) = &self.disk {
             disk.send(Command::Barrier(reached));

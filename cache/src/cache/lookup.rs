@@ -8,10 +8,36 @@ use crate::tree::Closest;
 
 impl PrefixCache {
     /// What of the first `limit_tokens` of `prompt` is known, to the token, and why not more. Counts as a use of every
-    /// block it names. No I/O.
+    /// block it names, and of the snapshots along it. No I/O.
     pub fn lookup(&mut self, tenant: &Tenant, prompt: &[u32], limit_tokens: usize) -> Lookup {
         self.evict_resident();
         let asked = &prompt[..limit_tokens.min(prompt.len())];
+        let found = self.find(tenant, asked);
+        let lookup = if self.needs_snapshots {
+            let (chain, lookup) = (self.whole_blocks(&found), self.cut_to_snapshot(tenant, asked, found));
+            self.use_snapshots(tenant, asked, &chain, lookup.snapshot);
+            lookup
+        } else {
+            found
+        };
+        let now_us = self.clock.tick();
+        for hit in &lookup.hits {
+            self.tree.touch(&hit.key, now_us);
+            self.note_use(&hit.key);
+        }
+        self.tenants.count(tenant, &lookup);
+        lookup
+    }
+
+    /// What [`lookup`](Self::lookup) would find. Counts as no use.
+    pub fn peek(&self, tenant: &Tenant, prompt: &[u32], limit_tokens: usize) -> Lookup {
+        let asked = &prompt[..limit_tokens.min(prompt.len())];
+        let found = self.find(tenant, asked);
+        if self.needs_snapshots { self.cut_to_snapshot(tenant, asked, found) } else { found }
+    }
+
+    /// What of the tokens `asked` is known in blocks.
+    fn find(&self, tenant: &Tenant, asked: &[u32]) -> Lookup {
         let mut hits: Vec<Hit> = Vec::new();
         let mut tokens = 0;
         let miss = loop {
@@ -36,19 +62,12 @@ impl PrefixCache {
             }
         };
         let (tokens, miss) = self.cut_to_complete(&mut hits, tokens, miss);
-        let now_us = self.clock.tick();
-        for hit in &hits {
-            self.tree.touch(&hit.key, now_us);
-            self.note_use(&hit.key);
-        }
-        let lookup = Lookup { asked_tokens: asked.len(), tokens, hits, miss };
-        self.tenants.count(tenant, &lookup);
-        lookup
+        Lookup { asked_tokens: asked.len(), tokens, hits, snapshot: None, no_state_tokens: 0, miss }
     }
 
     /// Shortens a chain to the deepest point that can be restored: every block that the window before that point
     /// reaches has its window part.
-    fn cut_to_complete(&self, hits: &mut Vec<Hit>, tokens: usize, miss: Miss) -> (usize, Miss) {
+    pub(super) fn cut_to_complete(&self, hits: &mut Vec<Hit>, tokens: usize, miss: Miss) -> (usize, Miss) {
         let incomplete: Vec<(usize, usize)> = hits
             .iter()
             .filter(|hit| self.tree.get(&hit.key).is_some_and(|node| !node.has_window()))

@@ -21,6 +21,10 @@ mod prefix;
 mod restore;
 mod retain;
 mod rows;
+mod snapshot_copies;
+#[cfg(test)]
+mod snapshot_tests;
+mod snapshots;
 #[cfg(test)]
 mod tenant_tests;
 #[cfg(test)]
@@ -32,13 +36,14 @@ use crossbeam_channel::{Receiver, Sender};
 pub use lease::Lease;
 pub use prefix::{Freed, Moved, Pinned, PrefixSize};
 
-use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem};
+use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem, Rows};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
 use crate::key::{BlockKey, Tenant};
 use crate::options::CacheOptions;
 use crate::policy::EvictionPolicy;
-use crate::stats::{CacheStats, DiskStats, TierStats};
+use crate::snapshots::Snapshots;
+use crate::stats::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use crate::tenants::{TenantStats, Tenants};
 use crate::tree::{DiskCopy, PrefixTree};
 use crate::tuning::{Tuning, WallClock};
@@ -48,6 +53,7 @@ use persist::Sending;
 pub struct PrefixCache {
     options: CacheOptions,
     tree: PrefixTree,
+    snapshots: Snapshots,
     disk: Option<DiskTier>,
     no_disk: Option<String>,
     ghosts: Ghosts,
@@ -62,6 +68,10 @@ pub struct PrefixCache {
     expire_at_us: u64,
     read_retry: std::time::Duration,
     pin_share: f64,
+    /// Lookups end at a snapshot.
+    needs_snapshots: bool,
+    snapshot_share: f64,
+    snapshot_idle_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +83,9 @@ struct Counters {
     dropped_windows: u64,
     refused_pins: u64,
     yielded_pins: u64,
+    snapshots_taken: u64,
+    snapshots_written: u64,
+    evicted_snapshots: u64,
 }
 
 impl PrefixCache {
@@ -119,14 +132,15 @@ impl PrefixCache {
         let (disk, rows, no_disk) = match opened {
             Some(Ok((disk, rows))) => (Some(disk), rows, None),
             Some(Err(error)) if tuning.disk_is_optional && error.leaves_memory() => {
-                (None, Vec::new(), Some(error.to_string()))
+                (None, Rows::default(), Some(error.to_string()))
             }
             Some(Err(error)) => return Err(error),
-            None => (None, Vec::new(), None),
+            None => (None, Rows::default(), None),
         };
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let mut cache = Self {
             tree: PrefixTree::new(tuning.policy, tuning.window_tokens, options.block_tokens),
+            snapshots: Snapshots::default(),
             options,
             disk,
             no_disk,
@@ -140,8 +154,12 @@ impl PrefixCache {
             expire_at_us: 0,
             read_retry: tuning.read_retry,
             pin_share: tuning.pin_share.clamp(0.0, 1.0),
+            needs_snapshots: tuning.needs_snapshots,
+            snapshot_share: tuning.snapshot_share.clamp(0.0, 1.0),
+            snapshot_idle_us: micros(tuning.snapshot_idle),
         };
-        cache.take_rows(rows);
+        cache.take_rows(rows.blocks);
+        cache.take_snapshot_rows(rows.snapshots);
         cache.expire();
         cache.evict_disk();
         Ok(cache)
@@ -155,6 +173,7 @@ impl PrefixCache {
         self.expire();
         self.evict_resident();
         self.evict_disk();
+        self.write_due_snapshots();
         self.send_uses(Sending::WhenDue);
     }
 
@@ -182,6 +201,25 @@ impl PrefixCache {
             evicted_blocks: self.counters.evicted_blocks,
             expired_blocks: self.counters.expired_blocks,
             dropped_windows: self.counters.dropped_windows,
+            snapshots: self.snapshot_stats(seen.no_state_tokens),
+        }
+    }
+
+    fn snapshot_stats(&self, no_state_tokens: u64) -> SnapshotStats {
+        let (resident, disk) = (self.snapshots.resident_stats(), self.snapshots.disk_stats());
+        let disk_budget = self.disk.as_ref().map_or(0, |disk| disk.options.budget_bytes);
+        SnapshotStats {
+            resident: resident.blocks,
+            resident_bytes: resident.bytes,
+            resident_budget_bytes: self.snapshot_limit_bytes(self.options.resident_bytes),
+            on_disk: disk.blocks,
+            disk_bytes: disk.bytes,
+            disk_budget_bytes: self.snapshot_limit_bytes(disk_budget),
+            waiting: self.snapshots.all_due().len() as u64,
+            taken: self.counters.snapshots_taken,
+            written: self.counters.snapshots_written,
+            evicted: self.counters.evicted_snapshots,
+            no_state_tokens,
         }
     }
 
@@ -222,6 +260,7 @@ impl PrefixCache {
             self.tree.prune(key);
         }
         self.ghosts.clear();
+        self.snapshots.clear();
         if let Some(disk) = &mut self.disk {
             disk.strays = crate::disk::Strays::default();
             disk.touched.clear();
@@ -233,8 +272,9 @@ impl PrefixCache {
 }
 
 impl Drop for PrefixCache {
-    /// Sends the last recency on its way; the disk tier then finishes what is queued. Waits for the disk.
+    /// Sends the last snapshots and recency on their way; the disk tier then finishes what is queued. Waits for the disk.
     fn drop(&mut self) {
+        self.write_all_snapshots();
         self.send_uses(Sending::Now);
     }
 }

@@ -96,6 +96,9 @@ impl PrefixCache {
                 disk.writes.written_bytes += allocated_bytes;
                 disk.degraded = None;
                 disk.short_bytes = 0;
+                if self.snapshots.get(&key).is_some() {
+                    return self.note_written_snapshot(&key, copy, allocated_bytes);
+                }
                 if self.tree.get(&key).is_some_and(|node| node.disk == DiskCopy::Queued { copy }) {
                     self.tree.set_disk(&key, DiskCopy::Stored { copy, bytes: allocated_bytes, window });
                 }
@@ -105,6 +108,9 @@ impl PrefixCache {
                 disk.writes.failed_blocks += 1;
                 disk.degraded = Some(reason);
                 disk.short_bytes = short_bytes;
+                if self.snapshots.get(&key).is_some() {
+                    return self.lose_snapshot(&key, copy);
+                }
                 if self.tree.get(&key).is_some_and(|node| node.disk == DiskCopy::Queued { copy }) {
                     disk.unwritten.insert(key);
                     self.tree.set_disk(&key, DiskCopy::None);
@@ -118,6 +124,9 @@ impl PrefixCache {
             Report::Quarantined { key, copy, bytes } => {
                 disk.other_bytes += bytes;
                 disk.quarantined += u64::from(bytes > 0);
+                if self.snapshots.get(&key).is_some() {
+                    return self.lose_snapshot(&key, copy);
+                }
                 self.lose_copy(&key, copy, Left::Quarantined);
             }
             Report::Index { bytes } => disk.index_bytes = bytes,
@@ -125,9 +134,11 @@ impl PrefixCache {
         }
     }
 
-    /// Remembers that a block's recency is to reach the index.
+    /// Remembers that a block's or snapshot's recency is to reach the index.
     pub(super) fn note_use(&mut self, key: &BlockKey) {
-        let on_disk = self.tree.get(key).is_some_and(|node| node.disk != DiskCopy::None);
+        let copy = self.tree.get(key).map(|node| node.disk);
+        let copy = copy.or_else(|| self.snapshots.get(key).map(|record| record.disk));
+        let on_disk = copy.is_some_and(|copy| copy != DiskCopy::None);
         if on_disk && let Some(disk) = &mut self.disk {
             disk.touched.insert(*key);
         }
@@ -146,6 +157,11 @@ impl PrefixCache {
             .touched
             .drain()
             .filter_map(|key| {
+                if let Some(record) = self.snapshots.get(&key) {
+                    let usage = Usage { last_use_us: record.last_use_us, ..Usage::default() };
+                    let keep = Keep { pinned_until_us: record.pinned_until_us, ..Keep::default() };
+                    return (record.disk != DiskCopy::None).then_some((key, usage, keep));
+                }
                 let node = self.tree.get(&key)?;
                 (node.disk != DiskCopy::None).then_some((key, node.usage, node.keep))
             })

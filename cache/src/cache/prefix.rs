@@ -82,7 +82,7 @@ impl PrefixCache {
         keys
     }
 
-    /// Pins the blocks that hold `prefix` for `time` from now, or leaves them pinned if they are for longer. Blocks beyond
+    /// Pins the blocks that hold `prefix`, and the snapshot that a prompt with this beginning goes on from, for `time` from now, or leaves them pinned if they are for longer. Blocks beyond
     /// the share of the budget that pins may take, or beyond the tenant's fair part while others fill the rest, are not
     /// pinned, and counted.
     pub fn pin(&mut self, tenant: &Tenant, prefix: &[u32], time: Duration) -> Pinned {
@@ -98,6 +98,7 @@ impl PrefixCache {
             }
             pinned.blocks += 1;
         }
+        self.pin_snapshot(tenant, prefix, until_us);
         pinned
     }
 
@@ -110,6 +111,7 @@ impl PrefixCache {
                 self.note_use(key);
             }
         }
+        self.unpin_snapshots(keys);
     }
 
     /// False when the share has no room.
@@ -201,6 +203,7 @@ impl PrefixCache {
                 freed.freed_disk_bytes += bytes;
             }
             self.discard(&key);
+            self.discard_snapshots_behind(&key);
         }
         freed
     }
@@ -224,6 +227,7 @@ impl PrefixCache {
                 DiskCopy::Queued { .. } => moved.waiting_blocks += 1,
                 DiskCopy::None | DiskCopy::Stored { .. } => moved.stuck_blocks += 1,
             }
+            self.move_snapshots_to_disk(&key, &mut moved);
         }
         moved
     }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prefixd_migrations::Row;
+use prefixd_migrations::{Row, SnapshotRow};
 
 use crate::cache::PrefixCache;
 use crate::ghosts::Left;
-use crate::key::{BlockKey, Tenant};
+use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::policy::{BlockFacts, Usage};
 use crate::retention::Keep;
-use crate::tree::{DiskCopy, NodeFacts};
+use crate::snapshot::Record;
+use crate::tree::{DiskCopy, DiskWindow, NodeFacts};
 
 impl PrefixCache {
     /// Puts every block on disk where it belongs: those whose chain is complete into the tree, the others aside.
@@ -40,6 +41,36 @@ impl PrefixCache {
         self.tree.add(key, facts);
         self.tree
             .set_disk(&key, DiskCopy::Stored { copy, bytes: row.all_bytes(), window: row.window.into() });
+    }
+
+    /// Puts every snapshot on disk behind the chain that it names. Those whose blocks are not here leave first.
+    pub(super) fn take_snapshot_rows(&mut self, rows: Vec<(BlockKey, SnapshotRow)>) {
+        for (key, row) in rows {
+            self.clock.at_least(row.last_use_us);
+            let copy = self.disk.as_mut().map_or(0, crate::disk::DiskTier::next_copy);
+            let (parent, tenant) = (row.parent.map(BlockKey::from_bytes), Tenant::from_bytes(row.tenant));
+            let chain =
+                parent.unwrap_or_else(|| BlockKey::root(&Fingerprint::from_bytes(row.fingerprint), &tenant));
+            let ours = row.fingerprint == *self.options.fingerprint.as_bytes();
+            let bytes = row.allocated_bytes;
+            let record = Record {
+                parent,
+                tenant,
+                start: row.start as usize,
+                tokens: Arc::from(&row.tokens[..]),
+                kind: None,
+                bytes,
+                last_use_us: row.last_use_us,
+                pinned_until_us: row.pinned_until_us,
+                live: ours && parent.is_none_or(|parent| self.tree.get(&parent).is_some()),
+                resident: None,
+                disk: DiskCopy::Stored { copy, bytes, window: DiskWindow::Inseparable },
+                due_us: None,
+                unreadable_until_us: 0,
+                chain,
+            };
+            self.snapshots.add(key, record);
+        }
     }
 
     /// Whether a block's place in the tree is there.

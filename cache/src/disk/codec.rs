@@ -1,7 +1,8 @@
 //! The bytes of a block's files: safetensors files whose headers say what the block is. `FORMAT.md` has the tables.
 //!
 //! 1. Tensors of full layers and of sliding-window layers lie in files of their own, so that the window part can be left
-//!    unread, and removed, by itself. Format 1 had both in one file; it is read, and not written any more.
+//!    unread, and removed, by itself. Format 1 had both in one file; it is read, and not written any more. A snapshot is one
+//!    file.
 //! 2. Every fact of the header is under one checksum, every tensor under its own.
 //! 3. Decoding allocates no more than the file is long, whatever the header claims.
 //!
@@ -25,7 +26,9 @@ use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::payload::{Part, Payload};
 
 /// Version of the file format.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
+/// What the files of blocks say: snapshots came with version 3 and changed nothing in them, so older builds read them.
+const BLOCK_FORMAT: u32 = 2;
 /// A header longer than this is refused before it is read.
 pub(crate) const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Length field in front of the header.
@@ -54,6 +57,19 @@ pub(crate) enum Contents {
     Window,
     /// All, as format 1 had them.
     All,
+    /// Those of recurrent layers: a snapshot.
+    Snapshot,
+}
+
+impl Contents {
+    /// Whether a file of it is one of a block's, or a snapshot's, with that part.
+    pub fn is_of(self, part: Part) -> bool {
+        match self {
+            Self::Full { .. } | Self::All => part == Part::Full,
+            Self::Window => part == Part::Window,
+            Self::Snapshot => part == Part::State,
+        }
+    }
 }
 
 /// What a header says.
@@ -177,12 +193,9 @@ pub(crate) fn decode(header: &[u8], file_bytes: u64) -> Result<Header, ReadError
 }
 
 fn check_order(tensors: &[TensorEntry], contents: Contents) -> Result<(), ReadError> {
-    let (full, window) = match contents {
-        Contents::Full { .. } => (true, false),
-        Contents::Window => (false, true),
-        Contents::All => (true, true),
+    let fits = |tensor: &TensorEntry| {
+        contents.is_of(tensor.part) || (contents == Contents::All && tensor.part == Part::Window)
     };
-    let fits = |tensor: &TensorEntry| if tensor.part == Part::Full { full } else { window };
     if let Some(tensor) = tensors.iter().find(|tensor| !fits(tensor)) {
         let reason =
             format!("tensor {:?} of the {:?} part in a file of {contents:?}", tensor.name, tensor.part);
@@ -192,7 +205,8 @@ fn check_order(tensors: &[TensorEntry], contents: Contents) -> Result<(), ReadEr
         return Err(ReadError::Header("a window tensor comes before a full one".into()));
     }
     let places: BTreeSet<usize> = tensors.iter().map(|tensor| tensor.order).collect();
-    if places.len() < tensors.len() || (contents == Contents::All && !are_all(places.iter().copied())) {
+    let whole = matches!(contents, Contents::All | Contents::Snapshot);
+    if places.len() < tensors.len() || (whole && !are_all(places.iter().copied())) {
         return Err(ReadError::Header("tensors are not numbered from 0".into()));
     }
     Ok(())
@@ -206,6 +220,10 @@ pub(crate) fn are_all(places: impl Iterator<Item = usize>) -> bool {
 impl Header {
     /// The key that the header's own facts give.
     pub fn key(&self) -> BlockKey {
-        BlockKey::derive(&self.fingerprint, &self.tenant, self.parent.as_ref(), &self.tokens)
+        let (fingerprint, tenant, parent) = (&self.fingerprint, &self.tenant, self.parent.as_ref());
+        match self.contents {
+            Contents::Snapshot => BlockKey::snapshot(fingerprint, tenant, parent, self.start, &self.tokens),
+            _ => BlockKey::derive(fingerprint, tenant, parent, &self.tokens),
+        }
     }
 }

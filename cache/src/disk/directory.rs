@@ -4,6 +4,7 @@
 //! LOCK                                      held by the process that uses the store
 //! blocks/<2 hex>/<key>.safetensors          the blocks: the truth
 //! blocks/<2 hex>/<key>.window.safetensors   their window parts, where they have one
+//! blocks/<2 hex>/<key>.state.safetensors    the snapshots
 //! index/                                    sled, derived from the blocks
 //! tmp/                                      files being written; emptied when the store is opened
 //! quarantine/                               files that were found damaged
@@ -29,6 +30,10 @@ const SUFFIX: &str = ".safetensors";
 /// Enough to find a file system full, or a limit on the size of files that blocks would not fit under.
 const TRIAL_BYTES: usize = 1 << 16;
 const WINDOW_SUFFIX: &str = ".window.safetensors";
+const STATE_SUFFIX: &str = ".state.safetensors";
+/// Every kind of file that a key may have, in the order in which they are removed: a block file without its window part is
+/// whole in itself, the other way round it is nothing.
+pub(crate) const PARTS: [Part; 3] = [Part::Window, Part::Full, Part::State];
 
 /// An opened, locked store directory.
 #[derive(Debug)]
@@ -60,7 +65,9 @@ impl Listed {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub blocks: HashMap<BlockKey, Listed>,
-    /// Things with the name of a block or a window part that are not regular files.
+    /// Those without a window part.
+    pub snapshots: HashMap<BlockKey, Listed>,
+    /// Things with the name of a block, a window part or a snapshot that are not regular files.
     pub impostors: Vec<(BlockKey, Part)>,
     /// Window parts without their block: length and allocated bytes.
     pub orphans: HashMap<BlockKey, (u64, u64)>,
@@ -68,7 +75,7 @@ pub(crate) struct Listing {
     pub quarantine_bytes: u64,
     /// Quarantined files.
     pub quarantine_files: u64,
-    /// Allocated bytes of everything that is neither a block nor the index; the quarantine included.
+    /// Allocated bytes of everything that is no block, no snapshot and not the index; the quarantine included.
     pub other_bytes: u64,
 }
 
@@ -156,6 +163,7 @@ impl Directory {
         let suffix = match part {
             Part::Full => SUFFIX,
             Part::Window => WINDOW_SUFFIX,
+            Part::State => STATE_SUFFIX,
         };
         self.shard(key).join(format!("{key}{suffix}"))
     }
@@ -165,9 +173,9 @@ impl Directory {
         self.tmp().join(format!("{key}.{copy}"))
     }
 
-    /// Allocated bytes of a block's files.
+    /// Allocated bytes of a key's files.
     pub fn allocated_bytes(&self, key: &BlockKey) -> u64 {
-        [Part::Full, Part::Window]
+        PARTS
             .iter()
             .filter_map(|part| fs::symlink_metadata(self.path(key, *part)).ok())
             .map(|metadata| files::allocated(&metadata))
@@ -177,8 +185,7 @@ impl Directory {
     /// Moves a block's files out of the way, under names that are not taken, and returns their allocated bytes.
     pub fn quarantine_block(&self, files: &dyn FileSystem, key: &BlockKey) -> io::Result<u64> {
         let mut bytes = 0;
-        // The window part first: without it the block is whole in itself, the other way round it is nothing.
-        for part in [Part::Window, Part::Full] {
+        for part in PARTS {
             bytes += self.quarantine_file(files, key, part)?;
         }
         files.sync_dir(&self.shard(key))?;
@@ -196,6 +203,7 @@ impl Directory {
         let name = match part {
             Part::Full => key.to_string(),
             Part::Window => format!("{key}.window"),
+            Part::State => format!("{key}.state"),
         };
         let to = (0..u32::MAX)
             .map(|number| self.quarantine().join(format!("{name}.{number}")))
@@ -221,13 +229,17 @@ impl Directory {
                     Err(source) => return Err(io_error("looking at", &path, source)),
                 };
                 let allocated_bytes = files::allocated(&metadata);
+                let listed = || {
+                    let modified_us = (metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000).max(0);
+                    let (file_bytes, modified_us) = (metadata.len(), modified_us.cast_unsigned());
+                    Listed { file_bytes, allocated_bytes, modified_us, window: None }
+                };
                 match self.block_at(&path) {
                     Some((key, Part::Full)) if metadata.is_file() => {
-                        let modified_us =
-                            (metadata.mtime() * 1_000_000 + metadata.mtime_nsec() / 1_000).max(0);
-                        let (file_bytes, modified_us) = (metadata.len(), modified_us.cast_unsigned());
-                        let listed = Listed { file_bytes, allocated_bytes, modified_us, window: None };
-                        listing.blocks.insert(key, listed);
+                        listing.blocks.insert(key, listed());
+                    }
+                    Some((key, Part::State)) if metadata.is_file() => {
+                        listing.snapshots.insert(key, listed());
                     }
                     Some((key, Part::Window)) if metadata.is_file() => {
                         listing.orphans.insert(key, (metadata.len(), allocated_bytes));
@@ -272,10 +284,10 @@ impl Directory {
     /// The block, and the part of it, whose place `path` is.
     fn block_at(&self, path: &Path) -> Option<(BlockKey, Part)> {
         let name = path.file_name()?.to_str()?;
-        let (text, part) = match name.strip_suffix(WINDOW_SUFFIX) {
-            Some(text) => (text, Part::Window),
-            None => (name.strip_suffix(SUFFIX)?, Part::Full),
-        };
+        let stem = |suffix, part| name.strip_suffix(suffix).map(|text| (text, part));
+        let (text, part) = stem(WINDOW_SUFFIX, Part::Window)
+            .or_else(|| stem(STATE_SUFFIX, Part::State))
+            .or_else(|| stem(SUFFIX, Part::Full))?;
         let key = BlockKey::from_hex(text)?;
         (self.path(&key, part) == path).then_some((key, part))
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prefixd_migrations::{BLOCKS_TREE, META_TREE, MigrationError, Row, migrate};
+use prefixd_migrations::{BLOCKS_TREE, META_TREE, MigrationError, Row, SNAPSHOTS_TREE, SnapshotRow, migrate};
 
 use crate::disk::directory::io_error;
 use crate::error::CacheError;
@@ -30,6 +30,7 @@ const WRITTEN: &str = "written";
 pub(crate) struct Index {
     db: sled::Db,
     blocks: sled::Tree,
+    snapshots: sled::Tree,
     meta: sled::Tree,
 }
 
@@ -44,7 +45,10 @@ pub(crate) struct Written {
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
+    /// Of a block.
     Put(BlockKey, Vec<u8>),
+    PutSnapshot(BlockKey, Vec<u8>),
+    /// Whichever it is: no block has a snapshot's key.
     Remove(BlockKey),
 }
 
@@ -88,26 +92,20 @@ impl Index {
                 .flush_every_ms(None)
                 .open()?;
             migrate(&db)?;
-            let (blocks, meta) = (db.open_tree(BLOCKS_TREE)?, db.open_tree(META_TREE)?);
-            Ok(Self { db, blocks, meta })
+            let (blocks, snapshots) = (db.open_tree(BLOCKS_TREE)?, db.open_tree(SNAPSHOTS_TREE)?);
+            let meta = db.open_tree(META_TREE)?;
+            Ok(Self { db, blocks, snapshots, meta })
         })
     }
 
-    /// All rows that can be read, and how many could not.
-    pub fn rows(&self) -> Result<(Vec<(BlockKey, Row)>, usize), String> {
-        guarded(|| {
-            let (mut rows, mut bad) = (Vec::new(), 0);
-            for entry in &self.blocks {
-                let (key, value) = entry?;
-                let key = <[u8; 32]>::try_from(&*key).ok().map(BlockKey::from_bytes);
-                match (key, Row::decode(&value)) {
-                    (Some(key), Some(row)) => rows.push((key, row)),
-                    _ => bad += 1,
-                }
-            }
-            Ok((rows, bad))
-        })
-        .map_err(Failure::reason)
+    /// All rows of blocks that can be read.
+    pub fn rows(&self) -> Result<Vec<(BlockKey, Row)>, String> {
+        rows(&self.blocks, Row::decode)
+    }
+
+    /// All rows of snapshots that can be read.
+    pub fn snapshots(&self) -> Result<Vec<(BlockKey, SnapshotRow)>, String> {
+        rows(&self.snapshots, SnapshotRow::decode)
     }
 
     /// Writes changes and makes them durable.
@@ -116,14 +114,19 @@ impl Index {
             return Ok(());
         }
         guarded(|| {
-            let mut batch = sled::Batch::default();
+            let (mut blocks, mut snapshots) = (sled::Batch::default(), sled::Batch::default());
             for change in changes {
                 match change {
-                    Change::Put(key, row) => batch.insert(key.as_bytes(), row.as_slice()),
-                    Change::Remove(key) => batch.remove(key.as_bytes()),
+                    Change::Put(key, row) => blocks.insert(key.as_bytes(), row.as_slice()),
+                    Change::PutSnapshot(key, row) => snapshots.insert(key.as_bytes(), row.as_slice()),
+                    Change::Remove(key) => {
+                        blocks.remove(key.as_bytes());
+                        snapshots.remove(key.as_bytes());
+                    }
                 }
             }
-            self.blocks.apply_batch(batch)?;
+            self.blocks.apply_batch(blocks)?;
+            self.snapshots.apply_batch(snapshots)?;
             self.db.flush()?;
             Ok(())
         })
@@ -133,6 +136,12 @@ impl Index {
     /// The row of a block, if it has one.
     pub fn row(&self, key: &BlockKey) -> Option<Row> {
         guarded(|| Ok(self.blocks.get(key.as_bytes())?)).ok().flatten().and_then(|bytes| Row::decode(&bytes))
+    }
+
+    /// The row of a snapshot, if it has one.
+    pub fn snapshot(&self, key: &BlockKey) -> Option<SnapshotRow> {
+        let bytes = guarded(|| Ok(self.snapshots.get(key.as_bytes())?)).ok().flatten();
+        bytes.and_then(|bytes| SnapshotRow::decode(&bytes))
     }
 
     /// What was written on the last day anything was.
@@ -155,11 +164,26 @@ impl Index {
     pub fn clear(&self) -> Result<(), String> {
         guarded(|| {
             self.blocks.clear()?;
+            self.snapshots.clear()?;
             self.db.flush()?;
             Ok(())
         })
         .map_err(Failure::reason)
     }
+}
+
+/// The rows of a tree that can be read; a file whose row cannot gets a new one.
+fn rows<T>(tree: &sled::Tree, decode: fn(&[u8]) -> Option<T>) -> Result<Vec<(BlockKey, T)>, String> {
+    guarded(|| {
+        let mut rows = Vec::new();
+        for entry in tree {
+            let (key, value) = entry?;
+            let key = <[u8; 32]>::try_from(&*key).ok().map(BlockKey::from_bytes);
+            rows.extend(key.zip(decode(&value)));
+        }
+        Ok(rows)
+    })
+    .map_err(Failure::reason)
 }
 
 enum Failure {

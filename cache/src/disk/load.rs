@@ -1,4 +1,4 @@
-//! Reading the files of one block, and believing nothing in them that is not checked.
+//! Reading the files of one block or snapshot, and believing nothing in them that is not checked.
 //!
 //! Order: length, header checksum, fingerprint, identity, tensor checksums.
 //!
@@ -82,6 +82,17 @@ struct PartRead {
 }
 
 impl Reading<'_> {
+    /// Reads and verifies a snapshot.
+    pub fn load_snapshot(self, expected: &Expected) -> Result<Loaded, LoadFailure> {
+        let began = Instant::now();
+        let PartRead { header, mut tensors, read_bytes, read } = self.part(expected, Part::State, false)?;
+        tensors.sort_by_key(|(place, _)| *place);
+        let payload = Payload { tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() };
+        let Header { tenant, parent, start, tokens, .. } = header;
+        let block = Block { key: expected.key, parent, tenant, start, tokens, payload };
+        Ok(Loaded { block, whole: true, read_bytes, read, verify: began.elapsed().saturating_sub(read) })
+    }
+
     /// Reads and verifies a block, with its window part or without.
     pub fn load(self, expected: &Expected, with_window: bool) -> Result<Loaded, LoadFailure> {
         let began = Instant::now();
@@ -107,12 +118,12 @@ impl Reading<'_> {
         Ok(Loaded { block, whole, read_bytes, read, verify: began.elapsed().saturating_sub(read) })
     }
 
-    /// Reads and verifies the header of a block's file, and that the file is named by it.
+    /// Reads and verifies the header of a file, and that the file is named by it.
     pub fn header(self, key: &BlockKey, part: Part) -> Result<Header, ReadError> {
         let path = self.directory.path(key, part);
         let mut file = self.open(&path).map_err(|failure| failure.error)?;
         let header = self.read_header(&mut file)?;
-        if header.key() == *key && (header.contents == Contents::Window) == (part == Part::Window) {
+        if header.key() == *key && header.contents.is_of(part) {
             Ok(header)
         } else {
             Err(ReadError::Identity)
@@ -165,7 +176,7 @@ impl Reading<'_> {
             && header.start == expected.start
             && header.tokens[..] == expected.tokens[..]
             && header.key() == expected.key
-            && (header.contents == Contents::Window) == (part == Part::Window);
+            && header.contents.is_of(part);
         if !same {
             return Err(ReadError::Identity);
         }

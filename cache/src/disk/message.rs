@@ -17,9 +17,9 @@ use crate::tree::DiskWindow;
 
 /// To the service. Carried out in the order of sending.
 pub(crate) enum Command {
-    /// Make a block durable.
+    /// Make a block or a snapshot durable.
     Write { block: Arc<Block>, copy: u64, usage: Usage, keep: Keep, written: Written },
-    /// Remove blocks: rows, then files.
+    /// Remove blocks and snapshots: rows, then files.
     Remove(Vec<BlockKey>),
     /// Remove the window parts of blocks: rows, then files.
     DropWindows(Vec<BlockKey>),
@@ -38,7 +38,7 @@ pub(crate) enum Command {
 /// From the service.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// A block is durable.
+    /// A block or snapshot is durable.
     Written { key: BlockKey, copy: u64, queued_bytes: u64, allocated_bytes: u64, window: DiskWindow },
     /// A block is not on disk. `short_bytes` is what must be freed before the free-space floor allows it.
     Failed { key: BlockKey, copy: u64, queued_bytes: u64, reason: String, short_bytes: u64 },

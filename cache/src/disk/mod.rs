@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use prefixd_migrations::Row;
+use prefixd_migrations::{Row, SnapshotRow};
 
 use crate::block::Block;
 use crate::disk::index::Written;
@@ -45,7 +45,7 @@ pub(crate) use codec::estimated_bytes;
 pub(crate) use files::{FileSystem, OsFileSystem};
 pub(crate) use load::Expected;
 pub(crate) use message::{Command, Report};
-pub(crate) use reader::{Item, Readers, Source, restore_inline};
+pub(crate) use reader::{Item, Kind, Readers, Source, restore_inline};
 pub(crate) use strays::Strays;
 
 pub(crate) struct DiskTier {
@@ -96,6 +96,13 @@ fn has_size(options: &DiskOptions) -> Result<(), CacheError> {
     if options.budget_bytes > 0 { Ok(()) } else { Err(CacheError::NoSize { dir: options.dir.clone() }) }
 }
 
+/// What was found on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub blocks: Vec<(BlockKey, Row)>,
+    pub snapshots: Vec<(BlockKey, SnapshotRow)>,
+}
+
 /// Whether a block was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queueing {
@@ -105,13 +112,13 @@ pub(crate) enum Queueing {
 }
 
 impl DiskTier {
-    /// Opens the store and starts its threads. The rows are every block on disk.
+    /// Opens the store and starts its threads. The rows are every block and every snapshot on disk.
     pub fn open(
         options: DiskOptions,
         fingerprint: Fingerprint,
         tuning: &Tuning,
         files: &Arc<dyn FileSystem>,
-    ) -> Result<(Self, Vec<(BlockKey, Row)>), CacheError> {
+    ) -> Result<(Self, Rows), CacheError> {
         has_size(&options)?;
         let opened = open::open(&options.dir, &**files, &mut |_, _| {})?;
         let index_bytes = opened.directory.index_bytes();
@@ -155,7 +162,7 @@ impl DiskTier {
             reports,
             service: Some(service),
         };
-        Ok((tier, opened.rows))
+        Ok((tier, Rows { blocks: opened.rows, snapshots: opened.snapshots }))
     }
 
     /// A number that no copy has had.
@@ -164,12 +171,13 @@ impl DiskTier {
         self.copies
     }
 
-    /// Allocated bytes of the directory, given those of the blocks in the tree.
-    pub fn used_bytes(&self, tree_bytes: u64) -> u64 {
-        tree_bytes + self.strays.bytes() + self.other_bytes + self.index_bytes + self.writes.queued_bytes
+    /// Allocated bytes of the directory, given those of the blocks and snapshots that can be found.
+    pub fn used_bytes(&self, known_bytes: u64) -> u64 {
+        known_bytes + self.strays.bytes() + self.other_bytes + self.index_bytes + self.writes.queued_bytes
     }
 
-    /// Hands a block to the service, if the queue has room.
+    /// Hands a block or a snapshot to the service, if the queue has room. A snapshot may be longer than the queue; alone it
+    /// has room all the same.
     pub fn queue(&mut self, block: Arc<Block>, usage: Usage, keep: Keep, now_us: u64) -> Queueing {
         const DAY_US: u64 = 86_400_000_000;
         let bytes = block.bytes();
@@ -180,10 +188,13 @@ impl DiskTier {
             return Queueing::OverDaily;
         }
         let waiting = self.writes.queued_blocks > 0;
-        let room = self.writes.queued_bytes + bytes <= self.options.write_queue_bytes;
+        let room = self.writes.queued_bytes + bytes <= self.options.write_queue_bytes
+            || (block.is_snapshot() && !waiting);
         if !room || (self.degraded.is_some() && waiting) {
             self.writes.dropped_blocks += 1;
-            self.unwritten.insert(block.key);
+            if !block.is_snapshot() {
+                self.unwritten.insert(block.key);
+            }
             return Queueing::Full;
         }
         let copy = self.next_copy();

@@ -2,13 +2,14 @@
 //!
 //! 1. The files decide: a row without its file goes, a file without its row is read and gets one, a file that is not
 //!    what its name says goes to quarantine.
-//! 2. A window part without its block, or whose row says that it was dropped, is removed.
+//! 2. Snapshots likewise. Whether the blocks before one are there does not matter: it is of use again when they are.
+//! 3. A window part without its block, or whose row says that it was dropped, is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use prefixd_migrations::{DEFAULT_PRIORITY, Row, Window};
+use prefixd_migrations::{DEFAULT_PRIORITY, Row, SnapshotRow, Window};
 
 use crate::disk::codec::{Contents, Header};
 use crate::disk::directory::{Directory, Listed, Listing, io_error};
@@ -26,6 +27,8 @@ pub(crate) struct Opened {
     pub index: Index,
     /// Every block on disk.
     pub rows: Vec<(BlockKey, Row)>,
+    /// Every snapshot on disk.
+    pub snapshots: Vec<(BlockKey, SnapshotRow)>,
     /// What lies there beside the blocks.
     pub listing: Listing,
     pub quarantined: u64,
@@ -43,7 +46,7 @@ pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -
     let mut found = std::mem::take(&mut listing.blocks);
     let mut windows_to_remove: Vec<BlockKey> = listing.orphans.drain().map(|(key, _)| key).collect();
     let (mut rows, mut changes, mut quarantined) = (Vec::new(), Vec::new(), 0_u64);
-    for (key, row) in index.rows().map_err(failed)?.0 {
+    for (key, row) in index.rows().map_err(failed)? {
         match found.get(&key).and_then(|listed| agreed(row, listed)) {
             Some(row) => {
                 let listed = found.remove(&key);
@@ -58,7 +61,19 @@ pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -
         }
     }
     let mut bad = std::mem::take(&mut listing.impostors);
-    let total = found.len() as u64;
+    let mut found_snapshots = std::mem::take(&mut listing.snapshots);
+    let mut snapshots = Vec::new();
+    for (key, row) in index.snapshots().map_err(failed)? {
+        match found_snapshots.get(&key).filter(|listed| listed.file_bytes == row.file_bytes) {
+            Some(listed) => {
+                let row = SnapshotRow { allocated_bytes: listed.allocated_bytes, ..row };
+                found_snapshots.remove(&key);
+                snapshots.push((key, row));
+            }
+            None => changes.push(Change::Remove(key)),
+        }
+    }
+    let total = (found.len() + found_snapshots.len()) as u64;
     let reading = Reading { directory: &directory, files, memory: &Memory::default() };
     for (done, (key, listed)) in found.into_iter().enumerate() {
         progress(done as u64, total);
@@ -82,6 +97,20 @@ pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -
             }
         }
     }
+    let done = total - found_snapshots.len() as u64;
+    for (at, (key, listed)) in found_snapshots.into_iter().enumerate() {
+        progress(done + at as u64, total);
+        match reading.header(&key, Part::State) {
+            Ok(header) => {
+                let row = adopt_snapshot(&header, listed);
+                changes.push(Change::PutSnapshot(key, row.encode()));
+                snapshots.push((key, row));
+            }
+            Err(ReadError::Format { .. } | ReadError::Io(_)) => listing.other_bytes += listed.allocated_bytes,
+            Err(ReadError::Gone) => {}
+            Err(_) => bad.push((key, Part::State)),
+        }
+    }
     progress(total, total);
     quarantined += bad.iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len() as u64;
     for (key, part) in bad {
@@ -97,7 +126,7 @@ pub(crate) fn open(dir: &Path, files: &dyn FileSystem, progress: Progress<'_>) -
         files.remove(&path).map_err(|source| io_error("removing", &path, source))?;
     }
     let written = index.written();
-    Ok(Opened { directory, index, rows, listing, quarantined, written })
+    Ok(Opened { directory, index, rows, snapshots, listing, quarantined, written })
 }
 
 /// The row, if the files are those that it describes.
@@ -141,6 +170,21 @@ pub(crate) fn adopt(header: &Header, listed: Listed) -> Row {
         priority: DEFAULT_PRIORITY,
         pinned_until_us: 0,
         ttl_us: 0,
+        tokens: header.tokens.clone(),
+    }
+}
+
+/// The row of a snapshot's file that has none.
+pub(crate) fn adopt_snapshot(header: &Header, listed: Listed) -> SnapshotRow {
+    SnapshotRow {
+        fingerprint: *header.fingerprint.as_bytes(),
+        tenant: *header.tenant.as_bytes(),
+        parent: header.parent.map(|parent| *parent.as_bytes()),
+        start: header.start as u64,
+        file_bytes: listed.file_bytes,
+        allocated_bytes: listed.allocated_bytes,
+        last_use_us: listed.modified_us,
+        pinned_until_us: 0,
         tokens: header.tokens.clone(),
     }
 }

@@ -28,10 +28,18 @@ use crate::restored::{FailedCopy, Restored, RestoredBlock};
 /// Takes the outcome of a restore.
 pub(crate) type Done = Box<dyn FnOnce(Restored) + Send>;
 
-/// One block of a restore.
+/// One block of a restore, or its snapshot, which comes first: without it no block is of use.
 pub(crate) struct Item {
     pub hit: Hit,
+    pub kind: Kind,
     pub source: Source,
+}
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Block,
+    Snapshot,
 }
 
 /// Where a block comes from.
@@ -214,7 +222,11 @@ impl Job {
 
     fn read(&self, index: usize, reading: Reading<'_>, service: &Sender<Command>) {
         let Source::Disk { expected, copy, with_window } = &self.items[index].source else { return };
-        match reading.load(expected, *with_window) {
+        let loaded = match self.items[index].kind {
+            Kind::Block => reading.load(expected, *with_window),
+            Kind::Snapshot => reading.load_snapshot(expected),
+        };
+        match loaded {
             Ok(Loaded { block, whole, read_bytes: bytes, read, verify }) => {
                 let block = Arc::new(block);
                 self.put(index, Slot::Read(Brought { block, has_window: whole, bytes, read, verify }));
@@ -263,6 +275,7 @@ impl Job {
         let mut restored = Restored {
             blocks: Vec::with_capacity(self.items.len()),
             tokens: 0,
+            snapshot: None,
             failure: None,
             read_bytes: 0,
             elapsed: self.begun.elapsed(),
@@ -283,7 +296,9 @@ impl Job {
                     restored.read_bytes += brought.bytes;
                     read += brought.read;
                     verify += brought.verify;
-                    if restored.failure.is_none() {
+                    if item.kind == Kind::Snapshot {
+                        restored.snapshot = Some(Arc::clone(&brought.block));
+                    } else if restored.failure.is_none() {
                         restored.tokens = start + used_tokens;
                         let (block, has_window) = (Arc::clone(&brought.block), brought.has_window);
                         restored.blocks.push(RestoredBlock { block, start, used_tokens, tier, has_window });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
-use prefixd_migrations::Row;
+use prefixd_migrations::{Row, SnapshotRow};
 
 use crate::disk::directory::Directory;
 use crate::disk::files::FileSystem;
@@ -76,6 +76,11 @@ impl Service {
         let changes: Vec<Change> = uses
             .iter()
             .filter_map(|(key, usage, keep)| {
+                if let Some(row) = index.snapshot(key) {
+                    let (last_use_us, pinned_until_us) = (usage.last_use_us, keep.pinned_until_us);
+                    let row = SnapshotRow { last_use_us, pinned_until_us, ..row };
+                    return Some(Change::PutSnapshot(*key, row.encode()));
+                }
                 let row = Row {
                     last_use_us: usage.last_use_us,
                     reuse: usage.reuse,

@@ -5,6 +5,7 @@ mod faults;
 mod limits;
 mod reads;
 mod restart;
+mod snapshots;
 mod windows;
 
 use std::path::{Path, PathBuf};
@@ -37,8 +38,10 @@ pub(super) fn check(cache: &mut PrefixCache, tenant: &Tenant, prompt: &[u32]) ->
 
 /// The block files in a store without their window parts, in order of name.
 pub(super) fn block_files(dir: &Path) -> Vec<PathBuf> {
-    let window = |path: &PathBuf| path.to_str().unwrap().ends_with(".window.safetensors");
-    all_files(dir).into_iter().filter(|path| !window(path)).collect()
+    let other = |path: &PathBuf| {
+        [".window.safetensors", ".state.safetensors"].iter().any(|end| path.to_str().unwrap().ends_with(end))
+    };
+    all_files(dir).into_iter().filter(|path| !other(path)).collect()
 }
 
 /// The files of all blocks in a store, window parts included, in order of name.

@@ -131,6 +131,7 @@ impl BlockDetail {
                 part: match tensor.part {
                     Part::Full => "full",
                     Part::Window => "window",
+                    Part::State => "state",
                 },
                 dtype: format!("{:?}", tensor.dtype),
                 shape: tensor.shape.clone(),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub(crate) use matching::Closest;
 pub(crate) use node::{DiskCopy, DiskWindow, Node, NodeFacts};
 use node::{Places, Rank, Siblings};
-pub(crate) use pins::Pins;
+pub(crate) use pins::{Pinned, Pins};
 
 use crate::block::Block;
 use crate::key::{BlockKey, Tenant};

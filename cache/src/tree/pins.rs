@@ -26,9 +26,9 @@ struct AccountPins {
     ends: BTreeSet<(u64, Reverse<usize>, BlockKey)>,
 }
 
-/// One pinned block.
+/// One pinned block, or snapshot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pinned {
+pub(crate) struct Pinned {
     pub key: BlockKey,
     pub account: Account,
     /// Position of its first token.
@@ -39,7 +39,7 @@ pub(super) struct Pinned {
 }
 
 impl Pins {
-    pub(super) fn insert(&mut self, pin: &Pinned) {
+    pub fn insert(&mut self, pin: &Pinned) {
         self.ends.insert((pin.until_us, pin.key));
         self.bytes += pin.bytes;
         if pin.until_us == u64::MAX {
@@ -52,7 +52,7 @@ impl Pins {
     }
 
     /// Takes out what was put in.
-    pub(super) fn remove(&mut self, pin: &Pinned) {
+    pub fn remove(&mut self, pin: &Pinned) {
         self.ends.remove(&(pin.until_us, pin.key));
         self.bytes -= pin.bytes;
         if pin.until_us == u64::MAX {
@@ -67,7 +67,7 @@ impl Pins {
     }
 
     /// The next pin to end, and when.
-    pub(super) fn first(&self) -> Option<(u64, BlockKey)> {
+    pub fn first(&self) -> Option<(u64, BlockKey)> {
         self.ends.first().copied()
     }
 

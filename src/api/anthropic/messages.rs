@@ -81,7 +81,7 @@ pub async fn count_tokens(
     let Incoming { object, options, tenant, place, .. } = state.open(&request, payload).await?;
     let conversation = convert(prompt_fields(&object)?)?.conversation;
     let (conversation, ..) = behind(&state, tenant, options.context, conversation).await?;
-    let prompt = encode(&state, tenant, conversation, Vec::new(), &place).await?.tokens;
+    let prompt = encode(&state, tenant, conversation, None, &place).await?.tokens;
     Ok(json_response(&mut HttpResponse::Ok(), &TokenCount { input_tokens: prompt.len() }))
 }
 

@@ -61,7 +61,7 @@ pub async fn only_prompt(
     if object.contains_key("messages") {
         let context = object.get("context").and_then(Value::as_str).map(str::to_owned);
         let (conversation, ..) = behind(state, tenant, context, conversation(object)?).await?;
-        return Ok(encode(state, tenant, conversation, Vec::new(), place).await?.tokens);
+        return Ok(encode(state, tenant, conversation, None, place).await?.tokens);
     }
     let text = match fields::<request::CompletionFields>(object)?.prompt {
         request::Prompt::Text(text) => text,

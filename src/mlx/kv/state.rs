@@ -175,7 +175,7 @@ impl BatchKv {
         let mut add = |layer: usize, tensor: &StateTensor, data| {
             tensors.push(TensorBytes {
                 name: name(layer, tensor),
-                part: Part::Full,
+                part: Part::State,
                 dtype: tensor.block_dtype(),
                 shape: tensor.shape.clone(),
                 data,

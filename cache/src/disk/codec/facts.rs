@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::TensorInfo;
 
-use super::{Contents, FORMAT_VERSION, Header, TensorEntry};
+use super::{BLOCK_FORMAT, Contents, FORMAT_VERSION, Header, TensorEntry};
 use crate::block::Block;
 use crate::error::ReadError;
 use crate::key::{BlockKey, Fingerprint, Tenant};
@@ -22,6 +22,8 @@ const CONTENTS: &str = "contents";
 const FULL: &str = "full";
 const FULL_OF_TWO: &str = "full, window apart";
 const WINDOW: &str = "window";
+const SNAPSHOT: &str = "snapshot";
+const STATE: &str = "state";
 
 type Texts = BTreeMap<String, String>;
 
@@ -30,9 +32,11 @@ pub(super) fn texts(fingerprint: &Fingerprint, block: &Block, part: Part) -> Tex
         Part::Full if block.has_window_part() => FULL_OF_TWO,
         Part::Full => FULL,
         Part::Window => WINDOW,
+        Part::State => SNAPSHOT,
     };
+    let format = if part == Part::State { FORMAT_VERSION } else { BLOCK_FORMAT };
     [
-        (FORMAT, FORMAT_VERSION.to_string()),
+        (FORMAT, format.to_string()),
         (FINGERPRINT, fingerprint.to_string()),
         (TENANT, block.tenant.to_string()),
         (PARENT, block.parent.map(|parent| parent.to_string()).unwrap_or_default()),
@@ -48,6 +52,7 @@ pub(super) fn tensor_text(order: usize, part: Part, checksum: &blake3::Hash) -> 
     let part = match part {
         Part::Full => FULL,
         Part::Window => WINDOW,
+        Part::State => STATE,
     };
     format!("{order} {part} {}", checksum.to_hex())
 }
@@ -59,6 +64,7 @@ pub(super) fn parse_tensor(name: &str, text: &str) -> Result<(usize, Part, blake
         let part = match words.next()? {
             FULL => Part::Full,
             WINDOW => Part::Window,
+            STATE => Part::State,
             _ => return None,
         };
         Some((order, part, blake3::Hash::from_hex(words.next()?).ok()?))
@@ -103,14 +109,16 @@ pub(super) fn contents(texts: &Texts) -> Result<Contents, ReadError> {
     if format == "1" {
         return Ok(Contents::All);
     }
-    if format != FORMAT_VERSION.to_string() {
+    let is_snapshot = format == FORMAT_VERSION.to_string();
+    if !is_snapshot && format != BLOCK_FORMAT.to_string() {
         return Err(ReadError::Format { found: format.to_owned(), expected: FORMAT_VERSION });
     }
     let found = text(texts, CONTENTS)?;
     let contents = match found {
-        FULL => Some(Contents::Full { window: false }),
-        FULL_OF_TWO => Some(Contents::Full { window: true }),
-        WINDOW => Some(Contents::Window),
+        SNAPSHOT if is_snapshot => Some(Contents::Snapshot),
+        FULL if !is_snapshot => Some(Contents::Full { window: false }),
+        FULL_OF_TWO if !is_snapshot => Some(Contents::Full { window: true }),
+        WINDOW if !is_snapshot => Some(Contents::Window),
         _ => None,
     };
     parsed(CONTENTS, found, contents)
@@ -145,7 +153,11 @@ pub(super) fn identity(
         tenant: parsed(TENANT, tenant, Tenant::from_hex(tenant))?,
         parent,
         start: parsed(START, start, start.parse().ok())?,
-        tokens: parsed(TOKENS, tokens, parse_tokens(tokens))?,
+        tokens: match contents {
+            // Behind a whole block there may be none.
+            Contents::Snapshot if tokens.is_empty() && start != "0" => Vec::new(),
+            _ => parsed(TOKENS, tokens, parse_tokens(tokens))?,
+        },
         contents,
         tensors,
         head_bytes,

@@ -158,8 +158,8 @@ fn another_format_version_is_named() {
     let bytes = file(&block, Part::Full);
     let head = read(&bytes).unwrap().head_bytes as usize;
     let text = String::from_utf8(bytes[LENGTH_BYTES..head].to_vec()).unwrap();
-    let newer = text.replace("\"prefixd.block\":\"2\"", "\"prefixd.block\":\"3\"");
+    let newer = text.replace("\"prefixd.block\":\"2\"", "\"prefixd.block\":\"4\"");
     assert_ne!(newer, text);
     let error = decode(newer.as_bytes(), bytes.len() as u64).unwrap_err();
-    assert_eq!(error, ReadError::Format { found: "3".into(), expected: 2 });
+    assert_eq!(error, ReadError::Format { found: "4".into(), expected: 3 });
 }

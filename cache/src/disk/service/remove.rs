@@ -6,7 +6,7 @@ use std::io;
 use prefixd_migrations::{Row, Window};
 
 use super::Service;
-use crate::disk::directory::{Listed, Listing};
+use crate::disk::directory::{Listed, Listing, PARTS};
 use crate::disk::files::{self, FileId};
 use crate::disk::index::Change;
 use crate::disk::message::Report;
@@ -20,10 +20,9 @@ impl Service {
         let unindexed = self.change(&changes);
         for key in keys {
             let bytes = self.directory.allocated_bytes(key);
-            let removed = unindexed.clone().and_then(|()| {
-                // A block file without its window part is whole in itself; the other way round it is nothing.
-                [Part::Window, Part::Full].iter().try_for_each(|part| self.remove_file(key, *part))
-            });
+            let removed = unindexed
+                .clone()
+                .and_then(|()| PARTS.iter().try_for_each(|part| self.remove_file(key, *part)));
             if let Err(reason) = removed {
                 self.report(Report::Stuck { bytes, reason });
             }
@@ -61,7 +60,7 @@ impl Service {
 
     /// Moves a damaged block to quarantine, row first. A file that has taken its place since is left alone.
     pub(super) fn quarantine(&mut self, key: BlockKey, copy: u64, file: Option<FileId>) {
-        let there = [Part::Full, Part::Window].map(|part| {
+        let there = PARTS.map(|part| {
             fs::symlink_metadata(self.directory.path(&key, part)).ok().map(|metadata| FileId::of(&metadata))
         });
         let mut bytes = 0;
@@ -82,16 +81,17 @@ impl Service {
         self.report(Report::Quarantined { key, copy, bytes });
     }
 
-    /// Removes every row, block and quarantined file.
+    /// Removes every row, block, snapshot and quarantined file.
     pub(super) fn clear(&mut self) {
         if let Some(Err(_)) = self.index.as_ref().map(crate::disk::index::Index::clear) {
             self.index = None;
         }
-        let Listing { blocks, orphans, .. } = self.directory.list().unwrap_or_default();
+        let Listing { blocks, snapshots, orphans, .. } = self.directory.list().unwrap_or_default();
         let windows = blocks.iter().filter(|(_, listed)| listed.window.is_some()).map(|(key, _)| key);
         let mut paths: Vec<_> =
             windows.chain(orphans.keys()).map(|key| self.directory.path(key, Part::Window)).collect();
         paths.extend(blocks.keys().map(|key| self.directory.path(key, Part::Full)));
+        paths.extend(snapshots.keys().map(|key| self.directory.path(key, Part::State)));
         let quarantined = fs::read_dir(self.directory.quarantine()).into_iter().flatten().flatten();
         paths.extend(quarantined.map(|entry| entry.path()));
         for path in paths {
@@ -103,7 +103,8 @@ impl Service {
             }
         }
         let other_bytes = self.directory.list().map_or(0, |listing| {
-            listing.other_bytes + listing.blocks.values().map(Listed::all_bytes).sum::<u64>()
+            let left = listing.blocks.values().chain(listing.snapshots.values()).map(Listed::all_bytes);
+            listing.other_bytes + left.sum::<u64>()
         });
         self.report(Report::Index { bytes: self.directory.index_bytes() });
         self.report(Report::Cleared { other_bytes });

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prefixd_migrations::{Row, Window};
+use prefixd_migrations::{Row, SnapshotRow, Window};
 
 use super::Service;
 use crate::block::Block;
@@ -42,7 +42,9 @@ impl From<String> for Refusal {
 struct Placed {
     job: Job,
     shard: PathBuf,
-    row: Row,
+    row: Change,
+    allocated_bytes: u64,
+    window: Window,
 }
 
 impl Service {
@@ -50,9 +52,10 @@ impl Service {
     pub(super) fn write(&mut self, jobs: Vec<Job>) {
         let mut placed = Vec::with_capacity(jobs.len());
         for job in jobs {
-            match self.place(&job) {
-                Ok((shard, row)) => placed.push(Placed { job, shard, row }),
-                Err(refusal) => self.refuse(&job, refusal),
+            let place = if job.block.is_snapshot() { Self::place_snapshot } else { Self::place };
+            match place(self, job) {
+                Ok(done) => placed.push(done),
+                Err((job, refusal)) => self.refuse(&job, refusal),
             }
         }
         let shards: BTreeSet<PathBuf> = placed.iter().map(|placed| placed.shard.clone()).collect();
@@ -67,8 +70,7 @@ impl Service {
             let reason = reason.map(|(shard, error)| format!("syncing {}: {error}", shard.display()));
             self.refuse(&placed.job, reason.unwrap_or_default().into());
         }
-        let changes: Vec<Change> =
-            sound.iter().map(|placed| Change::Put(placed.job.block.key, placed.row.encode())).collect();
+        let changes: Vec<Change> = sound.iter().map(|placed| placed.row.clone()).collect();
         let written = sound.iter().map(|placed| placed.job.written).max_by_key(|w| (w.day, w.bytes));
         let noted = self.index.as_ref().zip(written).map(|(index, written)| index.note_written(written));
         // A note that cannot be written is no reason to lose blocks; the change below meets the same index.
@@ -77,14 +79,14 @@ impl Service {
         if !sound.is_empty() && indexed.is_ok() {
             self.report(Report::Index { bytes: self.directory.index_bytes() });
         }
-        for Placed { job, row, .. } in sound {
+        for Placed { job, allocated_bytes, window, .. } in sound {
             match &indexed {
                 Ok(()) => self.report(Report::Written {
                     key: job.block.key,
                     copy: job.copy,
                     queued_bytes: job.block.bytes(),
-                    allocated_bytes: row.all_bytes(),
-                    window: row.window.into(),
+                    allocated_bytes,
+                    window: window.into(),
                 }),
                 Err(reason) => self.refuse(&job, reason.clone().into()),
             }
@@ -92,32 +94,66 @@ impl Service {
     }
 
     /// Writes the block's files and gives them their names, the window part first: a block file promises it.
-    fn place(&self, job: &Job) -> Result<(PathBuf, Row), Refusal> {
-        let block = &job.block;
-        let shard = self.shard(block)?;
-        let mut window = Window::None;
-        if block.has_window_part() {
-            let (file_bytes, allocated_bytes) = self.place_part(job, Part::Window)?;
-            window = Window::Apart { file_bytes, allocated_bytes };
-        }
-        let (file_bytes, allocated_bytes) = self.place_part(job, Part::Full)?;
-        let row = Row {
-            fingerprint: *self.fingerprint.as_bytes(),
-            tenant: *block.tenant.as_bytes(),
-            parent: block.parent.map(|parent| *parent.as_bytes()),
-            start: block.start as u64,
-            file_bytes,
-            allocated_bytes,
-            last_use_us: job.usage.last_use_us,
-            reuse: job.usage.reuse,
-            hits: job.usage.hits,
-            window,
-            priority: job.keep.priority,
-            pinned_until_us: job.keep.pinned_until_us,
-            ttl_us: job.keep.ttl_us,
-            tokens: block.tokens.clone(),
+    fn place(&self, job: Job) -> Result<Placed, (Job, Refusal)> {
+        let place = || {
+            let (block, mut window) = (&job.block, Window::None);
+            let shard = self.shard(block)?;
+            if block.has_window_part() {
+                let (file_bytes, allocated_bytes) = self.place_part(&job, Part::Window)?;
+                window = Window::Apart { file_bytes, allocated_bytes };
+            }
+            let (file_bytes, allocated_bytes) = self.place_part(&job, Part::Full)?;
+            let row = Row {
+                fingerprint: *self.fingerprint.as_bytes(),
+                tenant: *block.tenant.as_bytes(),
+                parent: block.parent.map(|parent| *parent.as_bytes()),
+                start: block.start as u64,
+                file_bytes,
+                allocated_bytes,
+                last_use_us: job.usage.last_use_us,
+                reuse: job.usage.reuse,
+                hits: job.usage.hits,
+                window,
+                priority: job.keep.priority,
+                pinned_until_us: job.keep.pinned_until_us,
+                ttl_us: job.keep.ttl_us,
+                tokens: block.tokens.clone(),
+            };
+            Ok((shard, Change::Put(block.key, row.encode()), row.all_bytes(), window))
         };
-        Ok((shard, row))
+        match place() {
+            Ok((shard, row, allocated_bytes, window)) => {
+                Ok(Placed { job, shard, row, allocated_bytes, window })
+            }
+            Err(refusal) => Err((job, refusal)),
+        }
+    }
+
+    /// Writes a snapshot's file and gives it its name.
+    fn place_snapshot(&self, job: Job) -> Result<Placed, (Job, Refusal)> {
+        let place = || {
+            let block = &job.block;
+            let shard = self.shard(block)?;
+            let (file_bytes, allocated_bytes) = self.place_part(&job, Part::State)?;
+            let row = SnapshotRow {
+                fingerprint: *self.fingerprint.as_bytes(),
+                tenant: *block.tenant.as_bytes(),
+                parent: block.parent.map(|parent| *parent.as_bytes()),
+                start: block.start as u64,
+                file_bytes,
+                allocated_bytes,
+                last_use_us: job.usage.last_use_us,
+                pinned_until_us: job.keep.pinned_until_us,
+                tokens: block.tokens.clone(),
+            };
+            Ok((shard, Change::PutSnapshot(block.key, row.encode()), allocated_bytes))
+        };
+        match place() {
+            Ok((shard, row, allocated_bytes)) => {
+                Ok(Placed { job, shard, row, allocated_bytes, window: Window::None })
+            }
+            Err(refusal) => Err((job, refusal)),
+        }
     }
 
     /// Writes one file of a block; its length and allocated bytes.

@@ -117,7 +117,7 @@ fn an_index_of_a_newer_build_is_refused_by_name() {
     db.flush().unwrap();
     drop(db);
     let error = PrefixCache::open(disk_options(dir.path())).err().unwrap().to_string();
-    assert!(error.contains("index version 99 found, this build knows versions up to 2"), "{error}");
+    assert!(error.contains("index version 99 found, this build knows versions up to 3"), "{error}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub async fn count_input_tokens(
     let mut tools = Tools::new(asked.tools.as_deref().unwrap_or_default())?;
     tool_choice(asked.tool_choice.as_ref())?;
     let conversation = said(&state, owner, asked, &mut tools)?.conversation;
-    let prompt = encode(&state, tenant, conversation, Vec::new(), &place).await.map_err(of_input)?;
+    let prompt = encode(&state, tenant, conversation, None, &place).await.map_err(of_input)?;
     let count = InputTokens { object: "response.input_tokens", input_tokens: prompt.tokens.len() };
     Ok(json_response(&mut HttpResponse::Ok(), &count))
 }

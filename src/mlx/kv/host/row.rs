@@ -38,17 +38,11 @@ impl HostRow {
 
     /// The pages of a part.
     pub(super) fn table(&self, part: Part) -> &PageTable {
-        match part {
-            Part::Full => &self.full,
-            Part::Window => &self.window,
-        }
+        if part == Part::Window { &self.window } else { &self.full }
     }
 
     fn table_mut(&mut self, part: Part) -> &mut PageTable {
-        match part {
-            Part::Full => &mut self.full,
-            Part::Window => &mut self.window,
-        }
+        if part == Part::Window { &mut self.window } else { &mut self.full }
     }
 
     /// Makes room for `more` tokens behind the row's end, in memory that is the row's alone.
