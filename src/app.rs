@@ -281,7 +281,7 @@ fn api_settings(config: &Config) -> ApiSettings {
             concurrent: config.key_concurrent_requests,
         },
         cors_origins: config.cors_origins.clone(),
-        checkpoints: config.cache.is_some() && !config.exact,
+        keeps_answers: config.cache.is_some() && !config.exact,
         responses: StoreLimits { budget_bytes: config.responses_bytes as usize, ttl: config.responses_ttl },
         ..ApiSettings::default()
     }

@@ -22,8 +22,8 @@ use utoipa::ToSchema;
 use super::ServedModel;
 use super::metrics::Durations;
 use crate::prompt::{
-    CallCount, CallEnd, CallPart, Checkpoints, Detokenizer, Held, StopFilter, Stopped, ThoughtFilter,
-    ThoughtStart, Told, ToolCallFormat, ToolText,
+    CallCount, CallEnd, CallPart, Detokenizer, Held, StopFilter, Stopped, ThoughtFilter, ThoughtStart,
+    TokenIndex, Told, ToolCallFormat, ToolText,
 };
 use crate::scheduler::{Event, Failure, FinishReason, PromptUsage, Stream};
 
@@ -112,7 +112,7 @@ pub struct AnswerOptions {
 
 /// Where an answer's own tokens are remembered when it has come to its end.
 pub struct Record {
-    pub checkpoints: Checkpoints,
+    pub token_index: TokenIndex,
     pub tenant: Tenant,
     /// The prompt's tokens.
     pub prompt: Vec<u32>,
@@ -270,7 +270,7 @@ impl Answer {
         let possible: &[u32] = if reason == FinishReason::Length { &text.stop_tokens } else { &[] };
         for stop in stop_token.iter().chain(possible) {
             let answer = [&tokens[..], &[*stop]].concat();
-            record.checkpoints.note(&text.tokenizer, &record.tenant, &record.prompt, &answer);
+            record.token_index.note(&text.tokenizer, &record.tenant, &record.prompt, &answer);
         }
     }
 

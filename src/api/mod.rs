@@ -26,7 +26,7 @@ use self::metrics::Durations;
 use self::openai::ResponseStore;
 use self::openapi::Document;
 use self::work::Work;
-use crate::prompt::{Checkpoints, ModelText, SamplingDefaults};
+use crate::prompt::{ModelText, SamplingDefaults, TokenIndex};
 use crate::scheduler::Handle;
 
 mod agents;
@@ -113,7 +113,7 @@ pub struct ApiSettings {
     pub admin: AdminKey,
     /// A prompt that begins with an answered one begins with the answer's own tokens. Not where every answer must be
     /// that of a server that has just started.
-    pub checkpoints: bool,
+    pub keeps_answers: bool,
     /// What is kept of `/v1/responses`.
     pub responses: StoreLimits,
     /// What one key may ask.
@@ -135,7 +135,7 @@ impl Default for ApiSettings {
             max_tokens: 2048,
             keys: ApiKeys::default(),
             admin: AdminKey::default(),
-            checkpoints: true,
+            keeps_answers: true,
             responses: StoreLimits::default(),
             limits: KeyLimits::default(),
             cors_origins: Vec::new(),
@@ -155,8 +155,7 @@ pub struct ApiState {
     /// The settings.
     pub settings: Arc<ApiSettings>,
     durations: Arc<Durations>,
-    /// `None`: prompts have the tokens that the tokenizer gives them, whatever was answered before.
-    checkpoints: Option<Checkpoints>,
+    token_index: TokenIndex,
     responses: Arc<ResponseStore>,
     limits: Arc<Limits>,
     work: Arc<Work>,
@@ -165,7 +164,8 @@ pub struct ApiState {
 impl ApiState {
     /// Serves `model`, computed by `scheduler`.
     pub fn new(model: ServedModel, scheduler: Handle, settings: ApiSettings) -> Self {
-        let checkpoints = settings.checkpoints.then(Checkpoints::default);
+        let text = &model.text;
+        let token_index = TokenIndex::new(&text.tokenizer, &text.stop_tokens, settings.keeps_answers);
         let responses = Arc::new(ResponseStore::new(settings.responses));
         let limits = Arc::new(Limits::new(settings.limits));
         let (model, settings) = (Arc::new(model), Arc::new(settings));
@@ -174,7 +174,7 @@ impl ApiState {
             scheduler,
             settings,
             durations: Arc::default(),
-            checkpoints,
+            token_index,
             responses,
             limits,
             work: Arc::default(),

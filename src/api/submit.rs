@@ -79,11 +79,7 @@ impl ApiState {
     /// The tokens of a rendered conversation's text.
     pub fn tokens_of(&self, tenant: &Tenant, text: &str) -> Result<Vec<u32>, ApiError> {
         self.check_fits(text, 0, "messages")?;
-        let ModelText { tokenizer, stop_tokens, .. } = &self.model.text;
-        let tokens = match &self.checkpoints {
-            Some(checkpoints) => checkpoints.encode(tokenizer, tenant, stop_tokens, text),
-            None => tokenizer.encode_rendered(text),
-        };
+        let tokens = self.token_index.encode(&self.model.text.tokenizer, tenant, text);
         tokens.map_err(|error| ApiError::field("messages", error.to_string()))
     }
 
@@ -117,9 +113,9 @@ impl ApiState {
                     self.scheduler.submit(request).map_err(|error| ApiError::submit(error, param))?;
                 let (model, durations) = (self.model.clone(), self.durations.clone());
                 let mut answer = Answer::new(at * plan.n + nth, model, durations, stream, &plan.answer);
-                if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !plan.answer.continues) {
+                if self.settings.keeps_answers && !plan.answer.continues {
                     answer.remember(Record {
-                        checkpoints: checkpoints.clone(),
+                        token_index: self.token_index.clone(),
                         tenant,
                         prompt: prompt.clone(),
                     });

@@ -7,7 +7,6 @@
 //! No thread, no I/O besides [`ModelText::open`], no HTTP.
 
 mod canonical;
-mod checkpoint;
 mod detokenizer;
 mod fold;
 mod grammar;
@@ -21,11 +20,11 @@ mod template;
 #[cfg(test)]
 mod testing;
 mod thought;
+mod token_index;
 mod tokenizer;
 mod tool_call;
 
 pub use canonical::in_order;
-pub use checkpoint::Checkpoints;
 pub use detokenizer::Detokenizer;
 pub use grammar::{CallCount, CallRules, Format, FormatError, Grammars, Strictness};
 pub use message::{Content, ContentError, FunctionCall, IMAGE, IMAGES, Message, Part, Role, ToolCallMessage};
@@ -33,5 +32,6 @@ pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};
 pub use template::{ChatTemplate, Conversation, TemplateError};
 pub use thought::{MARKS as THOUGHT_MARKS, ThoughtFilter, ThoughtStart, Told};
+pub use token_index::TokenIndex;
 pub use tokenizer::{RoundTrip, Tokenizer, TokenizerConfig, TokenizerError};
 pub use tool_call::{CallEnd, CallPart, Held, ToolCall, ToolCallFormat, ToolSyntax, ToolText};

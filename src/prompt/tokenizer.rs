@@ -211,9 +211,22 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The bos token's id.
-    pub fn bos_id(&self) -> Option<u32> {
-        self.bos.as_ref().and_then(|(_, id)| *id)
+    /// Whether a text can be cut behind this token: what follows has the tokens there that it has behind the token alone.
+    ///
+    /// Added tokens are found before anything else, and the texts between them are encoded each by itself. So it holds for
+    /// an added token that is found whatever lies around it, and that no other added token reaches into.
+    pub fn splits_at(&self, id: u32) -> bool {
+        let added = self.inner.get_added_tokens_decoder();
+        let Some(token) = added.get(&id) else { return false };
+        let reaches = |other: &str| {
+            let ends = other.char_indices().skip(1).map(|(at, _)| &other[at..]);
+            other.contains(&token.content) || ends.into_iter().any(|end| token.content.starts_with(end))
+        };
+        let mut others = added.values().filter(|other| other.content != token.content);
+        !token.normalized
+            && !token.single_word
+            && !token.content.is_empty()
+            && !others.any(|other| reaches(&other.content))
     }
 
     /// Encodes and decodes texts of every kind. Lost spaces are an error; lost characters are reported.

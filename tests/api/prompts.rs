@@ -127,7 +127,8 @@ fn odd_answer(server: &Server, messages: Value) -> (String, u64) {
 
 #[test]
 fn an_answer_in_tokens_that_the_tokenizer_would_not_choose_is_found_again() {
-    let settings = ApiSettings { checkpoints: false, keepalive: None, workers: 1, ..ApiSettings::default() };
+    let settings =
+        ApiSettings { keeps_answers: false, keepalive: None, workers: 1, ..ApiSettings::default() };
     let forgetful = Setup { cache: true, settings, ..Setup::default() }.sim();
     let server = server();
     let asked = json!({"role": "user", "content": long("go")});

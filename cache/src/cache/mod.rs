@@ -41,7 +41,6 @@ use crate::error::CacheError;
 use crate::ghosts::Ghosts;
 use crate::key::{BlockKey, Tenant};
 use crate::options::CacheOptions;
-use crate::policy::EvictionPolicy;
 use crate::snapshots::Snapshots;
 use crate::stats::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use crate::tenants::{TenantStats, Tenants};
@@ -97,17 +96,6 @@ impl PrefixCache {
     /// by a newer build.
     pub fn open(options: CacheOptions) -> Result<Self, CacheError> {
         Self::open_tuned(options, Tuning::default())
-    }
-
-    /// [`open`](Self::open) with another order of eviction.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_with_policy(
-        options: CacheOptions,
-        policy: Box<dyn EvictionPolicy>,
-    ) -> Result<Self, CacheError> {
-        Self::open_tuned(options, Tuning { policy, ..Tuning::default() })
     }
 
     /// [`open`](Self::open) with limits and an order of eviction of its own.

@@ -396,10 +396,10 @@ mod tests {
     fn what_the_operator_pins_gives_way_to_nobody_and_is_nobody_s_part() {
         let (mut cache, _) = cache(24);
         pin_blocks(&mut cache, &ALICE, 0, 12, MINUTE);
-        let retention = Retention { pin: Pin::Forever, ..Retention::default() };
+        let keep = Keep::at(&Retention { pin: Pin::Forever, ..Retention::default() }, 0);
         for at in 0..8 {
             for key in cache.blocks_of(&ALICE, &[at, 0, 0, 0]) {
-                cache.retain_block(&key, &retention);
+                cache.keep(&key, keep);
             }
         }
         pin_blocks(&mut cache, &BOB, 0, 12, MINUTE);

@@ -15,18 +15,11 @@ impl PrefixCache {
         }
     }
 
-    /// Gives one block a retention. False when it is not known.
-    pub fn retain_block(&mut self, key: &BlockKey, retention: &Retention) -> bool {
-        let keep = Keep::at(retention, self.clock.now_us());
-        self.keep(key, keep)
-    }
-
-    fn keep(&mut self, key: &BlockKey, keep: Keep) -> bool {
-        if self.tree.get(key).is_none() {
-            return false;
+    /// Gives one block that is known a retention.
+    pub(super) fn keep(&mut self, key: &BlockKey, keep: Keep) {
+        if self.tree.get(key).is_some() {
+            self.tree.retain(key, keep);
+            self.note_use(key);
         }
-        self.tree.retain(key, keep);
-        self.note_use(key);
-        true
     }
 }

@@ -154,13 +154,6 @@ impl KvSpec {
     pub fn retained(&self, mask: Mask) -> Option<usize> {
         mask.reach().map(|reach| reach.max(2 * self.block_tokens))
     }
-
-    /// Bytes that a token costs in the layers that keep all tokens.
-    pub fn bytes_per_token(&self) -> u64 {
-        let full = self.masks.iter().filter(|mask| mask.reach().is_none()).count();
-        let KvSetting { keys, values } = self.setting;
-        (full * (keys.token_bytes(self.keys) + values.token_bytes(self.values))) as u64
-    }
 }
 
 fn tensors(masks: &[Mask], planes: &[Plane], key_planes: usize) -> Vec<Stored> {

@@ -135,7 +135,7 @@ fn decoding_agrees_with_the_library() {
 #[test]
 fn bos_is_written_once_whoever_writes_it() {
     let tokenizer = load(&byte_level());
-    let bos = tokenizer.bos_id().unwrap();
+    let bos = tokenizer.token_id("<s>").unwrap();
     assert_eq!(tokenizer.encode_text("hell").unwrap(), [bos, 258]);
     assert_eq!(tokenizer.encode_text("<s>hell").unwrap(), [bos, 258]);
     assert_eq!(tokenizer.encode_rendered("<s>hell").unwrap(), [bos, 258]);
