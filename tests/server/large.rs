@@ -1,8 +1,7 @@
 //! Requests that are far too large cost little more than their bodies, and nobody else waits for them.
 
 use std::io::{BufRead, BufReader};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -12,8 +11,8 @@ use crate::support::Server;
 const LARGE: usize = 6_000_000;
 /// What the whole process may have held at any time.
 const MOST_MEMORY_MB: u64 = 600;
-/// How much longer a first token may take while large requests come.
-const MOST_SLOWDOWN: f64 = 2.0;
+/// Processor time of refusing a body, in times of that of parsing it here.
+const MOST_WORK: f64 = 40.0;
 
 /// Every way to send a long prompt, each refused by its length.
 fn large() -> Vec<(&'static str, &'static str, Value)> {
@@ -64,10 +63,9 @@ fn send(server: &Server, method: &str, path: &str, body: &[u8]) -> (u16, Value) 
 }
 
 /// Until the first text of a short answer.
-fn first_token(server: &Server, nth: usize) -> Duration {
+fn first_token(server: &Server, nth: usize) {
     let body = json!({"messages": [{"role": "user", "content": format!("Question {nth}: who are you?")}],
         "stream": true, "max_tokens": 2, "ignore_eos": true, "temperature": 0});
-    let began = Instant::now();
     let request =
         ureq::post(format!("{}/v1/chat/completions", server.url)).header("content-type", "application/json");
     let response = request.send(body.to_string()).unwrap();
@@ -80,12 +78,13 @@ fn first_token(server: &Server, nth: usize) -> Duration {
         })
     });
     told.next().expect("a token");
-    began.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
+/// Seconds of processor time that a process has used: `utime` and `stime` of its `stat`, in hundredths.
+fn processor_seconds(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 #[test]
@@ -97,49 +96,49 @@ fn four_large_bodies_at_once_cost_little_and_hold_nobody_up() {
     assert_eq!(send(&server, "POST", "/v1/chat/completions", known.to_string().as_bytes()).0, 200);
     let bodies: Vec<_> =
         large().into_iter().map(|(method, path, body)| (method, path, body.to_string())).collect();
-    let (mut slowdown, mut nth) = (f64::INFINITY, 0);
-    let mut times = |until: &dyn Fn(usize) -> bool| {
-        let mut times = Vec::new();
-        while until(times.len()) {
-            nth += 1;
-            times.push(first_token(&server, nth));
-        }
-        median(times)
-    };
-    // Other programs share the processors: the best of three rounds, each measured against its own quiet.
-    for _ in 0..3 {
-        let quiet = times(&|count| count < 15);
-        let over = AtomicBool::new(false);
-        let loaded = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..4)
-                .map(|first| {
-                    let (server, bodies) = (&server, &bodies);
-                    scope.spawn(move || {
-                        for nth in 0..bodies.len() {
-                            let (method, path, body) = &bodies[(first * 3 + nth) % bodies.len()];
-                            let (status, reply) = send(server, method, path, body.as_bytes());
-                            assert_eq!(status, 400, "{path}: {reply}");
-                        }
-                    })
-                })
-                .collect();
-            let over = &over;
+    let at_large = AtomicUsize::new(4);
+    let answered = std::thread::scope(|scope| {
+        for first in 0..4 {
+            let (server, bodies, at_large) = (&server, &bodies, &at_large);
             scope.spawn(move || {
-                for client in clients {
-                    client.join().unwrap();
+                for nth in 0..bodies.len() {
+                    let (method, path, body) = &bodies[(first * 3 + nth) % bodies.len()];
+                    let (status, reply) = send(server, method, path, body.as_bytes());
+                    assert_eq!(status, 400, "{path}: {reply}");
                 }
-                over.store(true, Ordering::Relaxed);
+                at_large.fetch_sub(1, Ordering::SeqCst);
             });
-            times(&|count| count < 5 || !over.load(Ordering::Relaxed))
-        });
-        println!("first token: {:.1} ms quiet, {:.1} ms beside large requests", quiet * 1e3, loaded * 1e3);
-        slowdown = slowdown.min(loaded / quiet);
-        if slowdown < MOST_SLOWDOWN {
-            break;
         }
-    }
+        let mut answered = 0;
+        while at_large.load(Ordering::SeqCst) > 0 {
+            first_token(&server, answered);
+            answered += 1;
+        }
+        answered
+    });
+    assert!(answered >= 2 * bodies.len(), "{answered} small requests beside {} large ones", 4 * bodies.len());
     let memory = server.most_memory_mb();
-    println!("at most {memory} MB");
     assert!(memory < MOST_MEMORY_MB, "{memory} MB");
-    assert!(slowdown < MOST_SLOWDOWN, "a first token took {slowdown:.1} times as long");
+}
+
+#[test]
+fn refusing_a_body_takes_a_small_multiple_of_parsing_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    for (method, path, body) in large() {
+        let body = body.to_string();
+        let before = processor_seconds(&server.id().to_string());
+        for _ in 0..5 {
+            assert_eq!(send(&server, method, path, body.as_bytes()).0, 400, "{path}");
+        }
+        let refusing = processor_seconds(&server.id().to_string()) - before;
+        let before = processor_seconds("thread-self");
+        for _ in 0..5 {
+            serde_json::from_str::<Value>(&body).unwrap();
+        }
+        // Its clock ticks in hundredths.
+        let parsing = (processor_seconds("thread-self") - before).max(0.01);
+        println!("{path}: {refusing:.2} s of processor time, {parsing:.2} s to parse");
+        assert!(refusing < MOST_WORK * parsing, "{path}: {refusing:.2} s, {parsing:.2} s to parse");
+    }
 }

@@ -43,6 +43,11 @@ impl Server {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and its exit.
     pub fn stop(self) {
         self.signal(rustix::process::Signal::TERM);
