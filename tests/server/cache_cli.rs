@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::recurrent::{Agent, make_model};
 use crate::support::{Server, cached_tokens, greedy};
 use serde_json::{Value, json};
 
@@ -85,6 +86,43 @@ fn a_store_is_read_beside_its_server_and_changed_only_without_it() {
     for dir in [&store, &copy] {
         let server = Server::start(dir, &[]);
         assert!(cached_tokens(&server.chat(&body())) > 2_000);
+        server.stop();
+    }
+}
+
+#[test]
+fn the_snapshots_of_a_recurrent_model_are_looked_after_with_its_blocks() {
+    let (model, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_model(model.path());
+    let flags = ["--model", model.path().to_str().unwrap()];
+    let (store, copy) = (dir.path().join("store"), dir.path().join("copy"));
+    let (server, mut agent) = (Server::start(&store, &flags), Agent::new(1));
+    agent.turn(&server, 0);
+    agent.turn(&server, 1);
+    let known = cached_tokens(&server.chat(&agent.body()));
+    server.stop();
+    let summary = said(&store, &["stat"]);
+    let count = &summary["snapshots"];
+    assert!(count.as_u64() >= Some(2) && summary["snapshot_bytes"].as_u64() > Some(0), "{summary}");
+    assert_eq!(&summary["fingerprints"][0]["snapshots"], count);
+    let report = said(&store, &["verify"]);
+    assert_eq!((&report["sound_snapshots"], &report["damaged"]), (count, &json!([])));
+    let key = said(&store, &["ls"])["snapshots"][0]["key"].clone();
+    let shown = said(&store, &["show", &key.as_str().unwrap()[..16]]);
+    assert_eq!((&shown["kind"], &shown["key"]), (&json!("snapshot"), &key));
+    for command in
+        [&["ls"][..], &["stat"], &["show", key.as_str().unwrap()], &["gc", "--dry-run"], &["verify"]]
+    {
+        let table = String::from_utf8(cache(&store, command).stdout).unwrap();
+        assert!(table.contains("snapshot"), "{command:?}: {table}");
+    }
+    assert_eq!(&said(&store, &["export", copy.to_str().unwrap()])["snapshots"], count);
+    assert_eq!(&said(&store, &["gc", "--budget", "0"])["over_budget_snapshots"], count);
+    assert_eq!(said(&store, &["stat"])["snapshots"], 0);
+    assert_eq!(&said(&store, &["import", copy.to_str().unwrap()])["snapshots"], count);
+    for dir in [&store, &copy] {
+        let server = Server::start(dir, &flags);
+        assert!(cached_tokens(&server.chat(&agent.body())) >= known, "{known}");
         server.stop();
     }
 }

@@ -12,7 +12,7 @@ use crate::support::{Server, cached_tokens, copy_model};
 const OPENING_TOKENS: u64 = 8;
 
 /// The golden Qwen3.5 with an embedding of the embedded model's vocabulary.
-fn make_model(dir: &Path) {
+pub fn make_model(dir: &Path) {
     copy_model(dir);
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3_5");
     let mut config: Value =
@@ -44,14 +44,14 @@ fn make_model(dir: &Path) {
     safetensors::serialize_to_file(all, None, &dir.join("model.safetensors")).unwrap();
 }
 
-struct Agent {
+pub struct Agent {
     messages: Vec<Value>,
     /// Tokens of the last prompt.
-    prompt_tokens: u64,
+    pub prompt_tokens: u64,
 }
 
 impl Agent {
-    fn new(name: usize) -> Self {
+    pub fn new(name: usize) -> Self {
         let rules: Vec<String> = (0..40).map(|at| format!("Rule {at}: look before you answer.")).collect();
         let task = format!("You are number {name}. Find the key of room {}.", 100 + name);
         let messages = vec![
@@ -61,7 +61,7 @@ impl Agent {
         Self { messages, prompt_tokens: 0 }
     }
 
-    fn body(&self) -> Value {
+    pub fn body(&self) -> Value {
         let tool = json!({"type": "function", "function": {"name": "look", "description": "Look into a place",
             "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}}});
         json!({"messages": self.messages, "tools": [tool], "temperature": 0, "max_tokens": 6,
@@ -69,7 +69,7 @@ impl Agent {
     }
 
     /// Asks, and goes on as an agent does: with a call and its result, at times with a word of the user.
-    fn turn(&mut self, server: &Server, turn: usize) -> Value {
+    pub fn turn(&mut self, server: &Server, turn: usize) -> Value {
         let response = server.chat(&self.body());
         self.prompt_tokens = response["usage"]["prompt_tokens"].as_u64().unwrap();
         let id = format!("call{turn}");

@@ -1,73 +1,62 @@
-//! Changes to a store that nobody else uses: pin, unpin, clear.
+//! Changes to a store that nobody else uses: removing, and the index.
 
+use std::cmp::Reverse;
 use std::io;
 
-use prefixd_migrations::Row;
 use serde::Serialize;
 
 use super::Inspector;
-use super::entry::now_us;
-use crate::disk::directory::io_error;
+use crate::disk::directory::{PARTS, io_error};
 use crate::disk::index::Change;
 use crate::error::CacheError;
 use crate::key::BlockKey;
-use crate::payload::Part;
-use crate::retention::{Keep, Pin, Retention};
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Removed {
     /// Blocks.
     pub blocks: u64,
+    /// Snapshots.
+    pub snapshots: u64,
     /// Files of the quarantine.
     pub quarantine_files: u64,
-    /// Allocated bytes of both.
+    /// Allocated bytes of all of these.
     pub bytes: u64,
 }
 
 impl Inspector {
-    /// Pins a block, and with it everything before it; [`Pin::None`] takes the pin back.
-    ///
-    /// # Errors
-    /// The store is only looked at, or its index fails.
-    pub fn pin(&mut self, key: &BlockKey, pin: Pin) -> Result<(), CacheError> {
-        let Some(row) = self.rows.get(key) else { return Ok(()) };
-        let keep = Keep::at(&Retention { pin, ..Retention::default() }, now_us());
-        let row = Row { pinned_until_us: keep.pinned_until_us, ..row.clone() };
-        self.change(&[Change::Put(*key, row.encode())])?;
-        self.rows.insert(*key, row);
-        Ok(())
-    }
-
-    /// Removes every block and everything in quarantine.
+    /// Removes every block, every snapshot and everything in quarantine.
     ///
     /// # Errors
     /// The store is only looked at; something cannot be removed.
     pub fn clear(&mut self) -> Result<Removed, CacheError> {
-        let keys: Vec<BlockKey> = self.rows.keys().copied().collect();
-        let mut removed = self.remove(&keys)?;
+        let mut removed = self.remove(self.stored.keys().copied().collect())?;
         let (files, bytes) = self.empty_quarantine()?;
         removed.quarantine_files = files;
         removed.bytes += bytes;
         Ok(removed)
     }
 
-    /// Removes blocks: rows, then files.
-    pub(super) fn remove(&mut self, keys: &[BlockKey]) -> Result<Removed, CacheError> {
+    /// Removes blocks and snapshots: rows, then files. What stands behind a block leaves before it, so that an interrupted
+    /// run leaves no orphan.
+    pub(super) fn remove(&mut self, mut keys: Vec<BlockKey>) -> Result<Removed, CacheError> {
+        keys.sort_by_key(|key| Reverse(self.stored.get(key).map_or(0, |stored| stored.facts().start)));
         let changes: Vec<Change> = keys.iter().copied().map(Change::Remove).collect();
         self.change(&changes)?;
         let mut removed = Removed::default();
         for key in keys {
-            for part in [Part::Window, Part::Full] {
-                match self.files.remove(&self.directory.path(key, part)) {
+            for part in PARTS {
+                let path = self.directory.path(&key, part);
+                match self.files.remove(&path) {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(self.failed("removing", key, source));
+                        return Err(io_error("removing", &path, source));
                     }
                     _ => {}
                 }
             }
-            removed.blocks += 1;
-            removed.bytes += self.rows.remove(key).map_or(0, |row| row.all_bytes());
+            if let Some(stored) = self.stored.remove(&key) {
+                removed.count(stored.is_snapshot(), stored.facts().bytes);
+            }
         }
         Ok(removed)
     }
@@ -95,8 +84,15 @@ impl Inspector {
         };
         index.apply(changes).map_err(|reason| CacheError::Index { path: self.directory.index(), reason })
     }
+}
 
-    pub(super) fn failed(&self, doing: &'static str, key: &BlockKey, source: io::Error) -> CacheError {
-        io_error(doing, &self.directory.path(key, Part::Full), source)
+impl Removed {
+    pub(super) fn count(&mut self, is_snapshot: bool, bytes: u64) {
+        if is_snapshot {
+            self.snapshots += 1;
+        } else {
+            self.blocks += 1;
+        }
+        self.bytes += bytes;
     }
 }

@@ -1,22 +1,23 @@
 //! Cleaning up: what no lookup can find, what outlived itself, what is over a budget.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use prefixd_migrations::Row;
+use prefixd_migrations::DEFAULT_PRIORITY;
 use serde::Serialize;
 
 use super::entry::now_us;
+use super::stored::Stored;
 use super::{Inspector, Removed};
 use crate::error::CacheError;
 use crate::key::{BlockKey, Fingerprint};
 use crate::retention::Keep;
 
-/// What [`Inspector::collect`] removes. Pinned blocks stay, whatever it says.
+/// What [`Inspector::collect`] removes. What is pinned stays, whatever it says, with every block before it.
 #[derive(Clone, Debug, Default)]
 pub struct Collection {
-    /// Blocks of every other fingerprint leave as well.
+    /// Blocks and snapshots of every other fingerprint leave as well.
     pub only: Option<Fingerprint>,
-    /// The coldest blocks leave until those that stay fit.
+    /// The coldest blocks and snapshots leave until those that stay fit.
     pub budget_bytes: Option<u64>,
     /// The quarantine stays.
     pub keep_quarantine: bool,
@@ -29,15 +30,32 @@ pub struct Collection {
 pub struct CollectReport {
     /// Blocks whose parent is not there.
     pub orphan_blocks: u64,
+    /// Snapshots whose parent is not there.
+    pub orphan_snapshots: u64,
     /// Blocks that outlived their lifetime.
     pub expired_blocks: u64,
     /// Blocks of another fingerprint.
     pub foreign_blocks: u64,
+    /// Snapshots of another fingerprint.
+    pub foreign_snapshots: u64,
     /// Blocks over the budget.
     pub over_budget_blocks: u64,
+    /// Snapshots over the budget.
+    pub over_budget_snapshots: u64,
     /// All of these, and the quarantine.
     pub removed: Removed,
 }
+
+/// Why something leaves.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Orphan,
+    Expired,
+    Foreign,
+    OverBudget,
+}
+
+type Leaving = BTreeMap<BlockKey, Why>;
 
 impl Inspector {
     /// Removes what is of no use.
@@ -45,25 +63,20 @@ impl Inspector {
     /// # Errors
     /// The store is only looked at; something cannot be removed.
     pub fn collect(&mut self, wanted: &Collection) -> Result<CollectReport, CacheError> {
-        let mut report = CollectReport::default();
-        let mut leaving: BTreeSet<BlockKey> = BTreeSet::new();
-        self.lost(&mut leaving, wanted, &mut report);
+        let needed = self.needed();
+        let mut leaving = self.lost(wanted, &needed);
         if let Some(budget_bytes) = wanted.budget_bytes {
-            report.over_budget_blocks = self.over_budget(&mut leaving, budget_bytes);
+            self.add_over_budget(&mut leaving, budget_bytes, &needed);
         }
-        // Children before parents: an interrupted run leaves no orphan behind.
-        let mut keys: Vec<BlockKey> = leaving.into_iter().collect();
-        keys.sort_by_key(|key| std::cmp::Reverse(self.rows.get(key).map_or(0, |row| row.start)));
+        let mut report = self.report(&leaving);
         if wanted.dry_run {
-            let bytes = keys.iter().filter_map(|key| self.rows.get(key)).map(Row::all_bytes).sum();
-            report.removed = Removed { blocks: keys.len() as u64, quarantine_files: 0, bytes };
             if !wanted.keep_quarantine {
                 report.removed.quarantine_files = self.listing.quarantine_files;
                 report.removed.bytes += self.listing.quarantine_bytes;
             }
             return Ok(report);
         }
-        report.removed = self.remove(&keys)?;
+        report.removed = self.remove(leaving.into_keys().collect())?;
         if !wanted.keep_quarantine {
             let (files, bytes) = self.empty_quarantine()?;
             report.removed.quarantine_files = files;
@@ -72,80 +85,99 @@ impl Inspector {
         Ok(report)
     }
 
-    /// Blocks that are foreign, have outlived themselves, or stand on nothing, from the start of chains to their ends.
-    fn lost(&self, leaving: &mut BTreeSet<BlockKey>, wanted: &Collection, report: &mut CollectReport) {
+    fn report(&self, leaving: &Leaving) -> CollectReport {
+        let mut report = CollectReport::default();
+        for (key, why) in leaving {
+            let Some(stored) = self.stored.get(key) else { continue };
+            report.removed.count(stored.is_snapshot(), stored.facts().bytes);
+            let count = match (why, stored) {
+                (Why::Orphan, Stored::Block(_)) => &mut report.orphan_blocks,
+                (Why::Orphan, Stored::Snapshot(_)) => &mut report.orphan_snapshots,
+                // Snapshots have no lifetime of their own: theirs ends with the block before them.
+                (Why::Expired, _) => &mut report.expired_blocks,
+                (Why::Foreign, Stored::Block(_)) => &mut report.foreign_blocks,
+                (Why::Foreign, Stored::Snapshot(_)) => &mut report.foreign_snapshots,
+                (Why::OverBudget, Stored::Block(_)) => &mut report.over_budget_blocks,
+                (Why::OverBudget, Stored::Snapshot(_)) => &mut report.over_budget_snapshots,
+            };
+            *count += 1;
+        }
+        report
+    }
+
+    /// What is foreign, has outlived itself, or stands on nothing, from the start of chains to their ends.
+    fn lost(&self, wanted: &Collection, needed: &HashSet<BlockKey>) -> Leaving {
         let now_us = now_us();
-        let needed = self.needed();
-        let mut rows: Vec<(&BlockKey, &Row)> = self.rows.iter().collect();
-        rows.sort_by_key(|(_, row)| row.start);
-        for (key, row) in rows {
-            let keep = Keep::of(row);
-            let parent = row.parent.map(BlockKey::from_bytes);
-            let expired = keep.dies_us(row.last_use_us, 0).is_some_and(|dies_us| dies_us <= now_us);
-            let why = if parent.is_some_and(|p| !self.rows.contains_key(&p) || leaving.contains(&p)) {
-                &mut report.orphan_blocks
-            } else if wanted.only.is_some_and(|only| *only.as_bytes() != row.fingerprint) {
-                &mut report.foreign_blocks
-            } else if expired {
-                &mut report.expired_blocks
+        let mut leaving = Leaving::new();
+        for (key, stored) in self.by_start().into_iter().filter(|(key, _)| !needed.contains(key)) {
+            let facts = stored.facts();
+            let dies_us = stored.block().and_then(|row| Keep::of(row).dies_us(row.last_use_us, 0));
+            let is_lost = |parent| !self.stored.contains_key(&parent) || leaving.contains_key(&parent);
+            let why = if facts.parent.is_some_and(is_lost) {
+                Why::Orphan
+            } else if wanted.only.is_some_and(|only| only != facts.fingerprint) {
+                Why::Foreign
+            } else if dies_us.is_some_and(|dies_us| dies_us <= now_us) {
+                Why::Expired
             } else {
                 continue;
             };
-            if !needed.contains(key) {
-                *why += 1;
-                leaving.insert(*key);
-            }
+            leaving.insert(key, why);
         }
+        leaving
     }
 
-    /// The least recently used ends of chains, until what stays fits. Returns how many.
-    fn over_budget(&self, leaving: &mut BTreeSet<BlockKey>, budget_bytes: u64) -> u64 {
-        let needed = self.needed();
-        let mut children: HashMap<BlockKey, u64> = HashMap::new();
-        let staying = || self.rows.iter().filter(|(key, _)| !leaving.contains(key));
-        for (_, row) in staying() {
-            if let Some(parent) = row.parent {
-                *children.entry(BlockKey::from_bytes(parent)).or_default() += 1;
-            }
+    /// The least recently used of what nothing stands behind, until what stays fits.
+    fn add_over_budget(&self, leaving: &mut Leaving, budget_bytes: u64, needed: &HashSet<BlockKey>) {
+        let staying: BTreeMap<&BlockKey, &Stored> =
+            self.stored.iter().filter(|(key, _)| !leaving.contains_key(key)).collect();
+        let mut behind: HashMap<BlockKey, u64> = HashMap::new();
+        for parent in staying.values().filter_map(|stored| stored.facts().parent) {
+            *behind.entry(parent).or_default() += 1;
         }
-        let mut bytes: u64 = staying().map(|(_, row)| row.all_bytes()).sum();
-        let rank = |key: &BlockKey, row: &Row| (row.priority, row.last_use_us, *key);
-        let mut ends: BTreeSet<_> = staying()
-            .filter(|(key, _)| !children.contains_key(key) && !needed.contains(key))
-            .map(|(key, row)| rank(key, row))
+        let mut bytes: u64 = staying.values().map(|stored| stored.facts().bytes).sum();
+        let rank =
+            |key: &BlockKey, stored: &Stored| (self.priority(stored), stored.facts().last_use_us, *key);
+        let mut ends: BTreeSet<_> = staying
+            .iter()
+            .filter(|(key, _)| !behind.contains_key(key) && !needed.contains(key))
+            .map(|(key, stored)| rank(key, stored))
             .collect();
-        let mut count = 0;
         while bytes > budget_bytes {
             let Some((_, _, key)) = ends.pop_first() else { break };
-            let Some(row) = self.rows.get(&key) else { break };
-            bytes -= row.all_bytes();
-            count += 1;
-            leaving.insert(key);
-            let parent = row.parent.map(BlockKey::from_bytes);
-            if let Some((parent, left)) = parent.and_then(|p| children.get_mut(&p).map(|left| (p, left))) {
+            let Some(facts) = staying.get(&key).map(|stored| stored.facts()) else { break };
+            bytes -= facts.bytes;
+            leaving.insert(key, Why::OverBudget);
+            if let Some((parent, left)) = facts.parent.and_then(|p| behind.get_mut(&p).map(|left| (p, left)))
+            {
                 *left -= 1;
                 if *left == 0
                     && !needed.contains(&parent)
-                    && let Some(row) = self.rows.get(&parent)
+                    && let Some(stored) = staying.get(&parent)
                 {
-                    ends.insert(rank(&parent, row));
+                    ends.insert(rank(&parent, stored));
                 }
             }
         }
-        count
     }
 
-    /// Pinned blocks and everything before them.
+    /// A block's own; a snapshot has that of the block which it stands behind.
+    fn priority(&self, stored: &Stored) -> u8 {
+        let parent = || stored.facts().parent.and_then(|parent| self.block(&parent));
+        stored.block().or_else(parent).map_or(DEFAULT_PRIORITY, |row| row.priority)
+    }
+
+    /// What is pinned, and every block before it.
     fn needed(&self) -> HashSet<BlockKey> {
         let now_us = now_us();
         let mut needed = HashSet::new();
-        for (key, row) in &self.rows {
-            let mut next = Keep::of(row).is_pinned(now_us).then_some(*key);
+        for (key, stored) in &self.stored {
+            let mut next = stored.facts().is_pinned(now_us).then_some(*key);
             while let Some(key) = next {
                 if !needed.insert(key) {
                     break;
                 }
-                next = self.rows.get(&key).and_then(|row| row.parent).map(BlockKey::from_bytes);
+                next = self.stored.get(&key).and_then(|stored| stored.facts().parent);
             }
         }
         needed

@@ -1,15 +1,13 @@
-//! What is said about one block of a store.
+//! What is said about one block or one snapshot of a store.
 
-use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prefixd_migrations::{Row, Window};
 use serde::{Serialize, Serializer};
 
-use crate::disk::codec::Header;
+use super::Inspector;
+use super::stored::Stored;
 use crate::key::BlockKey;
-use crate::payload::Part;
-use crate::retention::Keep;
 
 /// Where a block's window part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,19 +57,47 @@ pub struct StoredBlock {
     pub ttl_s: Option<u64>,
     /// Whether its parent is not there: no lookup finds it.
     pub orphan: bool,
+    /// Snapshots that stand behind it: at its end, or before the end of a block that follows it.
+    pub snapshots: u64,
 }
 
-impl StoredBlock {
-    pub(super) fn new(key: BlockKey, row: &Row, from_index: bool, known: &HashSet<&BlockKey>) -> Self {
-        let parent = row.parent.map(BlockKey::from_bytes);
+/// One snapshot of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredSnapshot {
+    /// Its key.
+    #[serde(serialize_with = "as_text")]
+    pub key: BlockKey,
+    /// The last whole block before it, 64 hexadecimal digits.
+    pub parent: Option<String>,
+    /// What computed it, 64 hexadecimal digits.
+    pub fingerprint: String,
+    /// Whose it is, 64 hexadecimal digits.
+    pub tenant: String,
+    /// Position behind that block.
+    pub start: u64,
+    /// Tokens from there to it.
+    pub tokens: u64,
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// Last use, microseconds since 1970; while a server uses the store, the time it was written.
+    pub last_use_us: u64,
+    /// Whether it leaves last now.
+    pub pinned: bool,
+    /// Whether its parent is not there: no lookup finds it.
+    pub orphan: bool,
+}
+
+impl Inspector {
+    pub(super) fn stored_block(&self, key: &BlockKey, row: &Row, snapshots: u64) -> StoredBlock {
         let (window, window_bytes) = match row.window {
             Window::None => (WindowState::None, 0),
             Window::Inside => (WindowState::Inside, 0),
             Window::Apart { allocated_bytes, .. } => (WindowState::Apart, allocated_bytes),
             Window::Dropped => (WindowState::Dropped, 0),
         };
-        Self {
-            key,
+        let parent = row.parent.map(BlockKey::from_bytes);
+        StoredBlock {
+            key: *key,
             parent: parent.map(|parent| parent.to_string()),
             fingerprint: BlockKey::from_bytes(row.fingerprint).to_string(),
             tenant: BlockKey::from_bytes(row.tenant).to_string(),
@@ -81,65 +107,29 @@ impl StoredBlock {
             window,
             window_bytes,
             last_use_us: row.last_use_us,
-            hits: from_index.then_some(row.hits),
+            hits: self.index.is_some().then_some(row.hits),
             priority: row.priority,
-            pinned: Keep::of(row).is_pinned(now_us()),
+            pinned: row.pinned_until_us > now_us(),
             ttl_s: (row.ttl_us > 0).then_some(row.ttl_us / 1_000_000),
-            orphan: parent.is_some_and(|parent| !known.contains(&parent)),
+            orphan: parent.is_some_and(|parent| !self.stored.contains_key(&parent)),
+            snapshots,
         }
     }
-}
 
-/// One block with what its headers say.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BlockDetail {
-    /// The block.
-    #[serde(flatten)]
-    pub block: StoredBlock,
-    /// Blocks that follow it directly.
-    pub children: u64,
-    /// Its token ids.
-    pub token_ids: Vec<u32>,
-    /// Its tensors, by file and offset.
-    pub tensors: Vec<TensorDetail>,
-}
-
-/// One tensor of a block.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TensorDetail {
-    /// Its name.
-    pub name: String,
-    /// `full` or `window`.
-    pub part: &'static str,
-    /// Element type.
-    pub dtype: String,
-    /// Dimensions.
-    pub shape: Vec<usize>,
-    /// Its bytes.
-    pub bytes: u64,
-    /// blake3 of the bytes.
-    pub checksum: String,
-}
-
-impl BlockDetail {
-    pub(super) fn new(block: StoredBlock, row: &Row, headers: &[Header], children: u64) -> Self {
-        let tensors = headers
-            .iter()
-            .flat_map(|header| &header.tensors)
-            .map(|tensor| TensorDetail {
-                name: tensor.name.clone(),
-                part: match tensor.part {
-                    Part::Full => "full",
-                    Part::Window => "window",
-                    Part::State => "state",
-                },
-                dtype: format!("{:?}", tensor.dtype),
-                shape: tensor.shape.clone(),
-                bytes: tensor.bytes as u64,
-                checksum: tensor.checksum.to_hex().to_string(),
-            })
-            .collect();
-        Self { block, children, token_ids: row.tokens.clone(), tensors }
+    pub(super) fn stored_snapshot(&self, key: &BlockKey, stored: &Stored) -> StoredSnapshot {
+        let facts = stored.facts();
+        StoredSnapshot {
+            key: *key,
+            parent: facts.parent.map(|parent| parent.to_string()),
+            fingerprint: facts.fingerprint.to_string(),
+            tenant: facts.tenant.to_string(),
+            start: facts.start,
+            tokens: facts.tokens.len() as u64,
+            bytes: facts.bytes,
+            last_use_us: facts.last_use_us,
+            pinned: facts.is_pinned(now_us()),
+            orphan: facts.parent.is_some_and(|parent| !self.stored.contains_key(&parent)),
+        }
     }
 }
 

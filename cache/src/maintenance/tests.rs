@@ -1,11 +1,13 @@
 //! A store from outside, while nobody uses it and while somebody does.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::disk::testing::{disk_options, open as open_cache};
+use crate::payload::Part;
 use crate::testing::{memory_dir, restore, serve};
 use crate::{Fingerprint, Pin, PrefixCache, Tenant};
 
@@ -26,6 +28,11 @@ fn open(dir: &Path, purpose: Purpose) -> Result<Inspector, CacheError> {
     Inspector::open(dir, purpose, &mut |_, _| {})
 }
 
+fn shown(store: &Inspector, key: &BlockKey) -> BlockDetail {
+    let Detail::Block(detail) = store.show(key).unwrap() else { panic!("{key} is no block") };
+    detail
+}
+
 fn known(cache: &mut PrefixCache, seed: u32) -> usize {
     let lookup = cache.lookup(&ALICE, &prompt(seed, 12), 12);
     restore(cache, &lookup, 0).tokens
@@ -44,7 +51,7 @@ fn a_store_is_listed_block_by_block_and_as_a_whole() {
     assert_eq!(blocks.iter().map(|block| block.start).collect::<Vec<_>>(), [0, 4, 8, 0, 4, 8, 0, 4, 8]);
     assert_eq!(blocks[1].parent, Some(blocks[0].key.to_string()));
     let key = store.find(&blocks[1].key.to_string()[..12]).unwrap();
-    let detail = store.show(&key).unwrap();
+    let detail = shown(&store, &key);
     assert_eq!((detail.children, detail.token_ids.len(), detail.tensors.len()), (1, 4, 3));
     assert_eq!(
         detail.tensors.iter().map(|tensor| tensor.part).collect::<Vec<_>>(),
@@ -138,7 +145,7 @@ fn a_pin_from_outside_holds_in_the_server_and_can_be_taken_back() {
     assert_eq!((cache.stats().retained_blocks, cache.stats().disk.unwrap().tier.blocks), (1, 3));
     drop(cache);
     let mut store = open(dir.path(), Purpose::Change).unwrap();
-    assert!(store.show(&last).unwrap().block.pinned && !store.show(&first).unwrap().block.pinned);
+    assert!(shown(&store, &last).block.pinned && !shown(&store, &first).block.pinned);
     store.pin(&last, Pin::For(Duration::ZERO)).unwrap();
     store.pin(&last, Pin::None).unwrap();
     drop(store);

@@ -33,30 +33,30 @@ pub struct CacheArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum CacheCommand {
-    /// List the blocks, chain by chain
+    /// List the blocks, chain by chain, and the snapshots
     Ls {
-        /// Only blocks whose fingerprint starts with these digits
+        /// Only those whose fingerprint starts with these digits
         #[arg(long, value_name = "DIGITS")]
         fingerprint: Option<String>,
-        /// At most so many
+        /// At most so many blocks, and as many snapshots
         #[arg(long, value_name = "BLOCKS")]
         limit: Option<usize>,
     },
     /// Show the store as a whole
     Stat,
-    /// Show one block: its place, its tensors, its tokens
+    /// Show one block or snapshot: its place, its tensors, its tokens
     Show {
-        /// The block's key, or its first digits
+        /// The key of either, or its first digits
         key: String,
     },
     /// Read every byte and check every checksum
     Verify,
     /// Remove what no request can use: orphans, expired blocks, the quarantine
     Gc {
-        /// Remove the blocks of every other model, too; the model's fingerprint, or its first digits
+        /// Remove the blocks and snapshots of every other model, too; the model's fingerprint, or its first digits
         #[arg(long, value_name = "FINGERPRINT")]
         only: Option<String>,
-        /// Remove the coldest blocks until the others fit, such as 10GB
+        /// Remove the coldest blocks and snapshots until the others fit, such as 10GB
         #[arg(long, value_name = "SIZE", value_parser = bytes)]
         budget: Option<u64>,
         /// Leave the quarantine
@@ -68,9 +68,9 @@ enum CacheCommand {
     },
     /// Remove everything
     Clear,
-    /// Keep a block, and all before it, from eviction
+    /// Keep from eviction: a block, all before it, and the snapshot that a prompt up to it goes on from
     Pin {
-        /// The block's key, or its first digits
+        /// The key of the block or of the snapshot, or its first digits
         key: String,
         /// How long, such as 90m or 12h; without it until `unpin`
         #[arg(long = "for", value_name = "TIME")]
@@ -78,22 +78,22 @@ enum CacheCommand {
     },
     /// Take a pin back
     Unpin {
-        /// The block's key, or its first digits
+        /// The key of the block or of the snapshot, or its first digits
         key: String,
     },
-    /// Copy blocks into a store of their own, which another machine can import or serve from
+    /// Copy blocks and snapshots into a store of their own, which another machine can import or serve from
     Export {
         /// The directory to copy to
         dir: PathBuf,
-        /// Keys, or their first digits, of the last blocks of chains; none: everything
+        /// Keys, or their first digits, of the last blocks of chains, or of snapshots; none: everything
         keys: Vec<String>,
     },
-    /// Take in the blocks of another store, each verified
+    /// Take in the blocks and snapshots of another store, each verified
     Import {
         /// The directory to copy from
         dir: PathBuf,
     },
-    /// Make the index anew from the headers of all blocks
+    /// Make the index anew from the headers of all files
     Rebuild,
 }
 
@@ -104,24 +104,27 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
     match &args.command {
         CacheCommand::Ls { fingerprint, limit } => {
             let store = open(&dir, Purpose::Read)?;
-            let mut blocks = store.blocks();
+            let (mut blocks, mut snapshots) = (store.blocks(), store.snapshots());
             if let Some(digits) = fingerprint {
-                blocks.retain(|block| block.fingerprint.starts_with(&digits.to_ascii_lowercase()));
+                let digits = digits.to_ascii_lowercase();
+                blocks.retain(|block| block.fingerprint.starts_with(&digits));
+                snapshots.retain(|snapshot| snapshot.fingerprint.starts_with(&digits));
             }
-            let found = blocks.len();
-            blocks.truncate(limit.unwrap_or(found));
-            out.blocks(&blocks, found, store.used_by())?;
+            let found = (blocks.len(), snapshots.len());
+            blocks.truncate(limit.unwrap_or(found.0));
+            snapshots.truncate(limit.unwrap_or(found.1));
+            out.listed(&blocks, &snapshots, found, store.used_by())?;
         }
         CacheCommand::Stat => out.summary(&open(&dir, Purpose::Read)?.summary())?,
         CacheCommand::Show { key } => {
             let store = open(&dir, Purpose::Read)?;
             let key = store.find(key)?;
-            let detail = store.show(&key).with_context(|| format!("block {key}"))?;
+            let detail = store.show(&key).with_context(|| format!("the file of {key}"))?;
             out.detail(&detail)?;
         }
         CacheCommand::Verify => {
             let mut store = open(&dir, Purpose::Read)?;
-            let progress = Progress::of_things("checking blocks");
+            let progress = Progress::of_things("checking files");
             let report = store.verify(&mut |done, total| progress.set(done, total));
             progress.end();
             let report = report?;
@@ -151,7 +154,7 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
         CacheCommand::Export { dir: to, keys } => {
             let store = open(&dir, Purpose::Read)?;
             let keys = keys.iter().map(|key| store.find(key)).collect::<Result<Vec<_>, _>>()?;
-            let progress = Progress::of_things("exporting blocks");
+            let progress = Progress::of_things("exporting");
             let report = store.export(to, &keys, &mut |done, total| progress.set(done, total));
             progress.end();
             let report = report?;
@@ -163,7 +166,7 @@ pub fn run(args: &CacheArgs) -> anyhow::Result<bool> {
             std::fs::create_dir_all(dir.join("blocks"))
                 .with_context(|| format!("creating {}", dir.display()))?;
             let mut store = open(&dir, Purpose::Change)?;
-            let progress = Progress::of_things("importing blocks");
+            let progress = Progress::of_things("importing");
             let report = store.import(from, &mut |done, total| progress.set(done, total));
             progress.end();
             let report = report?;
@@ -202,7 +205,7 @@ fn set_pin(dir: &Path, digits: &str, pin: Pin, out: Output) -> anyhow::Result<()
     let mut store = open(dir, Purpose::Change)?;
     let key = store.find(digits)?;
     store.pin(&key, pin)?;
-    out.detail(&store.show(&key).with_context(|| format!("block {key}"))?)
+    out.detail(&store.show(&key).with_context(|| format!("the file of {key}"))?)
 }
 
 /// A size that is no share of anything.
