@@ -136,6 +136,28 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         let text = refusal(dir.path());
         assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
     }
+    for (key, value, words) in [
+        ("use_bidirectional_attention", json!("all"), ["use_bidirectional_attention", "vision"]),
+        ("attention_bias", json!(true), ["attention_bias", "false"]),
+        ("num_kv_shared_layers", json!(8), ["8 of 7 layers", "another's"]),
+        ("num_kv_shared_layers", json!(6), ["layer 1 reads another's", "no layer of its kind"]),
+        ("vocab_size_per_layer_input", json!(255), ["vectors of 255", "vocabulary of 256"]),
+        ("final_logit_softcapping", json!(0.0), ["capped at 0", "more than 0"]),
+        ("global_head_dim", json!(127), ["kv heads of 127", "even head size"]),
+        ("global_head_dim", json!(64), ["q_proj.weight has shape", "[256, 64]"]),
+        ("use_double_wide_mlp", json!(false), ["layers.4.mlp.gate_proj.weight has shape", "[64, 64]"]),
+        ("layer_types", json!(vec!["linear_attention"; 7]), ["linear_attention", "sliding_attention"]),
+        ("enable_moe_block", json!(true), ["num_experts", "missing"]),
+    ] {
+        let dir = with_config("gemma4", |config| config["text_config"][key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
+    let dir = with_config("gemma4", |config| config["text_config"] = Value::Null);
+    assert!(refusal(dir.path()).contains("text_config is missing"));
+    let dir = with_config("gemma4-moe", |config| config["text_config"]["moe_intermediate_size"] = json!(16));
+    let text = refusal(dir.path());
+    assert!(text.contains("experts.gate_up_proj has shape") && text.contains("32 rows"), "{text}");
     let dir = with_config("qwen3_moe", |config| config["num_experts_per_tok"] = json!(9));
     assert!(refusal(dir.path()).contains("9 of 8 experts"));
     let dir =

@@ -16,6 +16,8 @@ use super::backend::Backend;
 use super::config::ModelConfig;
 use super::error::MlxError;
 use super::gate::Mlx;
+use super::kv::Vectors;
+use super::mask::Mask;
 
 /// Share of the budget that MLX may keep in freed buffers, and the most bytes it may.
 const KEPT_SHARE: f64 = 1.0 / 16.0;
@@ -107,9 +109,10 @@ impl DeviceLimits {
 /// time, in which keys and values of the longest row lie decoded beside the chunk's mask. An estimate from shapes.
 pub fn step_bytes(config: &ModelConfig, step_tokens: usize, context_tokens: usize) -> u64 {
     let float = 2.0;
+    let widest = config.masks.iter().map(|mask| config.vectors(*mask)).max_by_key(|v| v.heads * v.width);
+    let Vectors { heads: kv_heads, width: head_dim } = widest.unwrap_or(config.vectors(Mask::Causal));
     let [hidden, inner, heads, kv_heads, head_dim] =
-        [config.hidden, config.intermediate, config.heads, config.kv_heads, config.head_dim]
-            .map(|size| size as f64);
+        [config.hidden, config.intermediate, config.heads, kv_heads, head_dim].map(|size| size as f64);
     let (tokens, context) = (step_tokens as f64, context_tokens as f64);
     let activations = tokens * (8.0 * hidden + 4.0 * inner + 4.0 * heads * head_dim) * float;
     let decoded = 2.0 * context * kv_heads * head_dim * float;

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use mlx_rs::{Array, Dtype};
 use prefixd_cache::Payload;
 use prefixd_engine::{
-    Engine, EngineError, EngineInfo, ImportBlock, MemoryUse, OwnState, ReuseRule, RowLogits, RowWork,
-    StateSpec, Wanted, check_work,
+    Engine, EngineError, EngineInfo, ImportBlock, LayerState, MemoryUse, OwnState, ReuseRule, RowLogits,
+    RowWork, StateSpec, Wanted, check_work,
 };
 
 use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
@@ -89,13 +89,15 @@ impl MlxEngine {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> std::result::Result<Self, LoadError> {
         let (family, config) = model::open(dir)?;
-        options.kv.check(config.head_dim)?;
+        for mask in &config.masks {
+            options.kv.check(config.vectors(*mask).width)?;
+        }
         let backend = Backend::detect(mx)?;
         let limits = DeviceLimits::set(mx, backend, options.device_budget)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
-        let masks = config.masks.clone();
         let (kernels, block_tokens) = (arithmetic.kernels, options.block_tokens.max(1));
-        let spec = KvSpec::new(kernels, options.kv, config.kv_heads, config.head_dim, masks, block_tokens);
+        let layers = config.own_masks().iter().map(|mask| (*mask, [config.vectors(*mask); 2]));
+        let spec = KvSpec::with_layers(kernels, options.kv, layers, block_tokens);
         let spec =
             spec.with_states(config.recurrent.as_ref().map(|recurrent| states_of(recurrent, arithmetic)));
         let files = weight_files(dir)?;
@@ -122,7 +124,7 @@ impl MlxEngine {
             fingerprint,
             vocab: config.vocab,
             context_tokens: config.context_tokens,
-            state: state_of(&spec, arithmetic.kernels),
+            state: state_of(&spec, &config.shared, arithmetic.kernels)?,
             rows_bytes,
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
@@ -209,20 +211,23 @@ fn wanted(at: RowStep, work: &RowWork<'_>) -> Range<i32> {
     (end - work.wanted.count(end - start)) as i32..end as i32
 }
 
-/// What layers keep: those with attention by their masks, then the recurrent ones.
-fn state_of(spec: &KvSpec, kernels: Kernels) -> StateSpec {
-    let KvSetting { keys, values } = spec.setting;
-    let token_bytes = (keys.token_bytes(spec.keys) + values.token_bytes(spec.values)) as u64;
-    let attention = spec.masks.iter().map(|mask| OwnState {
-        rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
-        token_bytes,
-        row_bytes: if kernels == Kernels::Device { token_bytes * MOST_SPARE as u64 } else { 0 },
+/// What layers keep: those with attention by their masks, those that share with one of them, then the recurrent ones.
+fn state_of(spec: &KvSpec, shared: &[usize], kernels: Kernels) -> std::result::Result<StateSpec, LoadError> {
+    let attention = spec.masks.iter().enumerate().map(|(layer, mask)| {
+        let token_bytes = spec.layer_bytes(layer) as u64;
+        OwnState {
+            rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
+            token_bytes,
+            row_bytes: if kernels == Kernels::Device { token_bytes * MOST_SPARE as u64 } else { 0 },
+        }
     });
+    let shared = shared.iter().map(|with| LayerState::Shared { with: *with });
     let recurrent = spec.states.iter().flat_map(|states| {
         let row_bytes = states.layer_bytes() as u64;
         states.layers.iter().map(move |_| OwnState { rule: ReuseRule::At, token_bytes: 0, row_bytes })
     });
-    StateSpec::own(attention.chain(recurrent))
+    let layers = attention.map(LayerState::Own).chain(shared).chain(recurrent.map(LayerState::Own));
+    StateSpec::new(layers.collect()).map_err(|error| LoadError::Config(error.to_string()))
 }
 
 /// What the recurrent layers of a model keep: the last vectors that went into the convolution, and the matrices.

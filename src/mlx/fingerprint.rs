@@ -12,7 +12,7 @@ use prefixd_cache::Fingerprint;
 use super::backend::Arithmetic;
 use super::config::ModelConfig;
 use super::error::LoadError;
-use super::kv::KvSpec;
+use super::kv::{KvSpec, Vectors};
 use super::weights::{LoadProgress, LoadStage, read_if_there};
 
 /// Raised whenever the same inputs lead to other bytes: another encoding, another kernel's rounding.
@@ -47,7 +47,7 @@ pub fn fingerprint(
     }
     parts.add("kv setting", spec.setting.to_string().as_bytes());
     parts.add("kv group", super::kv::GROUP.to_string().as_bytes());
-    parts.add("kv shape", format!("{} x {}", spec.keys.heads, spec.keys.width).as_bytes());
+    parts.add("kv shape", shapes(spec).as_bytes());
     parts.add("layers", format!("{:?}", spec.masks).as_bytes());
     if let Some(states) = &spec.states {
         parts.add("states", format!("{states:?}").as_bytes());
@@ -55,6 +55,16 @@ pub fn fingerprint(
     parts.add("rope", format!("{:?} {:?}", config.rope, config.window_rope).as_bytes());
     parts.add("activations", arithmetic.float_name().as_bytes());
     Ok(Fingerprint::from_bytes(*parts.0.finalize().as_bytes()))
+}
+
+/// Heads and their size: once where all layers are alike.
+fn shapes(spec: &KvSpec) -> String {
+    let each = (0..spec.masks.len()).map(|layer| spec.sides_of(layer)[0]);
+    let mut each: Vec<_> = each.map(|Vectors { heads, width }| format!("{heads} x {width}")).collect();
+    if each.windows(2).all(|pair| pair[0] == pair[1]) {
+        each.truncate(1);
+    }
+    each.join(", ")
 }
 
 struct Parts(blake3::Hasher);

@@ -70,7 +70,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Appends keys and values to a layer of every row, then attends: queries `[tokens, heads, head_dim]`, keys and
-    /// values `[tokens, kv heads, head_dim]`, result `[tokens, heads * head_dim]`.
+    /// values `[tokens, kv heads, head_dim]`, result `[tokens, heads * head_dim]`. Without keys and values it attends to
+    /// what the step has appended to the layer already.
     ///
     /// The new tokens are read back as they were stored, like all others: so borders between chunks change nothing.
     pub fn attend(
@@ -78,11 +79,14 @@ impl<'a> Pass<'a> {
         mx: &Mlx,
         layer: usize,
         queries: Queries<'_>,
-        [key, value]: [&Array; 2],
+        new: Option<[&Array; 2]>,
     ) -> Result<Array> {
         let (spec, step) = (self.spec, self.step);
-        let mut encoded = spec.setting.keys.encode(mx, key)?;
-        encoded.extend(spec.setting.values.encode(mx, value)?);
+        let mut encoded = Vec::new();
+        if let Some([key, value]) = new {
+            encoded.extend(spec.setting.keys.encode(mx, key)?);
+            encoded.extend(spec.setting.values.encode(mx, value)?);
+        }
         match &mut self.rows {
             Rows::Host(rows) => {
                 let encoded =
@@ -95,14 +99,14 @@ impl<'a> Pass<'a> {
                 attention::host(mx, spec, layer, queries, rows)
             }
             Rows::Device(rows, packed) => {
-                for (row, at) in rows.iter_mut().zip(step.rows()) {
+                for (row, at) in rows.iter_mut().zip(step.rows()).filter(|_| new.is_some()) {
                     let (from, to) = (at.first as i32, at.range().end as i32);
                     let by_head = |plane: &Array| plane.try_index(from..to)?.transpose_axes(&[1, 0, 2]);
                     let own = encoded.iter().map(by_head).collect::<std::result::Result<Vec<_>, _>>()?;
                     row.layers[layer].write(mx, at.position, at.tokens, &own)?;
                 }
                 let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&row.layers[layer], *at));
-                attention::device(mx, spec, queries, rows, packed.as_mut())
+                attention::device(mx, spec, layer, queries, rows, packed.as_mut())
             }
         }
     }

@@ -4,6 +4,7 @@
 //! 2. Every tensor that is there was asked for, or is known not to matter, or loading fails and names it.
 //! 3. What is handed out is evaluated.
 
+mod experts;
 mod file;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,14 +22,15 @@ use super::memory::MemoryNeed;
 /// Names the file of each tensor, where there are several.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Beginnings of names that a text model has no use for.
-const FOREIGN: [&str; 6] = [
+/// Beginnings of names that a text model has no use for, some of which stand behind `model.`.
+const FOREIGN: [&str; 7] = [
     "vision_tower.",
     "multi_modal_projector.",
-    "model.vision_tower.",
-    "model.multi_modal_projector.",
     "visual.",
-    "model.visual.",
+    "vision_embedder.",
+    "embed_vision.",
+    "audio_tower.",
+    "embed_audio.",
 ];
 
 /// How far loading has come.
@@ -250,33 +252,6 @@ impl Weights {
         Ok(())
     }
 
-    /// Puts the matrices of `count` experts of each layer together, as MLX stores them: Hugging Face has each expert's alone.
-    pub fn stack_experts(&mut self, mx: &Mlx, layers: usize, count: usize) -> Result<(), LoadError> {
-        for layer in 0..layers {
-            let mlp = format!("model.layers.{layer}.mlp");
-            for matrix in ["gate_proj", "up_proj", "down_proj"] {
-                let each = (0..count).map(|expert| format!("{mlp}.experts.{expert}.{matrix}.weight"));
-                self.stack(mx, &each.collect::<Vec<_>>(), format!("{mlp}.switch_mlp.{matrix}.weight"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Replaces tensors by one that stacks them in order. Nothing happens when none of them is there.
-    fn stack(&mut self, _: &Mlx, names: &[String], whole: String) -> Result<(), LoadError> {
-        if !names.iter().any(|name| self.contains(name)) {
-            return Ok(());
-        }
-        let each = names.iter().map(|name| {
-            self.tensors.remove(name).ok_or_else(|| LoadError::Weights(format!("{name} is missing")))
-        });
-        let each = each.collect::<Result<Vec<_>, _>>()?;
-        let stacked = mlx_rs::ops::stack(&each, 0)
-            .map_err(|error| LoadError::Weights(format!("{} and its like: {error}", names[0])))?;
-        self.tensors.insert(whole, stacked);
-        Ok(())
-    }
-
     /// The module that config.json knows as `path`'s: another one when that was split.
     pub fn module<'a>(&'a self, path: &'a str) -> &'a str {
         self.origins.get(path).map_or(path, String::as_str)
@@ -353,7 +328,10 @@ impl Weights {
         let mut left: Vec<_> = self
             .tensors
             .into_keys()
-            .filter(|name| !FOREIGN.iter().any(|foreign| name.starts_with(foreign)))
+            .filter(|name| {
+                let name = name.strip_prefix("model.").unwrap_or(name);
+                !FOREIGN.iter().any(|foreign| name.starts_with(foreign))
+            })
             // Older files carry the frequencies that the configuration already determines.
             .filter(|name| !name.ends_with("rotary_emb.inv_freq"))
             .collect();

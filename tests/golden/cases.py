@@ -249,6 +249,84 @@ _LFM2 = {
 }
 
 
+_GEMMA4_ROPE = {
+    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+}
+
+_GEMMA4 = {
+    "model_type": "gemma4_text",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "vocab_size": 256,
+    "vocab_size_per_layer_input": 256,
+    "rms_norm_eps": 2e-3,
+    "max_position_embeddings": 1024,
+    # The embedding scale, sqrt(hidden), is rounded to bf16 by transformers and not by mlx-lm in float32: 8 is both.
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "head_dim": 64,
+    "global_head_dim": 128,
+    "sliding_window": WINDOW_TOKENS,
+    "rope_parameters": _GEMMA4_ROPE,
+    # Low, so that the logits of these models feel it.
+    "final_logit_softcapping": 8.0,
+    "tie_word_embeddings": True,
+}
+
+# E2B and E4B: an embedding of its own for each layer, and last layers that read the keys and values of layers 2 and 3.
+_GEMMA4_E = _GEMMA4 | {
+    "num_hidden_layers": 7,
+    "layer_types": [f"{kind}_attention" for kind in "sliding full sliding full sliding sliding full".split()],
+    "num_key_value_heads": 1,
+    "num_kv_shared_layers": 3,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 64,
+}
+
+# 31B: values of full layers are their keys before norm and rotation.
+_GEMMA4_LARGE = _GEMMA4 | {
+    "num_hidden_layers": 3,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    "num_key_value_heads": 2,
+    "num_global_key_value_heads": 1,
+    "num_kv_shared_layers": 0,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 0,
+}
+
+# 26B-A4B: experts beside the MLP.
+_GEMMA4_MOE = _GEMMA4_LARGE | {
+    "num_hidden_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "enable_moe_block": True,
+    "num_experts": 8,
+    "top_k_experts": 3,
+    "moe_intermediate_size": 32,
+}
+
+
+def _gemma4_rope(**change: Any) -> dict[str, Any]:
+    return {"rope_parameters": _GEMMA4_ROPE | {"full_attention": _GEMMA4_ROPE["full_attention"] | change}}
+
+
+_GEMMA4_MISTAKES = {
+    "window_one_token_wider": {"sliding_window": WINDOW_TOKENS + 1},
+    "no_window": {"sliding_window": 4096},
+    "whole_heads_turned": _gemma4_rope(partial_rotary_factor=1.0),
+    "full_base_10000": _gemma4_rope(rope_theta=10_000.0),
+    "base_of_full_layers_everywhere": {
+        "rope_parameters": _GEMMA4_ROPE | {"sliding_attention": {"rope_type": "default", "rope_theta": 1_000_000.0}}
+    },
+    "cap_30": {"final_logit_softcapping": 30.0},
+    "another_eps": {"rms_norm_eps": 1e-6},
+}
+
+
+def _gemma4(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
+    return _config(model_type, "Gemma4ForConditionalGeneration", text_config=text)
+
+
 def _text_mistakes(text: dict[str, Any], **mistakes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name.replace("_", " "): {"text_config": text | change} for name, change in mistakes.items()}
 
@@ -679,5 +757,55 @@ CASES = [
                 for layer in ("1.self_attn.out_proj", "0.feed_forward.w2")
             },
         ),
+    ),
+    Case(
+        name="gemma4",
+        seed=10,
+        config=_gemma4("gemma4", _GEMMA4_E),
+        mistakes=_text_mistakes(_GEMMA4_E, **_GEMMA4_MISTAKES),
+        hugging_face=True,
+    ),
+    Case(
+        name="gemma4-quantized",
+        seed=12,
+        config=_config("gemma4_text", "Gemma4ForCausalLM", **{k: v for k, v in _GEMMA4_E.items() if k != "model_type"}),
+        mistakes={"no cap": {"final_logit_softcapping": None}, "whole heads turned": _gemma4_rope(partial_rotary_factor=1.0)},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={"model.layers.1.per_layer_input_gate": {"group_size": 32, "bits": 8, "mode": "affine"}},
+        ),
+    ),
+    Case(
+        name="gemma4-moe",
+        seed=4,
+        config=_gemma4("gemma4", _GEMMA4_MOE),
+        mistakes=_text_mistakes(_GEMMA4_MOE, one_expert_fewer={"top_k_experts": 2}, **_GEMMA4_MISTAKES),
+        hugging_face=True,
+    ),
+    Case(
+        name="gemma4-moe-quantized",
+        seed=2,
+        config=_gemma4("gemma4", _GEMMA4_MOE | {"moe_intermediate_size": 64, "final_logit_softcapping": None}),
+        mistakes=_text_mistakes(
+            _GEMMA4_MOE | {"moe_intermediate_size": 64, "final_logit_softcapping": None},
+            one_expert_more={"top_k_experts": 4},
+            cap_30={"final_logit_softcapping": 30.0},
+        ),
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                f"language_model.model.layers.{i}.router.proj": {"group_size": 64, "bits": 8, "mode": "affine"}
+                for i in range(2)
+            },
+        ),
+    ),
+    Case(
+        name="gemma4-dense-quantized",
+        seed=8,
+        config=_gemma4("gemma4_unified", _GEMMA4_LARGE | {"global_head_dim": 512}),
+        mistakes=_text_mistakes(_GEMMA4_LARGE | {"global_head_dim": 512}, **_GEMMA4_MISTAKES),
+        quantization=Quantization(bits=8, group_size=64),
     ),
 ]

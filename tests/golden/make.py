@@ -55,6 +55,8 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
     noise = mx.random.normal(shape, key=key)
     if name.endswith(".bias"):
         return 0.5 * noise
+    if case.config["model_type"].startswith("gemma4") and (weight := gemma4_weight(name, noise)) is not None:
+        return weight
     if name.endswith(("sinks", "dt_bias")):
         return noise
     if name.endswith("A_log"):
@@ -80,6 +82,22 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
     if name in ("model.embed_tokens.weight", "lm_head.weight"):
         return 1.6 * shape[1] ** -0.5 * noise
     return shape[-1] ** -0.5 * noise
+
+
+def gemma4_weight(name: str, noise: mx.array) -> mx.array | None:
+    """What is Gemma 4's own: scores are not divided by the root of the head size, so norms of heads are small."""
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        return 0.45 * (64 / noise.size) ** 0.25 * (1.0 + 0.3 * noise)
+    if name.endswith("router.proj.weight"):
+        # What it multiplies has a norm of 1.
+        return 3.0 * noise
+    if name.endswith(("router.scale", "router.per_expert_scale")):
+        return 1.0 + 0.3 * noise
+    if name.endswith("layer_scalar"):
+        return 0.8 + 0.1 * noise
+    if name.endswith("embed_tokens_per_layer.weight"):
+        return 0.15 * noise
+    return None
 
 
 def build(case: Case, folder: Path) -> None:
@@ -143,18 +161,28 @@ def as_hugging_face(weights: list[tuple[str, mx.array]]):
             weight = mx.contiguous(mx.moveaxis(weight, 1, 2))
         if distance and name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
             weight = (mx.round((weight.astype(mx.float32) - 1.0) * 32.0) / 32.0).astype(mx.bfloat16)
-        if name.endswith("switch_mlp.up_proj.weight"):
+        if name.endswith(("switch_mlp.up_proj.weight", "switch_glu.up_proj.weight")):
             continue
-        if name.endswith("switch_mlp.gate_proj.weight"):
+        if name.endswith(("switch_mlp.gate_proj.weight", "switch_glu.gate_proj.weight")):
             up = weights[name.replace("gate_proj", "up_proj")]
-            name = name.replace("switch_mlp.gate_proj.weight", "experts.gate_up_proj")
+            name = name.replace("gate_proj.weight", "gate_up_proj")
             weight = mx.concatenate([weight, up], axis=-2)
+        name = name.replace("experts.switch_glu.", "experts.").replace("switch_mlp.gate_up", "experts.gate_up")
         name = name.replace("switch_mlp.down_proj.weight", "experts.down_proj")
+        name = name.replace("experts.down_proj.weight", "experts.down_proj")
         name = name.replace("language_model.model.", "model.language_model.")
         yield name.replace("language_model.lm_head", "lm_head"), weight
     if distance:
         yield "mtp.fc.weight", mx.ones((2, 2), mx.bfloat16)
-    if any(name.startswith("language_model.") for name in weights):
+    if any(name.endswith("layer_scalar") for name in weights):
+        yield "model.vision_tower.std_bias", mx.ones((2,), mx.bfloat16)
+        # Layers that read another's keys and values have these in the files, unused.
+        shared = [name for name in weights if name.endswith("q_proj.weight") and name.replace("q_", "k_") not in weights]
+        for name in shared:
+            name = name.replace("language_model.model.", "model.language_model.")
+            yield name.replace("q_proj", "k_proj"), mx.ones((2, 2), mx.bfloat16)
+            yield name.replace("q_proj", "k_norm"), mx.ones((2,), mx.bfloat16)
+    elif any(name.startswith("language_model.") for name in weights):
         yield "model.visual.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
 
 

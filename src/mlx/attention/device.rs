@@ -12,10 +12,11 @@ use crate::mlx::kv::{Format, KvSpec, LayerKv, Vectors};
 use crate::mlx::mask::{RowMask, Span};
 use crate::mlx::step::RowStep;
 
-/// Rows are layers with their share of the step. Result: `[tokens, heads * head_dim]`, of the queries' type.
+/// Rows are layers, all number `layer`, with their share of the step. Result: `[tokens, heads * head_dim]`, of the queries' type.
 pub fn device<'a>(
     mx: &Mlx,
     spec: &KvSpec,
+    layer: usize,
     queries: Queries<'_>,
     rows: impl Iterator<Item = (&'a LayerKv, RowStep)>,
     mut packed: Option<&mut PackedStep<'_>>,
@@ -26,10 +27,11 @@ pub fn device<'a>(
     let heads = queries.array.dim(1) as usize;
     let vectors = queries.array.as_dtype(inner)?;
     let sinks = queries.sinks.map(|sinks| sinks.as_dtype(inner)).transpose()?;
+    let [keys_of, values_of] = spec.sides_of(layer);
     let mut attended = Vec::new();
     for (layer, at) in rows {
         let RowStep { position, tokens, .. } = at;
-        if let Some(packed) = packed.as_mut().filter(|_| PackedStep::serves(tokens)) {
+        if let Some(packed) = packed.as_mut().filter(|packed| packed.serves(keys_of, tokens)) {
             let query = queries.array.try_index(at.first as i32..at.range().end as i32)?.contiguous()?;
             attended.push(packed.attend(mx, &query, layer, at)?);
             continue;
@@ -42,8 +44,8 @@ pub fn device<'a>(
             let vectors = format.decode(mx, planes)?.as_dtype(inner)?;
             Ok(vectors.reshape(&dims([1, heads, to - from, width]))?)
         };
-        let keys = decode(spec.setting.keys, spec.keys, keys)?;
-        let values = decode(spec.setting.values, spec.values, values)?;
+        let keys = decode(spec.setting.keys, keys_of, keys)?;
+        let values = decode(spec.setting.values, values_of, values)?;
         let query = vectors.try_index(at.first as i32..at.range().end as i32)?;
         let query = query.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let span = Span { origin: layer.origin(), position, tokens };
@@ -56,7 +58,7 @@ pub fn device<'a>(
             RowMask::Additive(mask) => sdpa(Some((&mask).into()))?,
         };
         let by_token = out.transpose_axes(&[0, 2, 1, 3])?;
-        attended.push(by_token.reshape(&dims([tokens, heads * spec.values.width]))?.as_dtype(dtype)?);
+        attended.push(by_token.reshape(&dims([tokens, heads * values_of.width]))?.as_dtype(dtype)?);
     }
     if let [one] = attended.as_slice() {
         return Ok(one.clone());

@@ -7,7 +7,7 @@ use crate::mlx::array::{Result, dims, from_f32, host as memory, settle};
 use crate::mlx::cpu::attention::{Row, Shape, attend};
 use crate::mlx::cpu::store::{Encoding, Side};
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{Format, HostRow, KvSpec};
+use crate::mlx::kv::{Format, HostRow, KvSpec, Vectors};
 use crate::mlx::step::RowStep;
 
 const _: () = assert!(cfg!(target_endian = "little"), "codes are read as bytes of little-endian words");
@@ -23,11 +23,12 @@ pub fn host<'a>(
 ) -> Result<Array> {
     settle(mx, [queries.array])?;
     let heads = queries.array.dim(1) as usize;
-    let (keys, values) = (0..spec.key_planes(), spec.key_planes()..spec.planes().len());
+    let (keys, values) = (0..spec.key_planes(), spec.key_planes()..spec.tensors_of(layer).len());
+    let [Vectors { heads: kv_heads, width: head_dim }, _] = spec.sides_of(layer);
     let shape = Shape {
         heads,
-        kv_heads: spec.keys.heads,
-        head_dim: spec.keys.width,
+        kv_heads,
+        head_dim,
         window: spec.masks[layer].window(),
         scale: queries.scale,
         sinks: queries.sinks.map(|sinks| memory(mx, sinks)).transpose()?,
@@ -41,7 +42,7 @@ pub fn host<'a>(
     };
     let rows: Vec<_> = rows.map(row).collect();
     let vectors = memory::<f32>(mx, queries.array)?;
-    let (mut out, width) = (vec![0.0; vectors.len()], heads * spec.keys.width);
+    let (mut out, width) = (vec![0.0; vectors.len()], heads * head_dim);
     attend(shape, &rows, vectors, &mut out);
     from_f32(mx, &out, &dims([vectors.len() / width, width]))
 }

@@ -35,7 +35,7 @@ const TOLERANCE: f32 = 2e-2;
 /// Shared memory of a block that every device has.
 const SHARED_BYTES: usize = 48 << 10;
 
-/// The kernels of one model.
+/// The kernels of one model, for layers whose keys are shaped as the first layer's.
 #[derive(Debug)]
 pub struct PackedAttention {
     part: CudaKernel,
@@ -57,7 +57,7 @@ pub struct PackedStep<'a> {
 impl PackedAttention {
     /// For `heads` query heads whose scores are multiplied by `scale`; `None` where these kernels cannot serve.
     pub fn new(mx: &Mlx, backend: Backend, spec: &KvSpec, heads: usize, scale: f32) -> Result<Option<Self>> {
-        let Vectors { heads: kv_heads, width: head_dim } = spec.keys;
+        let Vectors { heads: kv_heads, width: head_dim } = spec.sides_of(0)[0];
         let repeats = heads / kv_heads;
         let [key_bits, value_bits] = [spec.setting.keys, spec.setting.values].map(Format::bits);
         // As `part.cu` declares it: maximum, sum and vector of each warp and head.
@@ -107,7 +107,7 @@ impl PackedAttention {
             let numbers: Vec<f32> = (0..count).map(|i| (i as f32 * step).sin()).collect();
             from_f32(mx, &numbers, &dims(shape))
         };
-        let Vectors { heads, width } = spec.keys;
+        let Vectors { heads, width } = spec.sides_of(0)[0];
         let (tokens, position) = (3, PROOF_TOKENS - 3);
         let mut planes = spec.setting.keys.encode(mx, &wave([heads, PROOF_TOKENS, width], 0.7)?)?;
         planes.extend(spec.setting.values.encode(mx, &wave([heads, PROOF_TOKENS, width], 0.3)?)?);
@@ -118,7 +118,7 @@ impl PackedAttention {
             let at = RowStep { position, tokens, first: 0 };
             let found = self.step().attend(mx, &query, &layer, at)?;
             let queries = Queries { array: &query, scale, sinks: None };
-            let expected = super::device(mx, spec, queries, std::iter::once((&layer, at)), None)?;
+            let expected = super::device(mx, spec, 0, queries, std::iter::once((&layer, at)), None)?;
             let distance = distance(mx, &found, &expected)?;
             if distance.is_nan() || distance > TOLERANCE {
                 return Err(MlxError::backend(format!("{mask:?}: it differs by {distance:e} from MLX's")));
@@ -134,9 +134,10 @@ impl PackedAttention {
 }
 
 impl PackedStep<'_> {
-    /// Are these few enough queries?
-    pub fn serves(tokens: usize) -> bool {
-        tokens <= MOST_QUERIES
+    /// Are these few enough queries, over keys of the shape that the kernels were made for?
+    pub fn serves(&self, keys: Vectors, tokens: usize) -> bool {
+        let PackedAttention { kv_heads, head_dim, .. } = *self.kernels;
+        keys == Vectors { heads: kv_heads, width: head_dim } && tokens <= MOST_QUERIES
     }
 
     /// One row's queries `[tokens, heads, head_dim]` over what its layer holds, their own tokens included. Result:

@@ -47,7 +47,7 @@ fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads:
     while at < length {
         // The queries' own keys enter last and together, as in a step.
         let count = if at < length - tokens { piece.min(length - tokens - at) } else { tokens };
-        layer.reserve(mx, spec, at, count).unwrap();
+        layer.reserve(mx, spec, 0, at, count).unwrap();
         let encoded = [(spec.setting.keys, 1), (spec.setting.values, 2)].map(|(format, seed)| {
             let vectors = noise(seed * 1000 + at as u64, KV_HEADS * count * HEAD_DIM);
             let array = from_f32(mx, &vectors, &dims([KV_HEADS, count, HEAD_DIM])).unwrap();
@@ -138,7 +138,7 @@ fn layers<'a>(rows: &'a [(&Row, RowStep)]) -> impl Iterator<Item = (&'a LayerKv,
 }
 
 fn on_device(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&Row, RowStep)]) -> Array {
-    device(mx, spec, queries, layers(rows), None).unwrap()
+    device(mx, spec, 0, queries, layers(rows), None).unwrap()
 }
 
 /// As a model does it on the backend at hand: on CUDA with kernels for packed planes.
@@ -146,7 +146,7 @@ fn on_backend(mx: &Mlx, spec: &KvSpec, queries: Queries<'_>, rows: &[(&Row, RowS
     let (backend, heads) = (Backend::detect(mx).unwrap(), queries.array.dim(1) as usize);
     let kernels = PackedAttention::new(mx, backend, spec, heads, queries.scale).unwrap();
     let mut step = kernels.as_ref().map(PackedAttention::step);
-    device(mx, spec, queries, layers(rows), step.as_mut()).unwrap()
+    device(mx, spec, 0, queries, layers(rows), step.as_mut()).unwrap()
 }
 
 fn settings() -> impl Iterator<Item = KvSetting> {

@@ -80,3 +80,20 @@ pub fn masks(fields: Fields<'_>, windows: Windows, context_tokens: usize) -> Res
             .collect(),
     }
 }
+
+/// The last `count` layers read the keys and values of the last of the others with the same mask: its number, for each of them.
+pub fn shared(masks: &[Mask], count: usize) -> Result<Vec<usize>, LoadError> {
+    let Some((own, sharing)) = masks.len().checked_sub(count).map(|own| masks.split_at(own)) else {
+        let layers = masks.len();
+        return Err(LoadError::Config(format!("{count} of {layers} layers read another's keys and values")));
+    };
+    let kept = |(behind, mask): (usize, &Mask)| {
+        own.iter().rposition(|own| own == mask).ok_or_else(|| {
+            let layer = own.len() + behind;
+            LoadError::Config(format!(
+                "layer {layer} reads another's keys and values, but no layer of its kind keeps any"
+            ))
+        })
+    };
+    sharing.iter().enumerate().map(kept).collect()
+}

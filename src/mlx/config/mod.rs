@@ -7,13 +7,14 @@ mod layers;
 mod rotation;
 mod shape;
 
-pub use layers::{Windows, layer_count, masks};
+pub use layers::{Windows, layer_count, masks, shared};
 pub use rotation::{base_of, parse_scaling, rotation};
 pub use shape::Defaults;
 
 use super::cpu::activation::Activation;
 use super::cpu::delta::DeltaShape;
 use super::error::LoadError;
+use super::kv::Vectors;
 use super::mask::Mask;
 use super::quantization::Quantization;
 use super::rope::RopeConfig;
@@ -59,6 +60,8 @@ pub struct Experts {
     pub router: &'static str,
     /// Router and experts have biases.
     pub bias: bool,
+    /// A tensor within a layer: what the weight of each chosen expert is multiplied by.
+    pub scales: Option<&'static str>,
     /// An MLP that every token goes to beside them: its module within a layer, and its width.
     pub shared: Option<(&'static str, usize)>,
     /// A module that decides, token by token, how much that MLP counts.
@@ -129,6 +132,15 @@ impl Recurrent {
     }
 }
 
+/// Layer by layer, the vectors of an embedding of their own that layers add to what passes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerLayer {
+    /// Number of tokens that have such vectors.
+    pub vocab: usize,
+    /// Elements of a vector.
+    pub width: usize,
+}
+
 /// Everything that decides shapes and arithmetic.
 #[allow(clippy::struct_excessive_bools, reason = "each says whether layers have one part")]
 #[derive(Clone, Debug, PartialEq)]
@@ -143,8 +155,12 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
+    /// Key and value heads of layers that see everything, where window layers have others.
+    pub full_vectors: Option<Vectors>,
     /// Number of tokens.
     pub vocab: usize,
+    /// Vectors that each layer has of each token, where the family has them.
+    pub per_layer: Option<PerLayer>,
     /// Longest sequence.
     pub context_tokens: usize,
     /// Added to the mean square before the root.
@@ -157,6 +173,10 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Query and key heads are normalized before they are rotated.
     pub head_norms: bool,
+    /// Layers that see everything have one projection for keys and values, which differ in what follows it.
+    pub values_of_keys: bool,
+    /// MLPs of layers that share are twice as wide.
+    pub wide_shared: bool,
     /// What attention gives is multiplied by a gate of its own, element by element.
     pub attention_gate: bool,
     /// Each head has a score of its own that takes weight and gives nothing.
@@ -165,10 +185,14 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Where the logits come from.
     pub head: Head,
+    /// Logits come no further from 0 than this: `cap * tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
     /// Experts, where the family has them.
     pub experts: Option<Experts>,
     /// One mask for each layer with attention.
     pub masks: Vec<Mask>,
+    /// The last of these that read the keys and values of an earlier one and keep none: its number.
+    pub shared: Vec<usize>,
     /// The other layers, where the family has some.
     pub recurrent: Option<Recurrent>,
     /// Rotation of layers that see everything.
@@ -183,16 +207,21 @@ impl ModelConfig {
     /// Refuses sizes that contradict each other.
     pub fn check(self) -> Result<Self, LoadError> {
         let Self { heads, kv_heads, head_dim, hidden, vocab, context_tokens, intermediate, .. } = self;
-        if [heads, kv_heads, head_dim, hidden, vocab, context_tokens, intermediate].contains(&0) {
+        let full = self.full_vectors.unwrap_or(Vectors { heads: kv_heads, width: head_dim });
+        if [heads, kv_heads, head_dim, hidden, vocab, context_tokens, intermediate, full.heads, full.width]
+            .contains(&0)
+        {
             return Err(LoadError::Config(format!(
                 "a size is 0: hidden {hidden}, intermediate {intermediate}, heads {heads}, kv heads {kv_heads}, \
                  head_dim {head_dim}, vocabulary {vocab}, context {context_tokens}"
             )));
         }
-        if !heads.is_multiple_of(kv_heads) || !head_dim.is_multiple_of(2) {
-            return Err(LoadError::Config(format!(
-                "{heads} heads over {kv_heads} kv heads of {head_dim}: expected whole groups and an even head size"
-            )));
+        for Vectors { heads: kv_heads, width } in [Vectors { heads: kv_heads, width: head_dim }, full] {
+            if !heads.is_multiple_of(kv_heads) || !width.is_multiple_of(2) {
+                return Err(LoadError::Config(format!(
+                    "{heads} heads over {kv_heads} kv heads of {width}: expected whole groups and an even head size"
+                )));
+            }
         }
         if self.masks.is_empty() || self.masks.iter().any(|mask| mask.window() == Some(0)) {
             return Err(LoadError::Config(
@@ -205,6 +234,14 @@ impl ModelConfig {
             return Err(LoadError::Config(format!(
                 "{chosen} of {count} experts of width {width}: expected at least one of each, and no more chosen than there are"
             )));
+        }
+        if let Some(PerLayer { vocab: own, .. }) = self.per_layer.filter(|own| own.vocab < vocab) {
+            return Err(LoadError::Config(format!(
+                "each layer has vectors of {own} tokens, expected at least the vocabulary of {vocab}"
+            )));
+        }
+        if let Some(cap) = self.logit_cap.filter(|cap| *cap <= 0.0) {
+            return Err(LoadError::Config(format!("logits capped at {cap}, expected more than 0")));
         }
         if let Some(Recurrent { taps: 0, .. }) = self.recurrent {
             return Err(LoadError::Config("a convolution of 0 tokens, expected at least 1".into()));
@@ -221,6 +258,17 @@ impl ModelConfig {
             }
         }
         Ok(self)
+    }
+
+    /// Key and value heads of layers with this mask.
+    pub fn vectors(&self, mask: Mask) -> Vectors {
+        let own = Vectors { heads: self.kv_heads, width: self.head_dim };
+        self.full_vectors.filter(|_| mask.window().is_none()).unwrap_or(own)
+    }
+
+    /// The masks of layers that keep keys and values.
+    pub fn own_masks(&self) -> &[Mask] {
+        &self.masks[..self.masks.len() - self.shared.len()]
     }
 
     /// Number of layers.

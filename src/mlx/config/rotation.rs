@@ -7,7 +7,7 @@ use crate::mlx::fields::Fields;
 use crate::mlx::rope::{LongQueries, LongRope, RopeConfig, Scaling, Yarn};
 
 /// What can be given as a type of `rope_scaling`.
-const TYPES: &str = "default, linear, llama3, yarn, longrope";
+const TYPES: &str = "default, linear, llama3, yarn, longrope, proportional";
 
 /// `rope_theta`, of newer files within `rope_parameters`.
 pub fn base_of(fields: Fields<'_>) -> Result<Option<f64>, LoadError> {
@@ -43,6 +43,11 @@ pub fn rotation(
         return Err(LoadError::Config(format!(
             "partial_rotary_factor is {partial}, expected one that turns an even number of the head's {width} elements"
         )));
+    }
+    if let Scaling::Proportional { turned, .. } = &mut rope.scaling {
+        // The pairs that do not turn are pairs all the same: of an element and that half a head behind it.
+        *turned = rope.dims / 2;
+        rope.dims = width;
     }
     match &rope.scaling {
         Scaling::LongRope(long) if long.pairs() != rope.dims / 2 => Err(LoadError::Config(format!(
@@ -115,6 +120,7 @@ pub fn parse_scaling(
             let original = original()?.ok_or_else(|| missing("original_max_position_embeddings"))?;
             Ok(Scaling::LongRope(LongRope::new(factors, context_tokens as f64 / original, original)))
         }
+        "proportional" => Ok(Scaling::Proportional { factor: or("factor", 1.0)?, turned: 0 }),
         "dynamic" => Err(LoadError::Unsupported {
             key: "rope_scaling",
             found:

@@ -54,6 +54,18 @@ pub fn opened(gate: &[f32], x: &[f32], out: &mut [f32]) {
     }
 }
 
+/// `out = cap * tanh(x / cap)`.
+pub fn capped(cap: f32, x: &[f32], out: &mut [f32]) {
+    assert!(x.len() == out.len(), "operand and result differ in length");
+    if out.len() < PARALLEL_ELEMENTS {
+        cap_each(cap, x, out);
+    } else {
+        let pieces = x.par_chunks(PIECE).zip(out.par_chunks_mut(PIECE));
+        pieces.for_each(|(x, out)| cap_each(cap, x, out));
+    }
+}
+
+per_isa! { fn cap_each(cap: f32, x: &[f32], out: &mut [f32]) = cap_body }
 per_isa! { fn open(gate: &[f32], x: &[f32], out: &mut [f32]) = open_body }
 per_isa! { fn silu(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_body }
 per_isa! { fn gelu(gate: &[f32], up: &[f32], out: &mut [f32]) = gelu_body }
@@ -63,6 +75,15 @@ per_isa! { fn clamped(gate: &[f32], up: &[f32], out: &mut [f32]) = clamped_body 
 fn open_body<F: Arith, const N: usize>(gate: &[f32], x: &[f32], out: &mut [f32]) {
     for ((out, gate), x) in out.iter_mut().zip(gate).zip(x) {
         *out = x * sigmoid::<F>(*gate);
+    }
+}
+
+#[inline(always)]
+fn cap_body<F: Arith, const N: usize>(cap: f32, x: &[f32], out: &mut [f32]) {
+    // tanh(u) is 2 sigmoid(2u) - 1.
+    let double = 2.0 / cap;
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = F::fma(2.0 * cap, sigmoid::<F>(double * x), -cap);
     }
 }
 
@@ -99,6 +120,21 @@ fn sigmoid<F: Arith>(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cap_bends_what_is_far_from_0_and_keeps_the_order() {
+        let x: Vec<f32> = (0..40_000).map(|i| (i as f32 - 20_000.0) / 200.0).collect();
+        let mut all = vec![0.0; x.len()];
+        capped(30.0, &x, &mut all);
+        for (i, x) in x.iter().enumerate() {
+            let mut alone = [0.0];
+            capped(30.0, &[*x], &mut alone);
+            assert_eq!(alone[0].to_bits(), all[i].to_bits(), "at {x}");
+            let exact = 30.0 * (f64::from(*x) / 30.0).tanh();
+            assert!((f64::from(all[i]) - exact).abs() < 1e-5, "at {x}: {}, expected {exact}", all[i]);
+        }
+        assert!(all.is_sorted());
+    }
 
     #[test]
     fn activations_match_their_formulas_and_ignore_position() {

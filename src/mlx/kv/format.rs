@@ -139,6 +139,14 @@ impl Format {
         }
     }
 
+    /// How many planes a side has.
+    pub fn plane_count(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::Affine8 | Self::Affine4 => 3,
+        }
+    }
+
     /// The planes of a side.
     pub fn planes(self, Vectors { heads, width }: Vectors) -> Vec<Plane> {
         let plane = |suffix, dtype, block_dtype, width| Plane { suffix, dtype, block_dtype, heads, width };

@@ -51,10 +51,6 @@ pub struct Stored {
 pub struct KvSpec {
     /// Formats of keys and values.
     pub setting: KvSetting,
-    /// Keys of a token and layer.
-    pub keys: Vectors,
-    /// Values of a token and layer.
-    pub values: Vectors,
     /// One mask for each layer that keeps keys and values. Layers are counted among these.
     pub masks: Vec<Mask>,
     /// What recurrent layers keep, where the model has some.
@@ -65,13 +61,12 @@ pub struct KvSpec {
     pub kernels: Kernels,
     /// What rows take their memory from.
     pub memory: Memory,
-    planes: Vec<Plane>,
-    key_planes: usize,
+    sides: Vec<[Vectors; 2]>,
     tensors: Vec<Stored>,
 }
 
 impl KvSpec {
-    /// The layout of attention over heads, in a setting that was checked.
+    /// The layout of attention over heads that are alike in all layers, in a setting that was checked.
     pub fn new(
         kernels: Kernels,
         setting: KvSetting,
@@ -81,36 +76,21 @@ impl KvSpec {
         block_tokens: usize,
     ) -> Self {
         let vectors = Vectors { heads: kv_heads, width: head_dim };
-        Self::with_sides(kernels, setting, [vectors, vectors], masks, block_tokens)
+        let layers = masks.into_iter().map(|mask| (mask, [vectors; 2]));
+        Self::with_layers(kernels, setting, layers, block_tokens)
     }
 
-    /// A layout whose keys and values need not be alike.
-    pub fn with_sides(
+    /// A layout of layers, each with its mask, and its keys and values, which need not be alike.
+    pub fn with_layers(
         kernels: Kernels,
         setting: KvSetting,
-        [keys, values]: [Vectors; 2],
-        masks: Vec<Mask>,
+        layers: impl IntoIterator<Item = (Mask, [Vectors; 2])>,
         block_tokens: usize,
     ) -> Self {
-        let mut planes = setting.keys.planes(keys);
-        let key_planes = planes.len();
-        planes.extend(setting.values.planes(values));
-        let tensors = tensors(&masks, &planes, key_planes);
+        let (masks, sides): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+        let tensors = tensors(setting, &masks, &sides);
         let memory = Memory::default();
-        let states = None;
-        Self {
-            setting,
-            keys,
-            values,
-            masks,
-            states,
-            block_tokens,
-            kernels,
-            memory,
-            planes,
-            key_planes,
-            tensors,
-        }
+        Self { setting, masks, states: None, block_tokens, kernels, memory, sides, tensors }
     }
 
     /// The same beside recurrent layers.
@@ -119,14 +99,14 @@ impl KvSpec {
         Self { states, ..self }
     }
 
-    /// Planes of keys, then those of values.
-    pub fn planes(&self) -> &[Plane] {
-        &self.planes
+    /// What a token leaves in a layer: keys, and values.
+    pub fn sides_of(&self, layer: usize) -> [Vectors; 2] {
+        self.sides[layer]
     }
 
-    /// How many of the planes are keys.
+    /// How many of a layer's planes are keys: the first.
     pub fn key_planes(&self) -> usize {
-        self.key_planes
+        self.setting.keys.plane_count()
     }
 
     /// The tensors of a block, in its order: layer by layer, plane by plane.
@@ -134,9 +114,15 @@ impl KvSpec {
         &self.tensors
     }
 
-    /// A layer's planes among them.
+    /// A layer's planes among them: those of keys, then those of values.
     pub fn tensors_of(&self, layer: usize) -> &[Stored] {
-        &self.tensors[layer * self.planes.len()..][..self.planes.len()]
+        let count = self.key_planes() + self.setting.values.plane_count();
+        &self.tensors[layer * count..][..count]
+    }
+
+    /// Bytes that a token takes in a layer.
+    pub fn layer_bytes(&self, layer: usize) -> usize {
+        self.tensors_of(layer).iter().map(|stored| stored.plane.token_bytes()).sum()
     }
 
     /// Those of one part.
@@ -156,17 +142,18 @@ impl KvSpec {
     }
 }
 
-fn tensors(masks: &[Mask], planes: &[Plane], key_planes: usize) -> Vec<Stored> {
+fn tensors(setting: KvSetting, masks: &[Mask], sides: &[[Vectors; 2]]) -> Vec<Stored> {
     let mut used = [0, 0];
-    let mut tensors = Vec::with_capacity(masks.len() * planes.len());
-    for (layer, mask) in masks.iter().enumerate() {
+    let mut tensors = Vec::new();
+    for (layer, (mask, [keys, values])) in masks.iter().zip(sides).enumerate() {
         let part = mask.part();
-        for (i, plane) in planes.iter().enumerate() {
-            let side = if i < key_planes { Side::Keys } else { Side::Values };
+        let keys = setting.keys.planes(*keys).into_iter().map(|plane| (Side::Keys, plane));
+        let values = setting.values.planes(*values).into_iter().map(|plane| (Side::Values, plane));
+        for (side, plane) in keys.chain(values) {
             let before = used[part as usize];
             used[part as usize] += plane.token_bytes();
             let name = format!("{layer:03}.{}{}", side.letter(), plane.suffix);
-            tensors.push(Stored { name, part, layer, plane: *plane, before });
+            tensors.push(Stored { name, part, layer, plane, before });
         }
     }
     tensors

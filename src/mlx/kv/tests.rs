@@ -8,6 +8,7 @@ use prefixd_cache::{Part, Payload, TensorBytes};
 use prefixd_engine::{EngineError, Gate, GateError, ImportBlock, Owner};
 use proptest::prelude::*;
 
+use super::spec::Stored;
 use super::{BatchKv, DeviceState, KvSetting, KvSpec, RowKv, StateTensor, StatesSpec, Vectors};
 use crate::mlx::array::{bytes, dims, from_f32, host_contiguous};
 use crate::mlx::backend::Kernels;
@@ -31,8 +32,9 @@ fn spec(kernels: Kernels, setting: &str) -> Rc<KvSpec> {
 }
 
 fn spec_of(kernels: Kernels, setting: &str, sides: [Vectors; 2]) -> Rc<KvSpec> {
-    let masks = vec![Mask::Window { tokens: 40 }, Mask::Causal];
-    Rc::new(KvSpec::with_sides(kernels, setting.parse::<KvSetting>().unwrap(), sides, masks, BLOCK))
+    // Window layers and others need not keep vectors of one shape.
+    let layers = [(Mask::Window { tokens: 40 }, [HEADS; 2]), (Mask::Causal, sides)];
+    Rc::new(KvSpec::with_layers(kernels, setting.parse::<KvSetting>().unwrap(), layers, BLOCK))
 }
 
 /// A step of one token, in which recurrent layers of two come to hold `value`; it is whole with both.
@@ -108,7 +110,8 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
     }
     for layer in 0..spec.masks.len() {
         let mut encoded = Vec::new();
-        let sides = [(spec.setting.keys, spec.keys), (spec.setting.values, spec.values)];
+        let [keys, values] = spec.sides_of(layer);
+        let sides = [(spec.setting.keys, keys), (spec.setting.values, values)];
         for (side, (format, Vectors { heads, width })) in sides.into_iter().enumerate() {
             let salt = seed.wrapping_mul(31).wrapping_add((layer * 2 + side) as u64);
             let value = |i: usize| ((i as u64 * 2_654_435_761 + salt * 40_503) % 8191) as f32 / 1000.0 - 4.0;
@@ -116,7 +119,7 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
             let array = from_f32(mx, &vectors, &dims([heads, count, width])).unwrap();
             encoded.extend(format.encode(mx, &array).unwrap());
         }
-        for (array, plane) in encoded.iter().zip(spec.planes()) {
+        for (array, Stored { plane, .. }) in encoded.iter().zip(spec.tensors_of(layer)) {
             let array = host_contiguous(mx, array).unwrap();
             let bytes = bytes(mx, &array).unwrap();
             let vector = plane.vector_bytes();

@@ -10,20 +10,36 @@ use crate::mlx::attention::Queries;
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::AttentionBias;
 use crate::mlx::cpu::activation::opened;
-use crate::mlx::error::LoadError;
+use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
+use crate::mlx::kv::Vectors;
 use crate::mlx::pass::Pass;
 use crate::mlx::rope::RopeAt;
 
-/// Query, key, value and output projections, and norms of query and key heads where the family has them.
+/// Where a layer's keys and values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyValues {
+    /// A projection each.
+    Projected,
+    /// A projection each; heads of values are normalized, without weights.
+    Normalized,
+    /// One projection: values are what keys are before their norm and rotation, normalized without weights.
+    Alike,
+    /// Another layer's.
+    Shared,
+}
+
+/// Query, key, value and output projections, and norms of heads where the family has them.
 #[derive(Debug)]
 pub struct SelfAttention {
     query: Linear,
-    key: Linear,
-    value: Linear,
+    key: Option<Linear>,
+    value: Option<Linear>,
     output: Linear,
     gate: Option<Linear>,
-    norms: Option<[RmsNorm; 2]>,
+    query_norm: Option<RmsNorm>,
+    key_norm: Option<RmsNorm>,
+    value_norm: Option<RmsNorm>,
     /// `[heads]`.
     sinks: Option<Array>,
     heads: usize,
@@ -41,9 +57,21 @@ impl SelfAttention {
         path: &str,
         norms: Option<Offset>,
     ) -> std::result::Result<Self, LoadError> {
+        let heads = Vectors { heads: source.config.kv_heads, width: source.config.head_dim };
+        Self::load_as(mx, source, path, norms, heads, KeyValues::Projected)
+    }
+
+    /// The same with key and value heads of this shape, which come from `key_values`.
+    pub fn load_as(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        norms: Option<Offset>,
+        Vectors { heads: kv_heads, width: head_dim }: Vectors,
+        key_values: KeyValues,
+    ) -> std::result::Result<Self, LoadError> {
         let config = source.config;
-        let (hidden, heads, kv_heads, head_dim) =
-            (config.hidden, config.heads, config.kv_heads, config.head_dim);
+        let (hidden, heads) = (config.hidden, config.heads);
         let (bias, output_bias) = match config.attention_bias {
             AttentionBias::Never => (false, false),
             AttentionBias::Inputs => (true, false),
@@ -56,25 +84,38 @@ impl SelfAttention {
         } else {
             None
         };
+        let (own, projected) = match key_values {
+            KeyValues::Projected | KeyValues::Normalized => (true, true),
+            KeyValues::Alike => (true, false),
+            KeyValues::Shared => (false, false),
+        };
+        let query = Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?;
+        let output =
+            Linear::load(mx, source, &format!("{path}.o_proj"), [hidden, heads * head_dim], output_bias)?;
+        let mut linear = |there: bool, name: &str, shape| {
+            there.then(|| Linear::load(mx, source, &format!("{path}.{name}"), shape, bias)).transpose()
+        };
+        let key = linear(own, "k_proj", [kv_heads * head_dim, hidden])?;
+        let value = linear(projected, "v_proj", [kv_heads * head_dim, hidden])?;
+        let mut norm = |there: bool, name: &str| {
+            let norm = norms.filter(|_| there);
+            norm.map(|offset| RmsNorm::load(mx, source, &format!("{path}.{name}"), head_dim, offset))
+                .transpose()
+        };
+        let (query_norm, key_norm) = (norm(true, "q_norm")?, norm(own, "k_norm")?);
+        let value_norm = match key_values {
+            KeyValues::Projected | KeyValues::Shared => None,
+            KeyValues::Normalized | KeyValues::Alike => Some(RmsNorm::plain(mx, source, head_dim)?),
+        };
         Ok(Self {
+            query,
+            key,
+            value,
+            output,
             gate,
-            query: Linear::load(mx, source, &format!("{path}.q_proj"), [heads * head_dim, hidden], bias)?,
-            key: Linear::load(mx, source, &format!("{path}.k_proj"), [kv_heads * head_dim, hidden], bias)?,
-            value: Linear::load(mx, source, &format!("{path}.v_proj"), [kv_heads * head_dim, hidden], bias)?,
-            output: Linear::load(
-                mx,
-                source,
-                &format!("{path}.o_proj"),
-                [hidden, heads * head_dim],
-                output_bias,
-            )?,
-            norms: match norms {
-                None => None,
-                Some(offset) => Some([
-                    RmsNorm::load(mx, source, &format!("{path}.q_norm"), head_dim, offset)?,
-                    RmsNorm::load(mx, source, &format!("{path}.k_norm"), head_dim, offset)?,
-                ]),
-            },
+            query_norm,
+            key_norm,
+            value_norm,
             sinks: if config.sinks {
                 Some(source.tensor(mx, &format!("{path}.sinks"), &[heads])?)
             } else {
@@ -88,7 +129,8 @@ impl SelfAttention {
         })
     }
 
-    /// `[tokens, hidden]` to the same, appending to layer `layer` of every row, counted among those with attention.
+    /// `[tokens, hidden]` to the same, appending to layer `layer` of every row, counted among those with keys and values; one
+    /// that reads another's names that.
     pub fn forward(
         &self,
         mx: &Mlx,
@@ -99,30 +141,26 @@ impl SelfAttention {
     ) -> Result<Array> {
         let tokens = pass.step().tokens();
         let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
-        let (query, key, value, gate) = match &self.gate {
-            None => {
-                let [query, key, value] = Linear::forward_all(mx, x, [&self.query, &self.key, &self.value])?;
-                (query, key, value, None)
-            }
-            Some(gate) => {
-                let all = [&self.query, &self.key, &self.value, gate];
-                let [query, key, value, gate] = Linear::forward_all(mx, x, all)?;
-                (query, key, value, Some(gate))
-            }
-        };
+        let all = [Some(&self.query), self.key.as_ref(), self.value.as_ref(), self.gate.as_ref()];
+        let there: Vec<&Linear> = all.into_iter().flatten().collect();
+        let mut products = Linear::forward_each(mx, x, &there)?.into_iter();
+        let [query, key, value, gate] = all.map(|linear| linear.and_then(|_| products.next()));
+        let query = query.ok_or_else(|| MlxError::backend("a product was lost".into()))?;
         let mut query = split(query, self.heads)?;
-        let mut key = split(key, self.kv_heads)?;
-        let value = split(value, self.kv_heads)?;
+        let key = key.map(|key| split(key, self.kv_heads)).transpose()?;
+        let value = value.map(|value| split(value, self.kv_heads)).transpose()?;
         if self.kernels == Kernels::Host {
             // One wait for all three, instead of one for each that the host reads.
-            settle(mx, [&query, &key, &value])?;
+            settle(mx, [&query].into_iter().chain(&key).chain(&value))?;
         }
-        if let Some([query_norm, key_norm]) = &self.norms {
-            (query, key) = (query_norm.forward(mx, &query)?, key_norm.forward(mx, &key)?);
+        if let Some(norm) = &self.query_norm {
+            query = norm.forward(mx, &query)?;
         }
-        (query, key) = (rope.queries(mx, &query)?, rope.keys(mx, &key)?);
+        let query = rope.queries(mx, &query)?;
+        let new = key.map(|key| self.prepared(mx, &key, value.as_ref(), rope)).transpose()?;
+        let new = new.as_ref().map(|[key, value]| [key, value]);
         let queries = Queries { array: &query, scale: self.scale, sinks: self.sinks.as_ref() };
-        let mut attended = pass.attend(mx, layer, queries, [&key, &value])?;
+        let mut attended = pass.attend(mx, layer, queries, new)?;
         if let Some(gate) = gate {
             attended = match self.kernels {
                 Kernels::Host => {
@@ -136,10 +174,28 @@ impl SelfAttention {
         self.output.forward(mx, &attended)
     }
 
+    /// Keys and values of the new tokens, as they are stored, out of what was projected.
+    fn prepared(
+        &self,
+        mx: &Mlx,
+        key: &Array,
+        value: Option<&Array>,
+        rope: &RopeAt<'_>,
+    ) -> Result<[Array; 2]> {
+        let normed = |norm: &Option<RmsNorm>, x: &Array| match norm {
+            Some(norm) => norm.forward(mx, x),
+            None => Ok(x.clone()),
+        };
+        let value = normed(&self.value_norm, value.unwrap_or(key))?;
+        Ok([rope.keys(mx, &normed(&self.key_norm, key)?)?, value])
+    }
+
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        let linears = [&self.query, &self.key, &self.value, &self.output].into_iter().chain(&self.gate);
-        let norms = self.norms.iter().flatten().flat_map(RmsNorm::arrays);
+        let linears =
+            [&self.query, &self.output].into_iter().chain(&self.key).chain(&self.value).chain(&self.gate);
+        let norms = [&self.query_norm, &self.key_norm, &self.value_norm];
+        let norms = norms.into_iter().flatten().flat_map(RmsNorm::arrays);
         linears.flat_map(Linear::arrays).chain(norms).chain(&self.sinks).collect()
     }
 }

@@ -5,8 +5,10 @@ use mlx_rs::{Array, Dtype};
 
 use super::linear::{Linear, Weight};
 use super::source::{Codes, Source, Stored};
-use crate::mlx::array::Result;
+use crate::mlx::array::{Result, from_f32, host};
+use crate::mlx::backend::Kernels;
 use crate::mlx::config::Head;
+use crate::mlx::cpu::activation::capped;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::mxfp4::Mxfp4;
@@ -23,6 +25,20 @@ impl Embedding {
     pub fn load(mx: &Mlx, source: &mut Source<'_>, path: &str) -> std::result::Result<Self, LoadError> {
         let (vocab, hidden) = (source.config.vocab, source.config.hidden);
         Ok(Self { table: source.matrix(mx, path, vocab, hidden)?, float: source.float() })
+    }
+
+    /// Module `path`, of so many rows and elements, whose transpose is not the output projection.
+    pub fn table(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        [rows, width]: [usize; 2],
+    ) -> std::result::Result<Self, LoadError> {
+        let elements = source.elements;
+        let table = source.matrix(mx, path, rows, width)?;
+        // Nothing is multiplied by it.
+        source.elements = elements;
+        Ok(Self { table, float: source.float() })
     }
 
     /// `[n]` tokens to `[n, hidden]`.
@@ -55,6 +71,8 @@ impl Embedding {
 #[derive(Debug)]
 pub struct Unembedding {
     weight: UnembeddingWeight,
+    cap: Option<f32>,
+    kernels: Kernels,
 }
 
 #[derive(Debug)]
@@ -84,14 +102,26 @@ impl Unembedding {
             let shape = [source.config.vocab, source.config.hidden];
             UnembeddingWeight::Own(Linear::load(mx, source, "lm_head", shape, false)?)
         };
-        Ok(Self { weight })
+        Ok(Self { weight, cap: source.config.logit_cap, kernels: source.kernels() })
     }
 
     /// `[n, hidden]` to logits `[n, vocab]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
-        match &self.weight {
-            UnembeddingWeight::Own(linear) => linear.forward(mx, x),
-            UnembeddingWeight::Tied(weight) => weight.product(mx, x),
+        let logits = match &self.weight {
+            UnembeddingWeight::Own(linear) => linear.forward(mx, x)?,
+            UnembeddingWeight::Tied(weight) => weight.product(mx, x)?,
+        };
+        match (self.cap, self.kernels) {
+            (None, _) => Ok(logits),
+            (Some(cap), Kernels::Host) => {
+                let mut out = vec![0.0; logits.size()];
+                capped(cap, host(mx, &logits)?, &mut out);
+                from_f32(mx, &out, logits.shape())
+            }
+            (Some(cap), Kernels::Device) => {
+                let cap = Array::from_f32(cap).as_dtype(logits.dtype())?;
+                Ok(mlx_rs::ops::tanh(logits.divide(&cap)?)?.multiply(&cap)?)
+            }
         }
     }
 

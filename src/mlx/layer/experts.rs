@@ -27,6 +27,8 @@ pub struct ExpertMlp {
     router: Linear,
     /// `[experts]`, f32: what is added to scores for the choice.
     favour: Option<Array>,
+    /// `[experts]`: what the weights of the chosen are multiplied by.
+    scales: Option<Array>,
     shared: Option<Mlp>,
     /// `[1, hidden]`: how much of the shared MLP a token takes.
     shared_gate: Option<Linear>,
@@ -66,6 +68,10 @@ impl ExpertMlp {
             }
             _ => None,
         };
+        let scales = match experts.scales {
+            Some(name) => Some(source.tensor(mx, &format!("{path}.{name}"), &[experts.count])?),
+            None => None,
+        };
         let shared = match experts.shared {
             Some((module, width)) => Some(Mlp::load(mx, source, &format!("{path}.{module}"), width)?),
             None => None,
@@ -80,6 +86,7 @@ impl ExpertMlp {
         Ok(Self {
             router,
             favour,
+            scales,
             shared,
             shared_gate,
             gate: bank("gate_proj", [width, hidden])?,
@@ -93,7 +100,12 @@ impl ExpertMlp {
 
     /// `[n, hidden]` to `[n, hidden]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
-        let logits = self.router.forward(mx, x)?;
+        self.forward_by(mx, x, x)
+    }
+
+    /// The same where the router sees something else, `seen`, `[n, hidden]`.
+    pub fn forward_by(&self, mx: &Mlx, seen: &Array, x: &Array) -> Result<Array> {
+        let logits = self.router.forward(mx, seen)?;
         let routed = match (&self.gate, &self.up, &self.down) {
             (Bank::Each(gate), Bank::Each(up), Bank::Each(down)) => {
                 self.on_host(mx, x, &logits, [gate, up, down])?
@@ -116,7 +128,12 @@ impl ExpertMlp {
         let (rows, logits) = (host::<f32>(mx, x)?, host::<f32>(mx, logits)?);
         let favour = self.favour.as_ref().map(|favour| host::<f32>(mx, favour)).transpose()?;
         let logits = logits.chunks_exact(gate.len());
-        let routed: Vec<_> = logits.map(|logits| route(self.routing, logits, favour, self.chosen)).collect();
+        let mut routed: Vec<_> =
+            logits.map(|logits| route(self.routing, logits, favour, self.chosen)).collect();
+        if let Some(scales) = &self.scales {
+            let scales = host::<f32>(mx, scales)?;
+            routed.iter_mut().flatten().for_each(|(expert, weight)| *weight *= scales[*expert]);
+        }
         let mut tokens = vec![Vec::new(); gate.len()];
         // Where among its expert's results a token's share lies, best expert first.
         let mut places = Vec::with_capacity(n * self.chosen);
@@ -189,6 +206,10 @@ impl ExpertMlp {
                 (indices, weights.multiply(Array::from_f32(factor))?)
             }
         };
+        let weights = match &self.scales {
+            Some(scales) => weights.multiply(take_axis(scales, &indices, 0)?)?,
+            None => weights,
+        };
         let results = if (n * k) as usize >= SORT_FROM {
             let pairs = indices.reshape(&[n * k])?;
             let order = mlx_rs::ops::argsort_axis(&pairs, 0)?;
@@ -216,7 +237,14 @@ impl ExpertMlp {
         let banks = [&self.gate, &self.up, &self.down].into_iter().flat_map(Bank::arrays);
         let shared = self.shared.iter().flat_map(Mlp::arrays);
         let shared = shared.chain(self.shared_gate.iter().flat_map(Linear::arrays));
-        self.router.arrays().into_iter().chain(&self.favour).chain(shared).chain(banks).collect()
+        self.router
+            .arrays()
+            .into_iter()
+            .chain(&self.favour)
+            .chain(&self.scales)
+            .chain(shared)
+            .chain(banks)
+            .collect()
     }
 }
 

@@ -91,14 +91,20 @@ impl Linear {
         Ok(product)
     }
 
-    /// Several projections of the same `[n, in]`. On the host, where threads are woken once for all of them.
+    /// Several projections of the same `[n, in]`.
     pub fn forward_all<const N: usize>(mx: &Mlx, x: &Array, linears: [&Self; N]) -> Result<[Array; N]> {
+        let products = Self::forward_each(mx, x, &linears)?;
+        products.try_into().map_err(|_| MlxError::backend("a product was lost".into()))
+    }
+
+    /// The same for a number of them that is known later. On the host threads are woken once for all of them.
+    pub fn forward_each(mx: &Mlx, x: &Array, linears: &[&Self]) -> Result<Vec<Array>> {
         let on_host = linears.iter().filter_map(|linear| match &linear.weight {
             Weight::Host(matrix) => Some(matrix),
             Weight::Dense(_) | Weight::Codes(_) | Weight::Mxfp4(_) => None,
         });
         let on_host: Vec<&HostMatrix> = on_host.collect();
-        let products = if on_host.len() == N {
+        if on_host.len() == linears.len() {
             let products = HostMatrix::products(mx, x, &on_host)?;
             let with_bias =
                 linears.iter().zip(&on_host).zip(products).map(|((linear, matrix), mut product)| {
@@ -111,7 +117,7 @@ impl Linear {
                     }
                     from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))
                 });
-            with_bias.collect::<Result<Vec<_>>>()?
+            with_bias.collect()
         } else {
             let each = linears.iter().map(|linear| {
                 let product = linear.weight.product(mx, x)?;
@@ -120,9 +126,8 @@ impl Linear {
                     None => product,
                 })
             });
-            each.collect::<Result<Vec<_>>>()?
-        };
-        products.try_into().map_err(|_| MlxError::backend("a product was lost".into()))
+            each.collect()
+        }
     }
 
     /// The arrays it holds.

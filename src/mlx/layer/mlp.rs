@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::source::Source;
 use crate::mlx::array::{Result, from_f32, host};
 use crate::mlx::backend::Kernels;
-use crate::mlx::cpu::activation::{Activation, CLAMP, STEEPNESS, gated};
+use crate::mlx::cpu::activation::{self, Activation, CLAMP, STEEPNESS};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
@@ -41,15 +41,7 @@ impl Mlp {
     /// `[n, hidden]` to `[n, hidden]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
         let [gate, up] = Linear::forward_all(mx, x, [&self.gate, &self.up])?;
-        let inner = match self.kernels {
-            Kernels::Host => {
-                let mut out = vec![0.0; gate.size()];
-                gated(self.activation, host(mx, &gate)?, host(mx, &up)?, &mut out);
-                from_f32(mx, &out, gate.shape())?
-            }
-            Kernels::Device => gated_on_device(mx, self.activation, &gate, &up)?,
-        };
-        self.down.forward(mx, &inner)
+        self.down.forward(mx, &gated(mx, self.kernels, self.activation, &gate, &up)?)
     }
 
     /// The arrays it holds.
@@ -58,7 +50,19 @@ impl Mlp {
     }
 }
 
-/// `act(gate) * up` by MLX's operations.
+/// `act(gate) * up`.
+pub fn gated(mx: &Mlx, kernels: Kernels, activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
+    match kernels {
+        Kernels::Host => {
+            let mut out = vec![0.0; gate.size()];
+            activation::gated(activation, host(mx, gate)?, host(mx, up)?, &mut out);
+            from_f32(mx, &out, gate.shape())
+        }
+        Kernels::Device => gated_on_device(mx, activation, gate, up),
+    }
+}
+
+/// The same by MLX's operations.
 pub fn gated_on_device(_: &Mlx, activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
     let gate = match activation {
         Activation::Silu => mlx_rs::nn::silu(gate)?,

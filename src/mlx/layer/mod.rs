@@ -1,6 +1,7 @@
 //! The pieces that model files are made of.
 
 mod attention;
+mod beside;
 mod conv;
 mod delta;
 mod embedding;
@@ -11,12 +12,15 @@ mod linear;
 mod mixer;
 mod mlp;
 mod norm;
+mod per_layer;
 mod source;
 
-pub use attention::SelfAttention;
+pub use attention::{KeyValues, SelfAttention};
+pub use beside::ExpertsBeside;
 pub use embedding::{Embedding, Unembedding};
 pub use feed::Feed;
 pub use mixer::Mixer;
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
+pub use per_layer::{PerLayerEmbedding, PerLayerInput};
 pub use source::{Codes, Source};

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use super::source::Source;
-use crate::mlx::array::{Result, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::cpu::norm::rms_norm;
 use crate::mlx::error::LoadError;
@@ -41,6 +41,27 @@ impl RmsNorm {
             weight = weight.add(&one)?;
             settle(mx, [&weight])?;
         }
+        Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
+    }
+
+    /// Of weights that are tensor `name` times `factor`.
+    pub fn scaled(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        name: &str,
+        width: usize,
+        factor: f32,
+    ) -> std::result::Result<Self, LoadError> {
+        let weight = source.tensor(mx, name, &[width])?;
+        let weight = weight.multiply(Array::from_f32(factor).as_dtype(weight.dtype())?)?;
+        settle(mx, [&weight])?;
+        Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
+    }
+
+    /// Without weights, over `width` elements.
+    pub fn plain(mx: &Mlx, source: &Source<'_>, width: usize) -> std::result::Result<Self, LoadError> {
+        let weight = from_f32(mx, &vec![1.0; width], &dims([width]))?.as_dtype(source.float())?;
+        settle(mx, [&weight])?;
         Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
     }
 

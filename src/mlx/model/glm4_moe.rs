@@ -46,6 +46,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         module: "mlp.switch_mlp",
         router: "mlp.gate",
         bias: false,
+        scales: None,
         shared: fields.count("n_shared_experts")?.map(|shared| ("mlp.shared_experts", shared * width)),
         shared_gate: None,
     });

@@ -44,6 +44,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         module: EXPERTS,
         router: "mlp.router",
         bias: true,
+        scales: None,
         shared: None,
         shared_gate: None,
     });

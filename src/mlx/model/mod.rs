@@ -1,7 +1,9 @@
 //! The model families: one file for each, with how its configuration is read and what is its own, and [`registry`], which
-//! lists them. What layers are made of is in [`super::layer`]; how most families put them together in [`prenorm`].
+//! lists them. What layers are made of is in [`super::layer`]; how families put them together in [`prenorm`], and
+//! in [`sandwich`] for Gemma's.
 
 mod gemma3;
+mod gemma4;
 mod glm4_moe;
 mod gpt_oss;
 mod lfm2;
@@ -16,6 +18,7 @@ mod qwen3_5_moe;
 mod qwen3_moe;
 mod qwen3_next;
 mod registry;
+mod sandwich;
 
 pub use registry::{FAMILIES, Family, State, open};
 

@@ -1,7 +1,5 @@
 //! Qwen3.5 and 3.6 with experts in place of one MLP, and one more that a gate opens for every token.
 
-use mlx_rs::ops::indexing::TryIndexOp;
-
 use super::{Family, Model, State, qwen3_5};
 use crate::mlx::config::{Experts, ModelConfig, Routing};
 use crate::mlx::error::LoadError;
@@ -38,34 +36,18 @@ pub fn experts(fields: Fields<'_>, layers: Vec<bool>, normalized: bool) -> Resul
         module: "mlp.switch_mlp",
         router: "mlp.gate",
         bias: false,
+        scales: None,
         shared: Some(("mlp.shared_expert", fields.need("shared_expert_intermediate_size")?)),
         shared_gate: Some("mlp.shared_expert_gate"),
     })
 }
 
-/// Hugging Face has the experts of a layer in two tensors, gates and ups one behind the other.
 fn load(mx: &Mlx, source: &mut Source<'_>) -> Result<Box<dyn Model>, LoadError> {
     let (config, weights) = (source.config, &mut source.weights);
-    let width = config.experts.as_ref().map_or(0, |experts| experts.width) as i32;
+    let width = config.experts.as_ref().map_or(0, |experts| experts.width);
     for layer in 0..config.layers() {
         let mlp = format!("model.layers.{layer}.mlp");
-        let (both, down) = (format!("{mlp}.experts.gate_up_proj"), format!("{mlp}.experts.down_proj"));
-        if let Some(both) = weights.remove(&both) {
-            if both.ndim() != 3 || both.dim(1) != 2 * width {
-                let found = both.shape();
-                return Err(LoadError::Weights(format!(
-                    "{mlp}.experts.gate_up_proj has shape {found:?}, expected {} rows for each expert",
-                    2 * width
-                )));
-            }
-            for (part, from) in [("gate_proj", 0), ("up_proj", width)] {
-                let own = both.try_index((.., from..from + width))?.contiguous()?;
-                weights.insert(format!("{mlp}.switch_mlp.{part}.weight"), own);
-            }
-        }
-        if let Some(down) = weights.remove(&down) {
-            weights.insert(format!("{mlp}.switch_mlp.down_proj.weight"), down);
-        }
+        weights.split_experts(mx, &format!("{mlp}.experts"), &format!("{mlp}.switch_mlp"), width)?;
     }
     qwen3_5::load(mx, source)
 }

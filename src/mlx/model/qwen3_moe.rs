@@ -29,6 +29,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         module: "mlp.switch_mlp",
         router: "mlp.gate",
         bias: false,
+        scales: None,
         shared: None,
         shared_gate: None,
     });

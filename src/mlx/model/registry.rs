@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{
-    Model, gemma3, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe,
+    Model, gemma3, gemma4, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe,
     qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
@@ -16,7 +16,7 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 13] = [
+pub const FAMILIES: [&Family; 14] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen2::FAMILY,
@@ -27,6 +27,7 @@ pub const FAMILIES: [&Family; 13] = [
     &qwen3_5_moe::FAMILY,
     &phi3::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &gpt_oss::FAMILY,
     &glm4_moe::FAMILY,
     &lfm2::FAMILY,

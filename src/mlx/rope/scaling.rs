@@ -29,6 +29,13 @@ pub enum Scaling {
     Yarn(Yarn),
     /// A factor for each pair.
     LongRope(LongRope),
+    /// Only the fastest pairs turn, as they would if all did; their wavelengths are multiplied by `factor`.
+    Proportional {
+        /// Multiplier.
+        factor: f64,
+        /// Pairs that turn.
+        turned: usize,
+    },
 }
 
 /// Peng et al., "YaRN" (2023). The ends of the blended band are whole pairs, as in mlx-lm; transformers leaves them
@@ -110,6 +117,8 @@ impl RopeConfig {
                 1.0 / ((1.0 - divided) / wave + divided / (yarn.factor * wave))
             }
             Scaling::LongRope(long) => long.factors.get(i).copied().unwrap_or(1.0) * wave,
+            Scaling::Proportional { factor, turned } if i < *turned => factor * wave,
+            Scaling::Proportional { .. } => f64::INFINITY,
         };
         let wave = |i: usize| self.base.powf(2.0 * i as f64 / self.dims as f64);
         (0..pairs).map(|i| stretch((i, wave(i))) as f32).collect()

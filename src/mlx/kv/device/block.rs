@@ -50,10 +50,10 @@ impl DeviceRow {
             self.layers.iter().enumerate().map(|(number, layer)| more(mx, spec, chain, number, layer));
         let brought: Vec<More> = brought.collect::<Result<_>>()?;
         // Tokens behind a row's end are nobody's: until the layers that begin anew are put in, the row is as it was.
-        for (layer, more) in self.layers.iter_mut().zip(&brought) {
+        for (number, (layer, more)) in self.layers.iter_mut().zip(&brought).enumerate() {
             if let More::Behind(planes) = more {
                 let tokens = chain.length - chain.held;
-                layer.reserve(mx, spec, chain.held, tokens)?;
+                layer.reserve(mx, spec, number, chain.held, tokens)?;
                 layer.write(mx, chain.held, tokens, planes)?;
             }
         }

@@ -14,7 +14,7 @@ use prefixd_cache::Counted;
 use crate::mlx::array::{Result, dims, settle, zeros_of};
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::spec::KvSpec;
+use crate::mlx::kv::spec::{KvSpec, Stored};
 use crate::mlx::mask::Mask;
 
 /// Slots are added in multiples of this.
@@ -76,8 +76,15 @@ impl LayerKv {
         (tokens + 1).next_multiple_of(SLOTS)
     }
 
-    /// Makes room for `more` tokens behind the row's first `length`.
-    pub fn reserve(&mut self, mx: &Mlx, spec: &KvSpec, length: usize, more: usize) -> Result<()> {
+    /// Makes room for `more` tokens behind the row's first `length`. It is layer `number`.
+    pub fn reserve(
+        &mut self,
+        mx: &Mlx,
+        spec: &KvSpec,
+        number: usize,
+        length: usize,
+        more: usize,
+    ) -> Result<()> {
         let held = length.checked_sub(self.origin).ok_or_else(|| {
             let origin = self.origin;
             MlxError::backend(format!("a row of {length} tokens begins at {origin}"))
@@ -92,8 +99,9 @@ impl LayerKv {
         };
         let capacity = capacity.next_multiple_of(SLOTS);
         let (from, to) = ((held - keep) as i32, held as i32);
-        let mut planes = Vec::with_capacity(spec.planes().len());
-        for (i, plane) in spec.planes().iter().enumerate() {
+        let stored = spec.tensors_of(number);
+        let mut planes = Vec::with_capacity(stored.len());
+        for (i, Stored { plane, .. }) in stored.iter().enumerate() {
             let mut grown = zeros_of(mx, &dims([plane.heads, capacity, plane.width]), plane.dtype)?;
             if keep > 0 {
                 let kept = self.planes[i].try_index((.., from..to, ..))?;

@@ -33,7 +33,8 @@ impl DeviceRow {
         if let Some(states) = &spec.states {
             self.states.begin(states.layers.len(), || device_zero(mx, spec, states))?;
         }
-        self.layers.iter_mut().try_for_each(|layer| layer.reserve(mx, spec, length, more))
+        let mut layers = self.layers.iter_mut().enumerate();
+        layers.try_for_each(|(number, layer)| layer.reserve(mx, spec, number, length, more))
     }
 
     /// A copy with memory of its own.
