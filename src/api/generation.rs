@@ -318,7 +318,7 @@ impl Answer {
                 Told::Text(text) => {
                     if std::mem::take(&mut self.after_thought) {
                         // Log probabilities are those of the answer alone.
-                        let start = self.shown_bytes - text.len();
+                        let start = self.shown_bytes.saturating_sub(text.len());
                         self.untold.retain(|token| token.at_bytes >= start);
                     }
                     self.say(&text);

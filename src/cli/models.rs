@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 
 use crate::mlx::{FAMILIES, WEIGHT_FORMATS};
-use crate::prompt::{THOUGHT_MARKS, ToolSyntax};
+use crate::prompt::{ThoughtMarks, ToolSyntax};
 
 /// Prints families, what their layers keep, weight formats, and how calls and thoughts are written.
 pub fn run() {
@@ -23,6 +23,6 @@ pub fn run() {
     for syntax in ToolSyntax::ALL {
         println!("  {:<14} {}", syntax.name(), syntax.example());
     }
-    let (open, close) = THOUGHT_MARKS;
-    println!("\nthoughts: {open}...{close}");
+    let marks = ThoughtMarks::ALL.map(|marks| format!("{}...{}", marks.open(), marks.close()));
+    println!("\nthoughts: {}; harmony: the channel analysis", marks.join("; "));
 }

@@ -18,6 +18,8 @@
 
 mod coder;
 mod gemma;
+mod harmony;
+mod named;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,9 +42,6 @@ const SPACE: &str = r"\x20|\r?\n[\x20\t]{0,40}";
 
 /// How a key ends. Within a string nothing follows it that is forbidden here: strings have no line breaks of their own.
 const KEY_END: [u8; 2] = *b"\":";
-
-/// The rest of a thought, up to its first end.
-const THOUGHT: &str = "thought[lazy]: /(.|\\n)*/ \"</think>\"\nspace: /[ \\n]{1,4}/\n";
 
 /// A format that is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,20 +174,20 @@ fn lark(
     syntax: ToolSyntax,
     strictness: Strictness,
 ) -> Result<String, FormatError> {
-    let (json, calls) = match format {
-        Format::Json(schema) => (Some(schema), None),
-        Format::Calls(rules) | Format::TextOrCalls(rules) => (None, Some(rules)),
-        Format::JsonOrCalls(schema, rules) => (Some(schema), Some(rules)),
-        Format::NoCalls => (None, None),
-    };
-    let mut text = match thought {
-        ThoughtStart::Never => "start: told\n",
-        ThoughtStart::Possible => "start: (THINK thought space?)? told\nTHINK: /[ \\n]{0,4}<think>/\n",
-        ThoughtStart::Open => "start: thought space? told\n",
+    if thought == ThoughtStart::Channels {
+        return harmony::lark(format, syntax, strictness);
     }
-    .to_owned();
-    if thought != ThoughtStart::Never {
-        text.push_str(THOUGHT);
+    let mut text = match thought {
+        ThoughtStart::Never | ThoughtStart::Channels => "start: told\n".to_owned(),
+        ThoughtStart::Possible(marks) => {
+            let open = literal(marks.open());
+            format!("start: (THINK thought space?)? told\nTHINK: /[ \\n]{{0,4}}/ {open}\n")
+        }
+        ThoughtStart::Open(_) => "start: thought space? told\n".to_owned(),
+    };
+    if let ThoughtStart::Possible(marks) | ThoughtStart::Open(marks) = thought {
+        // The rest of a thought, up to its first end.
+        text.extend(["thought[lazy]: /(.|\\n)*/ ", &literal(marks.close()), "\nspace: /[ \\n]{1,4}/\n"]);
     }
     text.push_str(match format {
         Format::Json(_) => "told: answer\n",
@@ -204,9 +203,10 @@ fn lark(
         }
         // A thought may speak of the mark, so what begins as one is no text. Lazy: the text before a call ends where the first
         // mark does.
-        let plain = if thought == ThoughtStart::Possible { " & ~THINKING" } else { "" };
+        let possible = matches!(thought, ThoughtStart::Possible(_));
+        let plain = if possible { " & ~THINKING" } else { "" };
         let mark = literal(mark);
-        if thought == ThoughtStart::Possible {
+        if possible {
             text.push_str("THINKING: THINK /(.|\\n)*/\n");
         }
         text.extend(["CALLING: /(.|\\n)*/ ", &mark, " /(.|\\n)*/\n"]);
@@ -215,16 +215,27 @@ fn lark(
             text.extend(["BEFORE: (/(.|\\n)*/ ", &mark, ")", plain, "\nbefore[lazy]: BEFORE\n"]);
         }
     }
-    if let Some(schema) = json {
+    parts(format, syntax, strictness, &mut text)?;
+    Ok(text)
+}
+
+/// The rules of what answers are made of: `answer`, JSON, and `calls`.
+fn parts(
+    format: &Format,
+    syntax: ToolSyntax,
+    strictness: Strictness,
+    text: &mut String,
+) -> Result<(), FormatError> {
+    if let Format::Json(schema) | Format::JsonOrCalls(schema, _) = format {
         let spaced = with_options(schema, json!({"whitespace_pattern": SPACE}), strictness)?;
         text.extend(["answer: %json ", &Value::Object(spaced).to_string(), "\n"]);
     }
-    if let Some(rules) = calls {
+    if let Format::Calls(rules) | Format::TextOrCalls(rules) | Format::JsonOrCalls(_, rules) = format {
         let free = matches!(format, Format::TextOrCalls(_));
         let spacing = if free { Spacing::Models } else { Spacing::Templates };
-        calls_lark(rules, syntax, spacing, strictness, &mut text)?;
+        calls_lark(rules, syntax, spacing, strictness, text)?;
     }
-    Ok(text)
+    Ok(())
 }
 
 /// Calls in the model's syntax: where they are demanded spaced as chat templates render them in the next turn, where the model
@@ -236,22 +247,29 @@ fn calls_lark(
     strictness: Strictness,
     text: &mut String,
 ) -> Result<(), FormatError> {
-    let Marks { open, body, close, between } = syntax.marks();
+    let Marks { open, body, close, between, list } = syntax.marks();
     let (mark, gap) = open.split_at(open.trim_end().len());
     let (behind, close) = close.split_at(close.len() - close.trim_start().len());
-    let blank = |text: &str| spacing.blank(text);
-    let more = match rules.count {
-        CallCount::Several => format!(" ({} call)*", blank(between)),
-        CallCount::One => String::new(),
-    };
-    // `opened` is what follows the first mark.
-    text.extend(["calls: call", &more, "\nopened: called", &more, "\ncall: ", &literal(mark), " called\n"]);
+    // A token that ends the answer is no part of it.
+    let close = if syntax.stops().contains(&close) { "" } else { close };
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let (gap, behind) = (blank(gap), blank(behind));
-    text.extend(["called: ", &gap, " (", &names.join(" | "), ") ", &behind, " ", &literal(close), "\n"]);
+    let [between, gap, behind] = [between, gap, behind].map(|text| spacing.blank(text));
+    let (one, mark, close) = (format!("({})", names.join(" | ")), literal(mark), literal(close));
+    let several = rules.count == CallCount::Several && !syntax.stops_behind_a_call();
+    let more = |call: &str| if several { format!(" ({between} {call})*") } else { String::new() };
+    // `opened` is what follows the first mark.
+    if let Some(begin) = list {
+        let (begin, more) = (literal(begin), more(&one));
+        text.extend(["calls: ", &mark, " opened\nopened: ", &gap, " ", &begin, " ", &one, &more]);
+        text.extend([" ", &behind, " ", &close, "\n"]);
+    } else {
+        let more = more("call");
+        text.extend(["calls: call", &more, "\nopened: called", &more, "\ncall: ", &mark, " called\n"]);
+        text.extend(["called: ", &gap, " ", &one, " ", &behind, " ", &close, "\n"]);
+    }
     text.extend(["blank: /", SPACE, "/\n"]);
     match body {
-        CallBody::Json { .. } => {}
+        CallBody::Json { .. } | CallBody::JsonList | CallBody::Named(_) => {}
         CallBody::Gemma { quote } => gemma::common(quote, spacing, text),
         CallBody::Coder => coder::common(text),
     }
@@ -260,8 +278,12 @@ fn calls_lark(
             CallBody::Json { arguments } => {
                 json_call(rule, (name, schema), arguments, (spacing, strictness), text)?;
             }
+            CallBody::JsonList => {
+                json_call(rule, (name, schema), "arguments", (spacing, strictness), text)?;
+            }
             CallBody::Gemma { quote } => gemma::call(rule, (name, schema), quote, spacing, text)?,
             CallBody::Coder => coder::call(rule, (name, schema), (spacing, strictness), text)?,
+            CallBody::Named(named) => named::call(rule, (name, schema), named, (spacing, strictness), text)?,
         }
     }
     Ok(())
@@ -275,20 +297,11 @@ fn json_call(
     (spacing, strictness): (Spacing, Strictness),
     text: &mut String,
 ) -> Result<(), FormatError> {
-    let options = match spacing {
-        Spacing::Templates => {
-            json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
-        }
-        Spacing::Models => json!({"whitespace_pattern": SPACE}),
-    };
     let (nothing, space) = (spacing.blank(""), spacing.blank(" "));
     let name = literal(&Value::from(name).to_string());
     let key = literal(&literal(arguments));
     let opening = format!("\"{{\" {nothing} \"\\\"name\\\"\" {nothing} \":\" {space} {name}");
-    let mut schema = with_options(schema, options, strictness)?;
-    if spacing == Spacing::Templates {
-        close_keys(&mut schema);
-    }
+    let schema = spacing.arguments(schema, strictness)?;
     let given = format!(
         "{nothing} \",\" {space} {key} {nothing} \":\" {space} %json {}",
         Value::Object(schema.clone())
@@ -339,6 +352,25 @@ impl Spacing {
             Self::Templates => literal(text),
             Self::Models => "blank?".to_owned(),
         }
+    }
+
+    /// White space in JSON.
+    fn options(self) -> Value {
+        match self {
+            Self::Templates => {
+                json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
+            }
+            Self::Models => json!({"whitespace_pattern": SPACE}),
+        }
+    }
+
+    /// The schema of arguments that are written as JSON.
+    fn arguments(self, schema: &Value, strictness: Strictness) -> Result<Map<String, Value>, FormatError> {
+        let mut schema = with_options(schema, self.options(), strictness)?;
+        if self == Self::Templates {
+            close_keys(&mut schema);
+        }
+        Ok(schema)
     }
 }
 

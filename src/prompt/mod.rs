@@ -7,7 +7,9 @@
 //! No thread, no I/O besides [`ModelText::open`], no HTTP.
 
 mod canonical;
+mod channels;
 mod detokenizer;
+mod dialect;
 mod fold;
 mod grammar;
 mod json;
@@ -31,7 +33,7 @@ pub use message::{Content, ContentError, FunctionCall, IMAGE, IMAGES, Message, P
 pub use model_text::{ModelText, ModelTextError, SamplingDefaults};
 pub use stop::{StopFilter, Stopped};
 pub use template::{ChatTemplate, Conversation, TemplateError};
-pub use thought::{MARKS as THOUGHT_MARKS, ThoughtFilter, ThoughtStart, Told};
+pub use thought::{ThoughtFilter, ThoughtMarks, ThoughtStart, Told};
 pub use token_index::TokenIndex;
 pub use tokenizer::{RoundTrip, Tokenizer, TokenizerConfig, TokenizerError};
 pub use tool_call::{CallEnd, CallPart, Held, ToolCall, ToolCallFormat, ToolSyntax, ToolText};

@@ -129,7 +129,7 @@ impl ModelText {
                 .into_iter()
                 .flat_map(ids)
                 .chain(tokenizer.token_id(&eos))
-                .chain(tool_syntax.response().and_then(|token| tokenizer.token_id(token)))
+                .chain(tool_syntax.stops().iter().filter_map(|token| tokenizer.token_id(token)))
                 .collect();
         stops.sort_unstable();
         stops.dedup();
@@ -239,6 +239,28 @@ mod tests {
         let end = text.tokenizer.token_id("<|end|>").unwrap();
         assert_eq!(*text.stop_tokens, [7, 9, end]);
         assert!(text.template.is_none());
+    }
+
+    #[test]
+    fn marks_of_channels_are_text_where_the_template_has_channels_and_calls_end_answers() {
+        let with = |template: &str| {
+            let mut json: Value = serde_json::from_slice(&byte_level()).unwrap();
+            let added = json["added_tokens"].as_array_mut().unwrap();
+            for (at, token) in ["<|channel|>", "<|message|>", "<|call|>", "<|return|>"].iter().enumerate() {
+                added.push(json!({"id": 1000 + at, "content": token, "special": true, "single_word": false,
+                    "lstrip": false, "rstrip": false, "normalized": false}));
+            }
+            let config = TokenizerConfig { chat_template: template.into(), ..TokenizerConfig::default() };
+            ModelText::new(json.to_string().as_bytes(), &config, &Value::Null, &Value::Null).unwrap()
+        };
+        let harmony = with("<|start|>assistant<|channel|>final<|message|>");
+        let channel = harmony.tokenizer.token_id("<|channel|>").unwrap();
+        let stops = ["<|call|>", "<|return|>"].map(|token| harmony.tokenizer.token_id(token).unwrap());
+        assert_eq!(harmony.tokenizer.token_bytes(channel), b"<|channel|>");
+        assert_eq!((harmony.tool_syntax, &*harmony.stop_tokens), (ToolSyntax::Harmony, &stops[..]));
+        let other = with("plain");
+        let channel = other.tokenizer.token_id("<|channel|>").unwrap();
+        assert!(other.tokenizer.token_bytes(channel).is_empty() && other.stop_tokens.is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 use serde_json::{Map, Value as Json, json};
 
+use super::dialect;
 use super::fold::{Change, Shown, fold};
 use super::json::{JsonLayout, dumps, python_str};
 use super::message::{self, Message};
@@ -168,7 +169,8 @@ impl ChatTemplate {
         }
     }
 
-    fn run(&self, messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {
+    fn run(&self, mut messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {
+        dialect::adapt(&mut messages, ToolSyntax::of_template(&self.source));
         let mut context = conversation.variables.clone();
         context.insert("messages".into(), Json::Array(messages));
         context.insert("add_generation_prompt".into(), conversation.add_generation_prompt.into());

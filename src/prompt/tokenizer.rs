@@ -15,11 +15,12 @@ use serde_json::Value;
 use super::detokenizer::Detokenizer;
 use super::least_tokens::LeastTokens;
 use super::pieces::{Entry, Pieces};
-use super::tool_call;
+use super::tool_call::ToolSyntax;
 
 /// Tokens that tools' answers and reasoning are written with: shown like those of calls, even where the model declares them
 /// special.
-const MARKUP: [&str; 4] = ["<tool_response>", "</tool_response>", "<think>", "</think>"];
+const MARKUP: [&str; 6] =
+    ["<tool_response>", "</tool_response>", "<think>", "</think>", "[THINK]", "[/THINK]"];
 
 /// A kind of normalizer: SentencePiece's table of replacements.
 const PRECOMPILED: &str = "Precompiled";
@@ -131,9 +132,10 @@ impl Tokenizer {
         let vocabulary = inner.get_vocab(true);
         let least = LeastTokens::new(&json, vocabulary.keys().map(String::as_str));
         let last = vocabulary.into_values().max().unwrap_or(0);
+        let syntax = ToolSyntax::of_template(&config.chat_template.to_string());
         let entries = (0..=last).map(|id| {
             let added = added.get(&id);
-            let shown = |text: &str| MARKUP.contains(&text) || tool_call::MARKUP.contains(&text);
+            let shown = |text: &str| MARKUP.contains(&text) || syntax.markup().contains(&text);
             let hidden = added.is_some_and(|token| token.special && !shown(&token.content));
             Entry { token: inner.id_to_token(id), added: added.is_some(), hidden }
         });

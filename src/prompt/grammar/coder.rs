@@ -5,10 +5,10 @@
 //! 2. Held of text: `enum`, `const`, `minLength`, `maxLength`. What is not text is JSON and held as that is.
 //! 3. Other keys than those declared only where `additionalProperties` says so, none is declared, or the model chose to call.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::gemma::without;
-use super::{FormatError, SPACE, Spacing, Strictness, literal, with_options};
+use super::{FormatError, Spacing, Strictness, literal, with_options};
 use crate::prompt::tool_call::coder::{FUNCTION, FUNCTION_END, PARAMETER, PARAMETER_END};
 
 /// Arguments whose every order is let through: each set of them that has come makes a rule.
@@ -231,12 +231,6 @@ impl ArgumentWriter<'_> {
             ways.push(name);
             return Ok(());
         }
-        let options = match self.spacing {
-            Spacing::Templates => {
-                json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "})
-            }
-            Spacing::Models => json!({"whitespace_pattern": SPACE}),
-        };
         let mut schema = Value::Object(fields.clone());
         schema["type"] = kind.into();
         // What it refers to is found from the tool's schema on.
@@ -245,7 +239,7 @@ impl ArgumentWriter<'_> {
                 schema[key] = others.clone();
             }
         }
-        let schema = with_options(&schema, options, self.strictness)?;
+        let schema = with_options(&schema, self.spacing.options(), self.strictness)?;
         let json = self.rule(&format!("%json {}", Value::Object(schema)));
         ways.push(format!("\"\\n\" {json} {end}"));
         Ok(())

@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::testing::read_all;
+use super::super::thought::ThoughtMarks;
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
 use super::super::tool_call::Held;
 use super::super::tool_call::coder::tests as coder;
@@ -25,7 +26,9 @@ fn grammars_of(syntax: ToolSyntax) -> Grammars {
     Grammars::new(&tokenizer(), &[STOP], syntax).unwrap()
 }
 
-const SYNTAXES: [ToolSyntax; 6] = ToolSyntax::ALL;
+const SYNTAXES: [ToolSyntax; ToolSyntax::ALL.len()] = ToolSyntax::ALL;
+
+mod harmony;
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.
 fn draw(constraint: &mut dyn Constraint, seed: u64, most: usize) -> Option<String> {
@@ -134,6 +137,14 @@ proptest! {
             }
         }
     }
+}
+
+fn starts() -> (ThoughtStart, ThoughtStart, ThoughtStart) {
+    (
+        ThoughtStart::Never,
+        ThoughtStart::Open(ThoughtMarks::Think),
+        ThoughtStart::Possible(ThoughtMarks::Think),
+    )
 }
 
 /// Forces `text` through; true when all of it is allowed and the answer may end there.
@@ -414,19 +425,19 @@ fn what_gemmas_calls_cannot_say_is_refused_with_the_reason() {
 
 #[test]
 fn a_model_may_think_before_what_it_is_held_to() {
-    use ThoughtStart::{Never, Open, Possible};
+    let (never, open, possible) = starts();
     let format = Format::Json(json!({"enum": [1, 2]}));
     for (thought, text, fine) in [
-        (Never, "<think>x</think>1", false),
-        (Possible, "1", true),
-        (Possible, "<think>\nIs it 2 < 3?\n</think>\n\n1", true),
-        (Possible, "<think></think>2", true),
-        (Possible, "Is it?</think>1", false),
-        (Possible, "<think>x</think>3", false),
-        (Possible, "<think>never ends", false),
-        (Open, "Is it?\n</think>\n\n1", true),
-        (Open, "</think>1", true),
-        (Open, "1", false),
+        (never, "<think>x</think>1", false),
+        (possible, "1", true),
+        (possible, "<think>\nIs it 2 < 3?\n</think>\n\n1", true),
+        (possible, "<think></think>2", true),
+        (possible, "Is it?</think>1", false),
+        (possible, "<think>x</think>3", false),
+        (possible, "<think>never ends", false),
+        (open, "Is it?\n</think>\n\n1", true),
+        (open, "</think>1", true),
+        (open, "1", false),
     ] {
         assert_eq!(takes_with(&grammars(), thought, &format, text), fine, "{thought:?}: {text}");
     }
@@ -434,20 +445,20 @@ fn a_model_may_think_before_what_it_is_held_to() {
 
 #[test]
 fn a_mark_within_a_thought_begins_no_call() {
-    use ThoughtStart::{Never, Open, Possible};
+    let (never, open, possible) = starts();
     let call = "<tool_call>\n{\"name\": \"pwd\"}\n</tool_call>";
     let said = Format::TextOrCalls(rules(CallCount::Several));
     let thought = "I could <tool_call> or not.\n</think>\n\n";
     for (start, begun, text, fine) in [
-        (Possible, "<think>\n", thought, true),
-        (Possible, "\n<think>", thought, true),
-        (Possible, "<think>", "<tool_call> for ever", false),
-        (Possible, "", "I think <think> and </think>.", true),
-        (Possible, "", "\n\nYes.", true),
-        (Possible, "", "a <think> <tool_call> b", false),
-        (Open, "", thought, true),
-        (Open, "", "<tool_call> for ever", false),
-        (Never, "<think>", "<tool_call> b", false),
+        (possible, "<think>\n", thought, true),
+        (possible, "\n<think>", thought, true),
+        (possible, "<think>", "<tool_call> for ever", false),
+        (possible, "", "I think <think> and </think>.", true),
+        (possible, "", "\n\nYes.", true),
+        (possible, "", "a <think> <tool_call> b", false),
+        (open, "", thought, true),
+        (open, "", "<tool_call> for ever", false),
+        (never, "<think>", "<tool_call> b", false),
     ] {
         let grammars = grammars();
         for (behind, goes_on) in [("", true), ("Fine.", true), (call, true), ("<tool_call> b", false)] {

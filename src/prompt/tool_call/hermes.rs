@@ -1,7 +1,8 @@
-//! `{"name": ..., "arguments": {...}}` between `<tool_call>` and `</tool_call>`: Hermes, Qwen and the embedded model.
+//! `{"name": ..., "arguments": {...}}` between `<tool_call>` and `</tool_call>`: Hermes, Qwen and the embedded model. In a list: older
+//! models of Mistral.
 
 use super::marked::Unread;
-use super::{ToolCall, call};
+use super::{ToolCall, Written, call};
 
 /// Before a call.
 pub const OPEN: &str = "<tool_call>";
@@ -12,6 +13,19 @@ pub const CLOSE: &str = "</tool_call>";
 pub fn read(json: &str) -> Result<ToolCall, Unread> {
     let written = serde_json::from_str(json.trim());
     written.map(call).map_err(|error| if error.is_eof() { Unread::Open } else { Unread::Wrong })
+}
+
+/// Reads a list of calls without the bracket at its end.
+pub fn read_list(json: &str) -> Result<Vec<ToolCall>, Unread> {
+    let written: Result<Vec<Written>, _> = serde_json::from_str(&format!("{json}]"));
+    let error = match written {
+        Ok(calls) if calls.is_empty() => return Err(Unread::Wrong),
+        Ok(calls) => return Ok(calls.into_iter().map(call).collect()),
+        Err(error) => error,
+    };
+    // A bracket within a string or a list is not the last.
+    let end = serde_json::from_str::<Vec<Written>>(json).is_err_and(|error| error.is_eof());
+    Err(if error.is_eof() || end { Unread::Open } else { Unread::Wrong })
 }
 
 #[cfg(test)]

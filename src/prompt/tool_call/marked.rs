@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Arguments, CallBody, CallEnd, CallPart, Held, ToolCallFormat, ToolText, text, whole};
+use super::body::{Arguments, CallBody};
+use super::{CallEnd, CallPart, Held, ToolCallFormat, ToolText, text, whole};
 use crate::prompt::stop::held_suffix;
 
 /// Why what stands between two marks is not a call.
@@ -65,28 +66,49 @@ impl MarkedFormat {
         }
         if self.told.is_none()
             && self.is_certain()
-            && let Some((name, at)) = self.body.head(&self.held)
+            && let Some(head) = self.body.head(&self.held)
         {
-            self.held.drain(..at);
-            self.told = Some(self.body.arguments(&name, &self.tools));
-            out.push(ToolText::Call(CallPart::Begin(name)));
+            self.begin(head, out);
         }
-        if let Some(arguments) = &mut self.told {
-            let more = arguments.push(&mut self.held);
-            if !more.is_empty() {
-                out.push(ToolText::Call(CallPart::Arguments(more)));
-            }
-            let end = if arguments.done() { self.held.find(self.close) } else { None };
-            let Some(end) = end else { return false };
-            self.held.drain(..end + self.close.len());
-            self.told = None;
-            self.calls += 1;
-            out.push(ToolText::Call(CallPart::End));
-        } else {
-            let Some(end) = self.read_whole(out) else { return false };
-            self.held.drain(..end);
+        if self.told.is_some() {
+            return self.tell(out);
         }
+        let Some(end) = self.read_whole(out) else { return false };
+        self.held.drain(..end);
         self.in_call = false;
+        true
+    }
+
+    fn begin(&mut self, (name, at): (String, usize), out: &mut Vec<ToolText>) {
+        self.held.drain(..at);
+        self.told = Some(self.body.arguments(&name, &self.tools));
+        out.push(ToolText::Call(CallPart::Begin(name)));
+    }
+
+    /// Tells what has come of the arguments; true when they are whole and what follows is known.
+    fn tell(&mut self, out: &mut Vec<ToolText>) -> bool {
+        let Some(arguments) = &mut self.told else { return false };
+        let more = arguments.push(&mut self.held);
+        if !more.is_empty() {
+            out.push(ToolText::Call(CallPart::Arguments(more)));
+        }
+        if !arguments.done() {
+            return false;
+        }
+        let end = self.held.find(self.close);
+        let next = self.body.next(&self.held).filter(|(_, at)| end.is_none_or(|end| *at < end));
+        if next.is_none() && end.is_none() {
+            return false;
+        }
+        self.told = None;
+        self.calls += 1;
+        out.push(ToolText::Call(CallPart::End));
+        if let Some(next) = next {
+            self.begin(next, out);
+        } else if let Some(end) = end {
+            self.held.drain(..end + self.close.len());
+            self.in_call = false;
+        }
         true
     }
 
@@ -110,14 +132,20 @@ impl MarkedFormat {
 
     /// Where the call, or what stands in its place, ends behind its closing mark.
     fn read_whole(&mut self, out: &mut Vec<ToolText>) -> Option<usize> {
+        // Without one, what follows the first mark is calls, to the end of the answer.
+        if self.close.is_empty() {
+            return None;
+        }
         // A closing mark inside a string does not close; the call up to it is then incomplete.
         let mut from = 0;
         while let Some(at) = self.held[from..].find(self.close).map(|at| from + at) {
             let after = at + self.close.len();
             match self.body.read(&self.held[..at], &self.tools) {
-                Ok(call) => {
-                    whole(out, call);
-                    self.calls += 1;
+                Ok(calls) => {
+                    self.calls += calls.len();
+                    for call in calls {
+                        whole(out, call);
+                    }
                 }
                 Err(Unread::Open) => {
                     from = after;
@@ -173,15 +201,14 @@ impl ToolCallFormat for MarkedFormat {
             out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
         } else if in_call {
             // A model may end with the call itself, without the closing mark.
-            let call = self.body.read(&held, &self.tools).ok();
-            match call
-                .or_else(|| (end != CallEnd::Model).then(|| self.body.complete(&held, &self.tools)).flatten())
-            {
-                Some(call) => whole(&mut out, call),
-                None if end == CallEnd::Model => {
-                    text(&mut out, format!("{}{}{held}", self.before, self.open));
-                }
-                None => out.push(ToolText::Cut),
+            let calls = self.body.read(&held, &self.tools).unwrap_or_else(|_| match end {
+                CallEnd::Model => Vec::new(),
+                CallEnd::Length | CallEnd::Stop(_) => self.body.complete(&held, &self.tools),
+            });
+            match end {
+                _ if !calls.is_empty() => calls.into_iter().for_each(|call| whole(&mut out, call)),
+                CallEnd::Model => text(&mut out, format!("{}{}{held}", self.before, self.open)),
+                CallEnd::Length | CallEnd::Stop(_) => out.push(ToolText::Cut),
             }
         } else if self.mark_was_cut(&held, end) {
             out.push(ToolText::Cut);

@@ -8,7 +8,7 @@ use crate::prompt::testing::{cut, read_until};
 
 const LEAD: &str = "Let me look.";
 
-const SYNTAXES: [ToolSyntax; 6] = ToolSyntax::ALL;
+const SYNTAXES: [ToolSyntax; ToolSyntax::ALL.len()] = ToolSyntax::ALL;
 
 fn tools() -> Vec<(String, Value)> {
     let schema = json!({"properties": {"path": {"type": "string"}, "all": {"type": "array"}}});
@@ -19,10 +19,11 @@ fn tools() -> Vec<(String, Value)> {
 fn answer(syntax: ToolSyntax) -> (String, Vec<(String, String)>) {
     let ls = json!({"path": "/\"}{ <tool_call>\u{e9}", "all": [true, {"n": 1}]});
     let calls = [("ls", ls), ("pwd", json!({}))].map(|(name, arguments)| (name.to_owned(), arguments));
-    let Marks { open, body, close, between } = syntax.marks();
-    let written = calls.iter().map(|(name, arguments)| {
+    let Marks { open, body, close, between, list } = syntax.marks();
+    let written = calls.iter().enumerate().map(|(at, (name, arguments))| {
         let call = match body {
             CallBody::Json { arguments: key } => json!({"name": name, key: arguments}).to_string(),
+            CallBody::JsonList => json!({"name": name, "arguments": arguments}).to_string(),
             CallBody::Gemma { quote } if name == "ls" => {
                 format!("call:ls{{path:{quote}/\"}}{{ <tool_call>\u{e9}{quote},all:[true,{{n:1}}]}}")
             }
@@ -35,10 +36,15 @@ fn answer(syntax: ToolSyntax) -> (String, Vec<(String, String)>) {
                 let arguments: String = arguments.as_object().unwrap().iter().map(argument).collect();
                 format!("<function={name}>\n{arguments}</function>")
             }
+            CallBody::Named(named) => {
+                let number = if named.numbered { format!(":{at}") } else { String::new() };
+                format!("{}{name}{number}{}{arguments}{}", named.before, named.behind, named.after)
+            }
         };
-        format!("{open}{call}{close}")
+        if list.is_some() { call } else { format!("{open}{call}{close}") }
     });
     let written = written.collect::<Vec<_>>().join(between);
+    let written = list.map_or(written.clone(), |begin| format!("{open}{begin}{written}{close}"));
     let lead = if open.is_empty() { String::new() } else { format!("{LEAD}\n") };
     let told = calls.iter().map(|(name, arguments)| (name.clone(), arguments.to_string()));
     (format!("{lead}{written}"), told.collect())
