@@ -1,21 +1,89 @@
-//! Law 1 over random histories: requests, cancels, evictions, restarts and crashes, in whatever order.
+//! Law 1 over random histories: requests, cancels, evictions, restarts and crashes, in whatever order. On the engine that digests
+//! tokens, without and with a recurrent layer, and on a small random Qwen3.5.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-use prefixd::scheduler::{SchedulerThread, SnapshotPoint, Stream};
-use prefixd_cache::SnapshotKind;
+use prefixd::mlx::{LoadOptions, MlxEngine};
+use prefixd::scheduler::{FinishReason, SchedulerThread, SnapshotPoint, StartError, Stream};
+use prefixd_cache::{CacheOptions, SnapshotKind};
 use prefixd_engine::sim::SimEngine;
+use prefixd_engine::{EngineInfo, EngineThread};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::support::{BLOCK, collect, engine, hybrid, prompt, reference_of, request, start_on_disk};
+use super::support::{
+    BLOCK, collect, disk, engine, hybrid, options, prompt, reference_of, request, start_on_disk,
+};
 
 /// Bytes that the store's index takes, about; what comes on top is for blocks.
 const INDEX_BYTES: u64 = 560 << 10;
-/// Bytes that a block takes on disk, its window part included.
-const DISK_BLOCK_BYTES: u64 = 8 << 10;
+
+/// Whose history it is.
+trait Subject {
+    /// Bytes that a block of it takes in RAM, and on disk.
+    fn block_bytes(&self) -> (u64, u64);
+    /// A server of it.
+    fn start(&self, dir: &Path, resident_bytes: u64, budget_bytes: u64) -> SchedulerThread;
+    /// What it answers without a cache, alone.
+    fn reference(&self, prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason);
+}
+
+/// The engine of tests.
+struct Sim(fn() -> SimEngine);
+
+impl Subject for Sim {
+    fn block_bytes(&self) -> (u64, u64) {
+        (16 * BLOCK as u64, 8 << 10)
+    }
+
+    fn start(&self, dir: &Path, resident_bytes: u64, budget_bytes: u64) -> SchedulerThread {
+        start_on_disk((self.0)(), dir, resident_bytes, budget_bytes)
+    }
+
+    fn reference(&self, prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
+        reference_of((self.0)(), prompt, max_tokens)
+    }
+}
+
+/// A small random Qwen3.5.
+struct Recurrent {
+    alone: SchedulerThread,
+}
+
+fn load(thread: &EngineThread) -> Result<MlxEngine, StartError> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3_5");
+    let options = LoadOptions { block_tokens: BLOCK, ..LoadOptions::default() };
+    MlxEngine::load(thread, &dir, options, &mut |_| ()).map_err(|error| StartError::Engine(error.to_string()))
+}
+
+impl Recurrent {
+    fn new() -> Self {
+        Self { alone: SchedulerThread::spawn(options(), load, |_| None).unwrap() }
+    }
+}
+
+impl Subject for Recurrent {
+    fn block_bytes(&self) -> (u64, u64) {
+        // Half of it is for states, each of which takes as much as several.
+        (16 << 10, 32 << 10)
+    }
+
+    fn start(&self, dir: &Path, resident_bytes: u64, budget_bytes: u64) -> SchedulerThread {
+        let disk = disk(dir, budget_bytes);
+        let cache = move |info: &EngineInfo| {
+            let (fingerprint, block_tokens) = (info.fingerprint, BLOCK);
+            Some(CacheOptions { fingerprint, block_tokens, resident_bytes, disk: Some(disk) })
+        };
+        SchedulerThread::spawn(options(), load, cache).unwrap()
+    }
+
+    fn reference(&self, prompt: &[u32], max_tokens: usize) -> (Vec<u32>, FinishReason) {
+        let outcome = collect(self.alone.handle().submit(request(prompt.to_vec(), max_tokens)).unwrap());
+        (outcome.answer, outcome.reason)
+    }
+}
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -57,8 +125,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-struct History {
-    engine: fn() -> SimEngine,
+struct History<'a> {
+    subject: &'a dyn Subject,
     dir: TempDir,
     scheduler: Option<SchedulerThread>,
     resident_bytes: u64,
@@ -66,14 +134,15 @@ struct History {
     open: VecDeque<(Vec<u32>, usize, Stream)>,
 }
 
-impl History {
-    fn start(engine: fn() -> SimEngine, resident_blocks: u64, disk_blocks: u64) -> Self {
+impl<'a> History<'a> {
+    fn start(subject: &'a dyn Subject, resident_blocks: u64, disk_blocks: u64) -> Self {
+        let (resident_bytes, disk_bytes) = subject.block_bytes();
         let mut history = Self {
-            engine,
+            subject,
             dir: tempfile::tempdir().unwrap(),
             scheduler: None,
-            resident_bytes: resident_blocks * 16 * BLOCK as u64,
-            budget_bytes: INDEX_BYTES + disk_blocks * DISK_BLOCK_BYTES,
+            resident_bytes: resident_blocks * resident_bytes,
+            budget_bytes: INDEX_BYTES + disk_blocks * disk_bytes,
             open: VecDeque::new(),
         };
         history.begin();
@@ -82,7 +151,7 @@ impl History {
 
     fn begin(&mut self) {
         let path = self.dir.path().join("store");
-        self.scheduler = Some(start_on_disk((self.engine)(), &path, self.resident_bytes, self.budget_bytes));
+        self.scheduler = Some(self.subject.start(&path, self.resident_bytes, self.budget_bytes));
     }
 
     /// Ends the server; open streams are read first, or end with it.
@@ -104,7 +173,7 @@ impl History {
 
     fn check(&self, (asked, max_tokens, stream): (Vec<u32>, usize, Stream)) {
         let outcome = collect(stream);
-        let expected = reference_of((self.engine)(), &asked, max_tokens);
+        let expected = self.subject.reference(&asked, max_tokens);
         assert_eq!((outcome.answer, outcome.reason), expected);
     }
 
@@ -142,6 +211,32 @@ impl History {
     }
 }
 
+fn run(subject: &dyn Subject, acts: &[Act], resident_blocks: u64, disk_blocks: u64) {
+    // Budgets of a few blocks evict all the time.
+    let mut history = History::start(subject, resident_blocks, disk_blocks);
+    for act in acts {
+        history.act(act);
+    }
+    history.end(Duration::from_secs(30));
+}
+
+thread_local! {
+    static RECURRENT: Recurrent = Recurrent::new();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_cache_is_transparent_to_a_model_with_recurrent_layers(
+        acts in prop::collection::vec(act(), 1..30),
+        resident_blocks in 0_u64..40,
+        disk_blocks in 0_u64..60,
+    ) {
+        RECURRENT.with(|subject| run(subject, &acts, resident_blocks, disk_blocks));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -151,12 +246,7 @@ proptest! {
         resident_blocks in 0_u64..40,
         disk_blocks in 0_u64..60,
     ) {
-        // Budgets of a few blocks evict all the time.
-        let mut history = History::start(engine, resident_blocks, disk_blocks);
-        for act in &acts {
-            history.act(act);
-        }
-        history.end(Duration::from_secs(30));
+        run(&Sim(engine), &acts, resident_blocks, disk_blocks);
     }
 
     #[test]
@@ -165,10 +255,6 @@ proptest! {
         resident_blocks in 0_u64..40,
         disk_blocks in 0_u64..60,
     ) {
-        let mut history = History::start(hybrid, resident_blocks, disk_blocks);
-        for act in &acts {
-            history.act(act);
-        }
-        history.end(Duration::from_secs(30));
+        run(&Sim(hybrid), &acts, resident_blocks, disk_blocks);
     }
 }

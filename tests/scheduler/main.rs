@@ -1,4 +1,5 @@
-//! The scheduler's laws, on the engine that digests tokens: every wrong, missing or foreign entry changes the answer.
+//! The scheduler's laws, on the engine that digests tokens: every wrong, missing or foreign entry changes the answer. Histories run on a
+//! small model too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

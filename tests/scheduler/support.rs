@@ -45,14 +45,18 @@ pub fn start_on_disk(
     resident_bytes: u64,
     budget_bytes: u64,
 ) -> SchedulerThread {
-    let disk = DiskOptions {
+    spawn(engine, options(), resident_bytes, Some(disk(dir, budget_bytes)))
+}
+
+/// A disk tier in `dir` of about so many bytes.
+pub fn disk(dir: &Path, budget_bytes: u64) -> DiskOptions {
+    DiskOptions {
         dir: dir.to_owned(),
         budget_bytes,
         free_floor_bytes: 0,
         write_queue_bytes: 1 << 20,
         readers: 2,
-    };
-    spawn(engine, options(), resident_bytes, Some(disk))
+    }
 }
 
 fn spawn(
