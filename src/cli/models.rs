@@ -8,10 +8,13 @@ use crate::prompt::{ThoughtMarks, ToolSyntax};
 /// Prints families, what their layers keep, weight formats, and how calls and thoughts are written.
 pub fn run() {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["model_type", "layers keep"]);
+    table.load_style(presets::NOTHING).set_header(["model_type", "layers keep", "calls", "thoughts"]);
     for family in FAMILIES {
         let states: Vec<_> = family.states.iter().map(|state| state.name()).collect();
-        table.add_row([family.model_types.join(", "), states.join(", ")]);
+        let (calls, thoughts) = usual(family.model_types);
+        let calls: Vec<_> = calls.iter().map(|syntax| syntax.name()).collect();
+        let kinds = [family.model_types.join(", "), states.join(", "), calls.join(", "), thoughts.to_owned()];
+        table.add_row(kinds);
     }
     println!("{table}\n");
     println!(
@@ -19,10 +22,30 @@ pub fn run() {
          state of fixed size after all tokens.\n"
     );
     println!("weights: {}\n", WEIGHT_FORMATS.join("; "));
-    println!("tool calls, as the model's template shows them:");
+    println!(
+        "calls and thoughts are those of the makers' templates; what a model's own template shows decides. The syntaxes of calls:"
+    );
     for syntax in ToolSyntax::ALL {
         println!("  {:<14} {}", syntax.name(), syntax.example());
     }
     let marks = ThoughtMarks::ALL.map(|marks| format!("{}...{}", marks.open(), marks.close()));
     println!("\nthoughts: {}; harmony: the channel analysis", marks.join("; "));
+}
+
+/// How the templates of a family's makers write calls and thoughts.
+fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
+    use ToolSyntax as S;
+    let think = ThoughtMarks::Think.open();
+    match model_types.first().copied().unwrap_or_default() {
+        "llama" => (&[S::Llama3], ""),
+        "mistral" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
+        "qwen2" => (&[S::Hermes], ""),
+        "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
+        "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),
+        "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
+        "gpt_oss" => (&[S::Harmony], "channel analysis"),
+        "glm4_moe" => (&[S::Glm], think),
+        "lfm2" => (&[S::Lfm2], think),
+        _ => (&[S::Json], ""),
+    }
 }

@@ -16,10 +16,11 @@
 //! Tokens are spelled by their bytes alone, so that a grammar does not depend on how a text is cut into tokens. Hidden
 //! tokens have no spelling and never match.
 
-mod coder;
 mod gemma;
 mod harmony;
 mod named;
+mod pythonic;
+mod tagged;
 
 use std::fmt;
 use std::sync::Arc;
@@ -253,7 +254,11 @@ fn calls_lark(
     // A token that ends the answer is no part of it.
     let close = if syntax.stops().contains(&close) { "" } else { close };
     let names: Vec<String> = (0..rules.tools.len()).map(|at| format!("tool_{at}")).collect();
-    let [between, gap, behind] = [between, gap, behind].map(|text| spacing.blank(text));
+    let [gap, behind] = [gap, behind].map(|text| spacing.blank(text));
+    let between = match between.strip_prefix(',') {
+        Some(space) => format!("\",\" {}", spacing.blank(space)),
+        None => spacing.blank(between),
+    };
     let (one, mark, close) = (format!("({})", names.join(" | ")), literal(mark), literal(close));
     let several = rules.count == CallCount::Several && !syntax.stops_behind_a_call();
     let more = |call: &str| if several { format!(" ({between} {call})*") } else { String::new() };
@@ -271,7 +276,8 @@ fn calls_lark(
     match body {
         CallBody::Json { .. } | CallBody::JsonList | CallBody::Named(_) => {}
         CallBody::Gemma { quote } => gemma::common(quote, spacing, text),
-        CallBody::Coder => coder::common(text),
+        CallBody::Python => pythonic::common(text),
+        CallBody::Tagged(tags) => tagged::common(tags, text),
     }
     for (rule, (name, schema)) in names.iter().zip(&rules.tools) {
         match body {
@@ -282,7 +288,8 @@ fn calls_lark(
                 json_call(rule, (name, schema), "arguments", (spacing, strictness), text)?;
             }
             CallBody::Gemma { quote } => gemma::call(rule, (name, schema), quote, spacing, text)?,
-            CallBody::Coder => coder::call(rule, (name, schema), (spacing, strictness), text)?,
+            CallBody::Python => pythonic::call(rule, (name, schema), text)?,
+            CallBody::Tagged(tags) => tagged::call(rule, (name, schema), tags, (spacing, strictness), text)?,
             CallBody::Named(named) => named::call(rule, (name, schema), named, (spacing, strictness), text)?,
         }
     }

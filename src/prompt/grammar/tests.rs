@@ -8,8 +8,8 @@ use super::super::testing::read_all;
 use super::super::thought::ThoughtMarks;
 use super::super::tokenizer::{TokenizerConfig, tests::byte_level};
 use super::super::tool_call::Held;
-use super::super::tool_call::coder::tests as coder;
 use super::super::tool_call::gemma::tests as gemma;
+use super::super::tool_call::tagged::tests as coder;
 use super::*;
 
 const STOP: u32 = 261;
@@ -28,6 +28,7 @@ fn grammars_of(syntax: ToolSyntax) -> Grammars {
 
 const SYNTAXES: [ToolSyntax; ToolSyntax::ALL.len()] = ToolSyntax::ALL;
 
+mod forms;
 mod harmony;
 
 /// Draws tokens until the answer ends; `None` when it is still open after `most` tokens.

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::json::{Begun, Scan, begun};
 use super::marked::Unread;
 use super::named::Named;
-use super::{ToolCall, coder, gemma, hermes};
+use super::tagged::{self, Tags};
+use super::{ToolCall, gemma, hermes, pythonic};
 
 /// How a call itself is written.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +23,10 @@ pub enum CallBody {
         /// Around strings.
         quote: &'static str,
     },
-    /// Qwen3-Coder's way.
-    Coder,
+    /// Each argument between marks.
+    Tagged(&'static Tags),
+    /// Python's calls, in a list.
+    Python,
     /// A name between marks, and JSON.
     Named(&'static Named),
 }
@@ -34,18 +37,25 @@ impl CallBody {
         let call = match self {
             Self::Json { .. } => hermes::read(body),
             Self::Gemma { quote } => gemma::read(body, quote),
-            Self::Coder => coder::read(body, tools),
+            Self::Tagged(tags) => return tags.read(body, tools),
             Self::JsonList => return hermes::read_list(body),
+            Self::Python => return pythonic::read(body),
             Self::Named(named) => return named.read(body),
         };
         Ok(vec![call?])
     }
 
+    /// Only the mark behind a call tells that it is whole.
+    pub fn needs_close(self) -> bool {
+        matches!(self, Self::Tagged(tags) if tags.shared_end)
+    }
+
     /// Several calls may stand between two marks.
     fn several(self) -> bool {
         match self {
-            Self::Json { .. } | Self::Gemma { .. } | Self::Coder => false,
-            Self::JsonList | Self::Named(_) => true,
+            Self::Json { .. } | Self::Gemma { .. } => false,
+            Self::Tagged(tags) => tags.several(),
+            Self::JsonList | Self::Python | Self::Named(_) => true,
         }
     }
 
@@ -61,7 +71,8 @@ impl CallBody {
                 Self::Json { arguments: "" }.head(&body[at..]).map(|(name, more)| (name, at + more))
             }
             Self::Gemma { .. } => gemma::head(body),
-            Self::Coder => coder::head(body),
+            Self::Tagged(tags) => tags.head(body),
+            Self::Python => pythonic::head(body),
             Self::Named(named) => named.head(body),
         }
     }
@@ -75,8 +86,9 @@ impl CallBody {
     pub fn arguments(self, name: &str, tools: &[(String, Value)]) -> Arguments {
         match self {
             Self::Json { .. } | Self::JsonList | Self::Named(_) => Arguments::Json(Scan::default()),
+            Self::Python => Arguments::Python(pythonic::Scan::default()),
             Self::Gemma { quote } => Arguments::Gemma(gemma::Scan::new(quote)),
-            Self::Coder => Arguments::Coder(coder::Scan::new(name, tools)),
+            Self::Tagged(tags) => Arguments::Tagged(tagged::Scan::new(tags, name, tools)),
         }
     }
 
@@ -105,8 +117,10 @@ pub enum Arguments {
     Json(Scan),
     /// Gemma's.
     Gemma(gemma::Scan),
-    /// Qwen3-Coder's.
-    Coder(coder::Scan),
+    /// Python's.
+    Python(pythonic::Scan),
+    /// Between marks.
+    Tagged(tagged::Scan),
 }
 
 impl Arguments {
@@ -115,7 +129,8 @@ impl Arguments {
         match self {
             Self::Json(scan) => scan.push(text),
             Self::Gemma(scan) => scan.push(text),
-            Self::Coder(scan) => scan.push(text),
+            Self::Python(scan) => scan.push(text),
+            Self::Tagged(scan) => scan.push(text),
         }
     }
 
@@ -124,7 +139,8 @@ impl Arguments {
         match self {
             Self::Json(scan) => scan.done(),
             Self::Gemma(scan) => scan.done(),
-            Self::Coder(scan) => scan.done(),
+            Self::Python(scan) => scan.done(),
+            Self::Tagged(scan) => scan.done(),
         }
     }
 }

@@ -201,7 +201,9 @@ impl ToolCallFormat for MarkedFormat {
             out.push(if arguments.done() { ToolText::Call(CallPart::End) } else { ToolText::Cut });
         } else if in_call {
             // A model may end with the call itself, without the closing mark.
-            let calls = self.body.read(&held, &self.tools).unwrap_or_else(|_| match end {
+            let whole_without = end == CallEnd::Model || !self.body.needs_close();
+            let read = if whole_without { self.body.read(&held, &self.tools).ok() } else { None };
+            let calls = read.unwrap_or_else(|| match end {
                 CallEnd::Model => Vec::new(),
                 CallEnd::Length | CallEnd::Stop(_) => self.body.complete(&held, &self.tools),
             });

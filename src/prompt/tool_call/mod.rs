@@ -9,7 +9,6 @@
 
 mod bare;
 mod body;
-pub(super) mod coder;
 pub(super) mod gemma;
 pub(in crate::prompt) mod harmony;
 mod hermes;
@@ -17,7 +16,9 @@ mod json;
 mod kinds;
 mod marked;
 pub(super) mod named;
+mod pythonic;
 mod syntax;
+pub(super) mod tagged;
 
 pub(super) use body::CallBody;
 pub(super) use syntax::Marks;

@@ -7,7 +7,8 @@ use super::body::CallBody;
 use super::gemma::{function_gemma, gemma4};
 use super::marked::MarkedFormat;
 use super::named::{self, Named};
-use super::{Held, ToolCallFormat, coder, harmony, hermes};
+use super::tagged::{self, CODER, GLM, MINIMAX};
+use super::{Held, ToolCallFormat, harmony, hermes, pythonic};
 
 /// The syntax of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub enum ToolSyntax {
     Gemma4,
     /// `<tool_call>`, `<function=NAME>`, `<parameter=KEY>`, text, `</parameter>`, `</function>`, `</tool_call>`, each on a line.
     Coder,
+    /// `<tool_call>NAME`, then `<arg_key>KEY</arg_key>` and `<arg_value>text</arg_value>` for each argument, `</tool_call>`.
+    Glm,
+    /// `<minimax:tool_call>`, `<invoke name="NAME">`, `<parameter name="KEY">text</parameter>` for each argument, `</invoke>`,
+    /// `</minimax:tool_call>`.
+    MiniMax,
     /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}<|call|>`
     Harmony,
     /// `[TOOL_CALLS]NAME[ARGS]{...}`
@@ -38,6 +44,8 @@ pub enum ToolSyntax {
     DeepSeekFenced,
     /// `<|tool_calls_section_begin|>`, then for each call its name and number and its arguments between marks.
     Kimi,
+    /// `<|tool_call_start|>[NAME(key=value)]<|tool_call_end|>`
+    Lfm2,
 }
 
 /// What surrounds calls, and how the part between the marks is written.
@@ -57,19 +65,22 @@ pub struct Marks {
 
 impl ToolSyntax {
     /// Every syntax.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Hermes,
         Self::Llama3,
         Self::Json,
         Self::FunctionGemma,
         Self::Gemma4,
         Self::Coder,
+        Self::Glm,
+        Self::MiniMax,
         Self::Harmony,
         Self::Mistral,
         Self::MistralList,
         Self::DeepSeek,
         Self::DeepSeekFenced,
         Self::Kimi,
+        Self::Lfm2,
     ];
 
     /// As the user reads it.
@@ -81,12 +92,15 @@ impl ToolSyntax {
             Self::FunctionGemma => "functiongemma",
             Self::Gemma4 => "gemma 4",
             Self::Coder => "qwen3 coder",
+            Self::Glm => "glm",
+            Self::MiniMax => "minimax",
             Self::Harmony => "harmony",
             Self::Mistral => "mistral",
             Self::MistralList => "mistral list",
             Self::DeepSeek => "deepseek v3.1",
             Self::DeepSeekFenced => "deepseek v3",
             Self::Kimi => "kimi k2",
+            Self::Lfm2 => "lfm2",
         }
     }
 
@@ -97,7 +111,13 @@ impl ToolSyntax {
             CallBody::Json { arguments } => format!(r#"{{"name": "f", "{arguments}": {{"x": "y"}}}}"#),
             CallBody::JsonList => r#"{"name": "f", "arguments": {"x": "y"}}"#.to_owned(),
             CallBody::Gemma { quote } => format!("call:f{{x:{quote}y{quote}}}"),
-            CallBody::Coder => "<function=f>\n<parameter=x>\ny\n</parameter>\n</function>".to_owned(),
+            CallBody::Tagged(tags) => {
+                let name_end = tags.name_end.unwrap_or_default();
+                let argument = format!("{}x{}{}y{}", tags.key, tags.key_end, tags.value, tags.value_end);
+                let end = if tags.shared_end { "" } else { tags.end };
+                format!("{}f{name_end}{argument}{end}", tags.call)
+            }
+            CallBody::Python => "f(x=\"y\")".to_owned(),
             CallBody::Named(named) => {
                 let number = if named.numbered { ":0" } else { "" };
                 format!("{}f{number}{}{{\"x\": \"y\"}}{}", named.before, named.behind, named.after)
@@ -116,8 +136,14 @@ impl ToolSyntax {
             if source.contains("```json") { Self::DeepSeekFenced } else { Self::DeepSeek }
         } else if source.contains(named::MISTRAL_CALLS) {
             if source.contains(named::MISTRAL_ARGUMENTS) { Self::Mistral } else { Self::MistralList }
-        } else if source.contains(coder::FUNCTION) && source.contains(coder::PARAMETER) {
+        } else if pythonic::is_shown(source) {
+            Self::Lfm2
+        } else if CODER.are_shown(source) {
             Self::Coder
+        } else if GLM.are_shown(source) {
+            Self::Glm
+        } else if source.contains(tagged::MINIMAX_CALLS[0]) {
+            Self::MiniMax
         } else if source.contains(hermes::OPEN) {
             Self::Hermes
         } else if source.contains(function_gemma::OPEN) {
@@ -147,7 +173,21 @@ impl ToolSyntax {
                 Marks { open: "", body, close: "", between: "; ", list: None }
             }
             Self::Json => Marks { open: "", body: json, close: "", between: "\n", list: None },
-            Self::Coder => Marks { body: CallBody::Coder, ..Self::Hermes.marks() },
+            Self::Coder => Marks { body: CallBody::Tagged(&CODER), ..Self::Hermes.marks() },
+            Self::Glm => Marks {
+                open: hermes::OPEN,
+                body: CallBody::Tagged(&GLM),
+                close: hermes::CLOSE,
+                between: "\n",
+                list: None,
+            },
+            Self::MiniMax => Marks {
+                open: "<minimax:tool_call>\n",
+                body: CallBody::Tagged(&MINIMAX),
+                close: "\n</minimax:tool_call>",
+                between: "\n",
+                list: Some(""),
+            },
             Self::FunctionGemma => Marks {
                 open: function_gemma::OPEN,
                 body: CallBody::Gemma { quote: function_gemma::QUOTE },
@@ -168,6 +208,13 @@ impl ToolSyntax {
                 close: harmony::CALL,
                 between: "",
                 list: None,
+            },
+            Self::Lfm2 => Marks {
+                open: pythonic::OPEN,
+                body: CallBody::Python,
+                close: pythonic::CLOSE,
+                between: ", ",
+                list: Some("["),
             },
             Self::Mistral => Marks {
                 open: named::MISTRAL_CALLS,
@@ -206,6 +253,7 @@ impl ToolSyntax {
         match self {
             Self::FunctionGemma => &[function_gemma::RESPONSE],
             Self::Gemma4 => &[gemma4::RESPONSE],
+            Self::Glm => &[tagged::GLM_RESPONSE],
             Self::Harmony => &[harmony::CALL, harmony::RETURN],
             _ => &[],
         }
@@ -219,6 +267,8 @@ impl ToolSyntax {
     /// Tokens that answers are written with in this syntax, and are text even where the model declares them special.
     pub fn markup(self) -> &'static [&'static str] {
         match self {
+            Self::Lfm2 => &pythonic::MARKUP,
+            Self::Glm | Self::MiniMax => &tagged::MARKUP,
             Self::Harmony => &harmony::MARKUP,
             Self::Mistral | Self::MistralList | Self::DeepSeek | Self::DeepSeekFenced | Self::Kimi => {
                 &named::MARKUP

@@ -28,14 +28,21 @@ fn answer(syntax: ToolSyntax) -> (String, Vec<(String, String)>) {
                 format!("call:ls{{path:{quote}/\"}}{{ <tool_call>\u{e9}{quote},all:[true,{{n:1}}]}}")
             }
             CallBody::Gemma { .. } => "call:pwd{}".to_owned(),
-            CallBody::Coder => {
+            CallBody::Tagged(tags) => {
+                let line = if tags.lines { "\n" } else { "" };
                 let argument = |(key, value): (&String, &Value)| {
                     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    format!("<parameter={key}>\n{value}\n</parameter>\n")
+                    let head = format!("{}{key}{}{}{line}", tags.key, tags.key_end, tags.value);
+                    format!("{head}{value}{line}{}\n", tags.value_end)
                 };
                 let arguments: String = arguments.as_object().unwrap().iter().map(argument).collect();
-                format!("<function={name}>\n{arguments}</function>")
+                let end = if tags.shared_end { "" } else { tags.end };
+                format!("{}{name}{}\n{arguments}{end}", tags.call, tags.name_end.unwrap_or_default())
             }
+            CallBody::Python if name == "ls" => {
+                "ls(path=\"/\\\"}{ <tool_call>\u{e9}\", all=[True, {\"n\": 1}])".to_owned()
+            }
+            CallBody::Python => "pwd()".to_owned(),
             CallBody::Named(named) => {
                 let number = if named.numbered { format!(":{at}") } else { String::new() };
                 format!("{}{name}{number}{}{arguments}{}", named.before, named.behind, named.after)

@@ -7,7 +7,7 @@ use crate::prompt::testing::{cut, read_until};
 use crate::prompt::{ChatTemplate, Conversation, Message, Role, ToolCallMessage};
 
 const LOOP: &str = "{%- for message in messages -%}{{ message.content }}{%- if message.tool_calls -%}@1\
-{%- for call in message.tool_calls -%}{{- @2 if not loop.first -}}CALL{%- endfor -%}@4{%- endif -%}{%- endfor -%}";
+{%- for call in message.tool_calls -%}{{- @2 if not loop.first -}}@3{%- endfor -%}@4{%- endif -%}{%- endfor -%}";
 
 /// How a call begins and ends, and what stands between two, in a template of our own.
 fn template(syntax: ToolSyntax) -> String {

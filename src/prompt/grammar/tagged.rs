@@ -1,4 +1,4 @@
-//! Qwen3-Coder's calls in llguidance's dialect of Lark, made from the schemas of their arguments.
+//! Calls whose arguments stand between marks in llguidance's dialect of Lark, made from the schemas of their arguments.
 //!
 //! 1. Each argument comes once at most, and those that are needed do. A few come in any order. Many come in the schema's order where
 //!    a call is demanded; where the model chose to call, only those that are needed are counted, and ordered where they are many.
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::gemma::without;
 use super::{FormatError, Spacing, Strictness, literal, with_options};
-use crate::prompt::tool_call::coder::{FUNCTION, FUNCTION_END, PARAMETER, PARAMETER_END};
+use crate::prompt::tool_call::tagged::Tags;
 
 /// Arguments whose every order is let through: each set of them that has come makes a rule.
 const FREE_ORDER: usize = 6;
@@ -18,21 +18,41 @@ const FREE_ORDER: usize = 6;
 const DEPTH: usize = 16;
 
 /// Rules that every tool's use: any text, any argument.
-pub fn common(text: &mut String) {
-    let end = literal(&format!("\n{PARAMETER_END}"));
-    text.extend(["BODY: /", &without(PARAMETER_END), "/\nTEXT: \"\\n\" BODY ", &end, "\n"]);
+pub fn common(tags: &Tags, text: &mut String) {
+    let [before, end] = around(tags);
+    text.extend([
+        "BODY: /",
+        &without(tags.value_end),
+        "/\nTEXT: ",
+        &literal(&before),
+        " BODY ",
+        &literal(&end),
+        "\n",
+    ]);
     text.push_str("KEY: /[^\\x00-\\x20<>\"]{1,64}/\n");
-    text.extend(["any_argument: ", &literal(PARAMETER), " KEY \">\" TEXT \"\\n\"\n"]);
+}
+
+/// What stands before and behind a value.
+fn around(tags: &Tags) -> [String; 2] {
+    let line = if tags.lines { "\n" } else { "" };
+    [line.to_owned(), format!("{line}{}", tags.value_end)]
+}
+
+/// Where templates begin a new line. Those of forms in which nothing ends a name differ in that.
+fn line(tags: &Tags) -> &'static str {
+    if tags.name_end.is_some() { "\"\\n\"" } else { "blank?" }
 }
 
 /// Writes the rule `rule`: a call of the tool `name` with arguments of `schema`.
 pub fn call(
     rule: &str,
     (name, schema): (&str, &Value),
+    tags: &Tags,
     (spacing, strictness): (Spacing, Strictness),
     text: &mut String,
 ) -> Result<(), FormatError> {
-    if name.is_empty() || name.contains(['>', '\n']) {
+    if name.is_empty() || name.contains(['\n', '<']) || tags.name_end.is_some_and(|mark| name.contains(mark))
+    {
         return Err(FormatError(format!("the model's calls cannot name {name:?}")));
     }
     let fields = match schema {
@@ -41,14 +61,16 @@ pub fn call(
         other => return Err(FormatError(format!("a schema is {other}; expected an object"))),
     };
     let (closed, rules) = (spacing == Spacing::Templates, 0);
-    let mut writer = ArgumentWriter { root: schema, prefix: rule, spacing, strictness, rules, text };
+    let mut writer = ArgumentWriter { tags, root: schema, prefix: rule, spacing, strictness, rules, text };
     let first = writer.arguments(fields, closed)?;
-    text.extend([rule, ": ", &literal(&format!("{FUNCTION}{name}>\n")), " ", &first, "\n"]);
+    let head = literal(&format!("{}{name}{}", tags.call, tags.name_end.unwrap_or_default()));
+    text.extend([rule, ": ", &head, " ", line(tags), " ", &first, "\n"]);
     Ok(())
 }
 
 /// Writes the rules of one tool's call.
 struct ArgumentWriter<'a> {
+    tags: &'a Tags,
     root: &'a Value,
     /// Begins the names of this tool's rules.
     prefix: &'a str,
@@ -102,7 +124,12 @@ impl ArgumentWriter<'_> {
                 self.text.extend([&key, ": KEY & ~(", &names.join(" | "), ")\n"]);
             }
             let value = self.value(schema, DEPTH)?;
-            others.push(self.rule(&format!("{} {key} \">\" {value} \"\\n\"", literal(PARAMETER))));
+            others.push(self.rule(&format!(
+                "{} {key} {} {value} {}",
+                literal(self.tags.key),
+                self.behind_key(""),
+                line(self.tags)
+            )));
         }
         let many = arguments.len() > FREE_ORDER;
         if many && self.spacing == Spacing::Models {
@@ -114,7 +141,8 @@ impl ArgumentWriter<'_> {
             [] => String::new(),
             some => format!("{}*", self.rule(&some.join(" | "))),
         };
-        let end = self.rule(&format!("{others} {}", literal(FUNCTION_END)));
+        let end = self
+            .rule(&format!("{others} {}", literal(if self.tags.shared_end { "" } else { self.tags.end })));
         if arguments.len() > FREE_ORDER {
             let in_order = arguments.iter().rev().fold(end, |rest, (argument, needed)| {
                 let skipped = if *needed { String::new() } else { format!(" | {rest}") };
@@ -138,13 +166,20 @@ impl ArgumentWriter<'_> {
         Ok(rests.swap_remove(0))
     }
 
+    /// The text `head`, the end of a key, and what begins its value.
+    fn behind_key(&self, head: &str) -> String {
+        let head = literal(&format!("{head}{}", self.tags.key_end));
+        if self.tags.value.is_empty() { head } else { format!("{head} blank? {}", literal(self.tags.value)) }
+    }
+
     /// The rule of one argument.
     fn argument(&mut self, key: &str, schema: &Value) -> Result<String, FormatError> {
-        if key.is_empty() || key.contains(['>', '\n']) || key.trim() != key {
+        if key.is_empty() || key.contains(['>', '<', '\n']) || key.trim() != key {
             return Err(FormatError(format!("the model's calls cannot have the key {key:?}")));
         }
         let value = self.value(schema, DEPTH)?;
-        Ok(self.rule(&format!("{} {value} \"\\n\"", literal(&format!("{PARAMETER}{key}>")))))
+        let head = self.behind_key(&format!("{}{key}", self.tags.key));
+        Ok(self.rule(&format!("{head} {value} {}", line(self.tags))))
     }
 
     /// What a value of this schema is written as, from the line break before it to the mark behind it.
@@ -182,13 +217,13 @@ impl ArgumentWriter<'_> {
         if let Some([one]) = fields.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
             return self.ways(one, depth, ways);
         }
+        let [before, end] = around(self.tags);
         let listed = fields.get("enum").and_then(Value::as_array).map(Vec::as_slice);
         let listed = listed.or_else(|| fields.get("const").map(std::slice::from_ref));
         if let Some(values) = listed {
             let written = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let texts = values.iter().map(written).filter(|text| !text.contains(PARAMETER_END));
-            let texts: Vec<String> =
-                texts.map(|text| literal(&format!("\n{text}\n{PARAMETER_END}"))).collect();
+            let texts = values.iter().map(written).filter(|text| !text.contains(self.tags.value_end));
+            let texts: Vec<String> = texts.map(|text| literal(&format!("{before}{text}{end}"))).collect();
             if texts.is_empty() {
                 let values = Value::from(values.to_vec());
                 return Err(FormatError(format!("the model's calls can write none of the values {values}")));
@@ -216,7 +251,7 @@ impl ArgumentWriter<'_> {
         fields: &Map<String, Value>,
         ways: &mut Vec<String>,
     ) -> Result<(), FormatError> {
-        let end = literal(&format!("\n{PARAMETER_END}"));
+        let [before, end] = around(self.tags).map(|mark| literal(&mark));
         if kind == "string" {
             let length = |key: &str| fields.get(key).and_then(Value::as_u64);
             let (least, most) = (length("minLength"), length("maxLength"));
@@ -227,7 +262,7 @@ impl ArgumentWriter<'_> {
             let name = self.name().to_uppercase();
             let (least, most) = (least.unwrap_or(0), most.map_or_else(String::new, |most| most.to_string()));
             let body = format!("(BODY & /(.|\\n){{{least},{most}}}/)");
-            self.text.extend([&name, ": \"\\n\" ", &body, " ", &end, "\n"]);
+            self.text.extend([&name, ": ", &before, " ", &body, " ", &end, "\n"]);
             ways.push(name);
             return Ok(());
         }
@@ -241,7 +276,7 @@ impl ArgumentWriter<'_> {
         }
         let schema = with_options(&schema, self.spacing.options(), self.strictness)?;
         let json = self.rule(&format!("%json {}", Value::Object(schema)));
-        ways.push(format!("\"\\n\" {json} {end}"));
+        ways.push(format!("{before} {json} {end}"));
         Ok(())
     }
 }
