@@ -1,5 +1,5 @@
 //! What a batch costs on this machine, on the embedded model: rows decoded together against the same rows alone, and a
-//! running stream's pace while another request's prompt is computed.
+//! running stream's pace while another request's prompt is computed, or restored from disk.
 //!
 //! `cargo bench --bench batch`. Every figure is a ratio of two measurements of this run, taken in turns, because a
 //! shared machine is not the same one a minute later.
@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use prefixd::mlx::{LoadOptions, Mlx, MlxEngine};
 use prefixd::scheduler::{Event, Hold, Request, SchedulerOptions, SchedulerThread, StartError, Stream};
-use prefixd_cache::Tenant;
+use prefixd_cache::{CacheOptions, DiskOptions, Tenant};
 use prefixd_engine::{Engine, Gate, GateError, Sampling, Steps};
 
 type Failure = Box<dyn std::error::Error>;
 
 const CONTEXT_TOKENS: usize = 2048;
 const PROMPT_TOKENS: usize = 4096;
+/// Two such prompts are restored beside a stream.
+const RESTORED_TOKENS: usize = 32_000;
 const STEPS: usize = 24;
 const ROUNDS: usize = 5;
 
@@ -159,8 +161,70 @@ fn pace(decode_slowdown: f64, shown: &mut Table) -> Result<(), Failure> {
     Ok(scheduler.join()?)
 }
 
+/// A stream's pace while two long prompts are read from disk and imported.
+fn beside_restores() -> Result<(), Failure> {
+    let dir = tempfile::tempdir()?;
+    let disk = DiskOptions {
+        dir: dir.path().to_owned(),
+        budget_bytes: 4 << 30,
+        free_floor_bytes: 0,
+        write_queue_bytes: 1 << 30,
+        readers: 2,
+    };
+    // Nothing stays in RAM.
+    let cache = move |info: &prefixd_engine::EngineInfo| {
+        let (fingerprint, block_tokens) = (info.fingerprint, 256);
+        Some(CacheOptions { fingerprint, block_tokens, resident_bytes: 0, disk: Some(disk) })
+    };
+    let scheduler = SchedulerThread::spawn(SchedulerOptions::default(), load, cache)?;
+    let handle = scheduler.handle().clone();
+    let long = [prompt(301, RESTORED_TOKENS), prompt(302, RESTORED_TOKENS)];
+    for prompt in &long {
+        let mut stream = handle.submit(request(prompt.clone(), 1))?;
+        while stream.blocking_next().is_some() {}
+    }
+    let (mut solo, mut beside, mut restores, mut cached) = (Vec::new(), Vec::new(), Vec::new(), usize::MAX);
+    for round in 0..ROUNDS {
+        let mut running = handle.submit(request(prompt(400 + round, CONTEXT_TOKENS), 8000))?;
+        gaps(&mut running, |count| count == 10)?;
+        solo.extend(gaps(&mut running, |count| count == 200)?);
+        let begin = Instant::now();
+        let newcomers = long.iter().map(|prompt| handle.submit(request(prompt.clone(), 1)));
+        let newcomers: Vec<Stream> = newcomers.collect::<Result<_, _>>()?;
+        let done = std::thread::spawn(move || {
+            let first = |mut stream: Stream| match stream.blocking_next() {
+                Some(Event::Started(usage)) => usage.disk_tokens,
+                _ => 0,
+            };
+            let known = newcomers.into_iter().map(first).min().unwrap_or_default();
+            (begin.elapsed().as_secs_f64(), known)
+        });
+        beside.extend(gaps(&mut running, |_| done.is_finished())?);
+        let (seconds, known) = done.join().map_err(|_| "the newcomers' reader panicked")?;
+        restores.push(seconds);
+        cached = cached.min(known);
+    }
+    let mut shown = table(&["", "p50 ms", "p95 ms"]);
+    let of = |values: &[f64]| [0.5, 0.95].map(|share| percentile(values, share));
+    let (solo, beside) = (of(&solo), of(&beside));
+    let row = |name: &str, values: [f64; 2]| {
+        [name.to_owned(), format!("{:.2}", values[0]), format!("{:.2}", values[1])]
+    };
+    shown.add_row(row("alone", solo));
+    shown.add_row(row("beside", beside));
+    shown.add_row(row("ratio", [beside[0] / solo[0], beside[1] / solo[1]]));
+    println!(
+        "Time between a running stream's tokens, alone and while two prompts of {RESTORED_TOKENS} tokens are restored from disk\n\
+         ({cached} tokens of each from disk, both started after {:.2} s)\n{shown}\n",
+        median(restores)
+    );
+    handle.drain(Duration::ZERO);
+    Ok(scheduler.join()?)
+}
+
 fn main() -> Result<(), Failure> {
     rows_together()?;
+    beside_restores()?;
     let mut shown = table(&[
         "decode_slowdown",
         "p50 ms solo",

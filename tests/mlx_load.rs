@@ -152,7 +152,7 @@ fn what_gemma_4_does_not_do_is_refused_with_what_would_do() {
         ("num_kv_shared_layers", json!(6), ["layer 1 reads another's", "no layer of its kind"]),
         ("vocab_size_per_layer_input", json!(255), ["vectors of 255", "vocabulary of 256"]),
         ("final_logit_softcapping", json!(0.0), ["capped at 0", "more than 0"]),
-        ("global_head_dim", json!(127), ["kv heads of 127", "even head size"]),
+        ("global_head_dim", json!(127), ["127 elements", "even number"]),
         ("global_head_dim", json!(64), ["q_proj.weight has shape", "[256, 64]"]),
         ("use_double_wide_mlp", json!(false), ["layers.4.mlp.gate_proj.weight has shape", "[64, 64]"]),
         ("layer_types", json!(vec!["linear_attention"; 7]), ["linear_attention", "sliding_attention"]),
