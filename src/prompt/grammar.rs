@@ -20,6 +20,7 @@ mod gemma;
 mod harmony;
 mod named;
 mod pythonic;
+mod schema;
 mod tagged;
 
 use std::fmt;
@@ -399,28 +400,15 @@ fn with_options(
     if schema.is_empty() {
         schema.insert("type".into(), "object".into());
     }
+    let endless = schema::endless_references(&schema);
     if strictness == Strictness::Lenient {
         options["lenient"] = true.into();
-        schema.values_mut().for_each(drop_look_around);
+        schema::loosen(&mut schema, &endless);
+    } else if let Some(name) = endless.first() {
+        return Err(FormatError(format!("$ref {name:?} leads back to itself and to no value")));
     }
     schema.insert("x-guidance".into(), options);
     Ok(schema)
-}
-
-/// Takes away patterns that look at what is around them, which no automaton can.
-fn drop_look_around(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            let looks = |pattern: &Value| {
-                let pattern = pattern.as_str().unwrap_or_default();
-                ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|sign| pattern.contains(sign))
-            };
-            fields.retain(|key, value| key != "pattern" || !looks(value));
-            fields.values_mut().for_each(drop_look_around);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_look_around),
-        _ => {}
-    }
 }
 
 struct Grammar {

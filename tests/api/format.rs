@@ -297,6 +297,16 @@ fn what_cannot_be_enforced_in_full_is_told_or_where_it_is_strict_refused_with_th
         );
     }
     assert_eq!(chat(server.address, &says(text), json!({"response_format": format(true)})).status, 400);
+    let mut endless = pet();
+    endless["properties"]["kin"] = json!({"$ref": "#/$defs/A"});
+    endless["$defs"] = json!({"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}});
+    let response = chat(
+        server.address,
+        &says(text),
+        json!({"response_format": {"type": "json_schema",
+        "json_schema": {"name": "pet", "schema": endless}}}),
+    );
+    assert!(response.status == 200 && response.header("x-prefixd-warning").unwrap().contains("$ref"));
     assert_eq!(
         chat(server.address, &says(text), json!({"response_format": of_schema(&pet())}))
             .header("x-prefixd-warning"),
