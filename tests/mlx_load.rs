@@ -170,6 +170,27 @@ fn what_gemma_4_does_not_do_is_refused_with_what_would_do() {
 }
 
 #[test]
+fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
+    for (key, value, words) in [
+        ("topk_method", json!("group_limited_greedy"), ["group_limited_greedy", "greedy, as"]),
+        ("routed_scaling_factor", json!(16.0), ["routed_scaling_factor", "16"]),
+        ("norm_topk_prob", json!(true), ["norm_topk_prob", "false"]),
+        ("moe_layer_freq", json!(0), ["moe_layer_freq is 0", "at least 1"]),
+        ("kv_lora_rank", json!(0), ["latents of 0", "nothing that is 0"]),
+        ("v_head_dim", json!(40), ["kv_b_proj.weight has shape", "288 rows"]),
+        ("qk_rope_head_dim", json!(15), ["15 elements", "an even number"]),
+    ] {
+        let dir = with_config("deepseek_v2", |config| config[key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
+    let dir = with_config("deepseek_v2", |config| {
+        config.as_object_mut().unwrap().remove("q_lora_rank");
+    });
+    assert!(refusal(dir.path()).contains("q_a_proj.weight is missing"));
+}
+
+#[test]
 fn a_missing_left_over_or_misshapen_tensor_is_named() {
     const NAME: &str = "model.layers.1.self_attn.k_proj.weight";
     let dir = with_tensors("gemma3", |tensors| tensors.retain(|(name, _)| name != NAME));

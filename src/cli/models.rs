@@ -18,8 +18,8 @@ pub fn run() {
     }
     println!("{table}\n");
     println!(
-        "full: keys and values of every token; window: of the last tokens only, as the model sees no others; recurrent: a \
-         state of fixed size after all tokens.\n"
+        "full: keys and values of every token; window: of the last tokens only, as the model sees no others; latent: one short \
+         vector of every token, of which keys and values are made; recurrent: a state of fixed size after all tokens.\n"
     );
     println!("weights: {}\n", WEIGHT_FORMATS.join("; "));
     println!(
@@ -43,6 +43,7 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
         "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
         "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),
         "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
+        "gemma4" => (&[S::Gemma4], ""),
         "gpt_oss" => (&[S::Harmony], "channel analysis"),
         "glm4_moe" => (&[S::Glm], think),
         "lfm2" => (&[S::Lfm2], think),

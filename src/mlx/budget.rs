@@ -111,6 +111,7 @@ pub fn step_bytes(config: &ModelConfig, step_tokens: usize, context_tokens: usiz
     let float = 2.0;
     let widest = config.masks.iter().map(|mask| config.vectors(*mask)).max_by_key(|v| v.heads * v.width);
     let Vectors { heads: kv_heads, width: head_dim } = widest.unwrap_or(config.vectors(Mask::Causal));
+    let head_dim = head_dim + config.latent.map_or(0, |latent| latent.rank);
     let [hidden, inner, heads, kv_heads, head_dim] =
         [config.hidden, config.intermediate, config.heads, kv_heads, head_dim].map(|size| size as f64);
     let (tokens, context) = (step_tokens as f64, context_tokens as f64);

@@ -90,14 +90,17 @@ impl MlxEngine {
     ) -> std::result::Result<Self, LoadError> {
         let (family, config) = model::open(dir)?;
         for mask in &config.masks {
-            options.kv.check(config.vectors(*mask).width)?;
+            options.kv.check(config.sides(*mask)[1].width)?;
         }
         let backend = Backend::detect(mx)?;
         let limits = DeviceLimits::set(mx, backend, options.device_budget)?;
         let arithmetic = options.arithmetic.unwrap_or_else(|| backend.arithmetic());
         let (kernels, block_tokens) = (arithmetic.kernels, options.block_tokens.max(1));
-        let layers = config.own_masks().iter().map(|mask| (*mask, [config.vectors(*mask); 2]));
-        let spec = KvSpec::with_layers(kernels, options.kv, layers, block_tokens);
+        let layers = config.own_masks().iter().map(|mask| (*mask, config.sides(*mask)));
+        let spec = match config.latent {
+            None => KvSpec::with_layers(kernels, options.kv, layers, block_tokens),
+            Some(_) => KvSpec::of_latents(kernels, options.kv, layers, block_tokens),
+        };
         let spec =
             spec.with_states(config.recurrent.as_ref().map(|recurrent| states_of(recurrent, arithmetic)));
         let files = weight_files(dir)?;

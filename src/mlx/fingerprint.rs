@@ -49,6 +49,9 @@ pub fn fingerprint(
     parts.add("kv group", super::kv::GROUP.to_string().as_bytes());
     parts.add("kv shape", shapes(spec).as_bytes());
     parts.add("layers", format!("{:?}", spec.masks).as_bytes());
+    if spec.latent {
+        parts.add("latents", format!("{:?} {:?}", spec.formats, spec.sides_of(0)).as_bytes());
+    }
     if let Some(states) = &spec.states {
         parts.add("states", format!("{states:?}").as_bytes());
     }

@@ -84,8 +84,8 @@ impl<'a> Pass<'a> {
         let (spec, step) = (self.spec, self.step);
         let mut encoded = Vec::new();
         if let Some([key, value]) = new {
-            encoded.extend(spec.setting.keys.encode(mx, key)?);
-            encoded.extend(spec.setting.values.encode(mx, value)?);
+            encoded.extend(spec.formats[0].encode(mx, key)?);
+            encoded.extend(spec.formats[1].encode(mx, value)?);
         }
         match &mut self.rows {
             Rows::Host(rows) => {

@@ -249,6 +249,28 @@ _LFM2 = {
 }
 
 
+_DEEPSEEK = {
+    **_SMALL,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 64,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 48,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "moe_layer_freq": 1,
+    "topk_method": "greedy",
+    "routed_scaling_factor": 1.0,
+    "norm_topk_prob": False,
+    "rope_theta": 10_000.0,
+    "rope_scaling": _YARN | {"type": "yarn", "mscale": 0.707, "mscale_all_dim": 0.707},
+    "tie_word_embeddings": False,
+}
+
 _GEMMA4_ROPE = {
     "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
@@ -807,5 +829,33 @@ CASES = [
         config=_gemma4("gemma4_unified", _GEMMA4_LARGE | {"global_head_dim": 512}),
         mistakes=_text_mistakes(_GEMMA4_LARGE | {"global_head_dim": 512}, **_GEMMA4_MISTAKES),
         quantization=Quantization(bits=8, group_size=64),
+    ),
+    Case(
+        name="deepseek_v2",
+        seed=1,
+        config=_config("deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK),
+        mistakes={
+            "one expert fewer": {"num_experts_per_tok": 2},
+            "scale not louder": {"rope_scaling": _DEEPSEEK["rope_scaling"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
+            "longer original context": {
+                "rope_scaling": _DEEPSEEK["rope_scaling"] | {"original_max_position_embeddings": 512}
+            },
+            "rope_theta 1000": {"rope_theta": 1_000.0},
+            "rms_norm_eps 1e-6": {"rms_norm_eps": 1e-6},
+        },
+        experts_apart=True,
+    ),
+    Case(
+        name="deepseek_v2-quantized",
+        seed=2,
+        config=_config(
+            "deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK | {"q_lora_rank": 64, "moe_intermediate_size": 64, "v_head_dim": 64}
+        ),
+        mistakes={"one expert more": {"num_experts_per_tok": 4}},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={"model.layers.0.self_attn.kv_b_proj": {"group_size": 32, "bits": 8, "mode": "affine"}},
+        ),
     ),
 ]

@@ -44,8 +44,9 @@ pub fn device<'a>(
             let vectors = format.decode(mx, planes)?.as_dtype(inner)?;
             Ok(vectors.reshape(&dims([1, heads, to - from, width]))?)
         };
-        let keys = decode(spec.setting.keys, keys_of, keys)?;
-        let values = decode(spec.setting.values, values_of, values)?;
+        let keys = decode(spec.formats[0], keys_of, keys)?;
+        let values = decode(spec.formats[1], values_of, values)?;
+        let keys = if spec.latent { mlx_rs::ops::concatenate(&[values.clone(), keys], -1)? } else { keys };
         let query = vectors.try_index(at.first as i32..at.range().end as i32)?;
         let query = query.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let span = Span { origin: layer.origin(), position, tokens };

@@ -24,16 +24,19 @@ pub fn host<'a>(
     settle(mx, [queries.array])?;
     let heads = queries.array.dim(1) as usize;
     let (keys, values) = (0..spec.key_planes(), spec.key_planes()..spec.tensors_of(layer).len());
-    let [Vectors { heads: kv_heads, width: head_dim }, _] = spec.sides_of(layer);
+    let [Vectors { heads: kv_heads, width }, Vectors { width: value_dim, .. }] = spec.sides_of(layer);
+    let head_dim = if spec.latent { value_dim + width } else { width };
     let shape = Shape {
         heads,
         kv_heads,
         head_dim,
+        value_dim,
+        joined: spec.latent,
         window: spec.masks[layer].window(),
         scale: queries.scale,
         sinks: queries.sinks.map(|sinks| memory(mx, sinks)).transpose()?,
-        keys: side(spec, layer, spec.setting.keys, keys),
-        values: side(spec, layer, spec.setting.values, values),
+        keys: side(spec, layer, spec.formats[0], keys),
+        values: side(spec, layer, spec.formats[1], values),
     };
     let row = |(row, at): (&'a HostRow, RowStep)| Row {
         pages: row.pages(spec, layer),
@@ -42,9 +45,10 @@ pub fn host<'a>(
     };
     let rows: Vec<_> = rows.map(row).collect();
     let vectors = memory::<f32>(mx, queries.array)?;
-    let (mut out, width) = (vec![0.0; vectors.len()], heads * head_dim);
+    let (tokens, width) = (vectors.len() / (heads * head_dim), heads * value_dim);
+    let mut out = vec![0.0; tokens * width];
     attend(shape, &rows, vectors, &mut out);
-    from_f32(mx, &out, &dims([vectors.len() / width, width]))
+    from_f32(mx, &out, &dims([tokens, width]))
 }
 
 fn side(spec: &KvSpec, layer: usize, format: Format, planes: std::ops::Range<usize>) -> Side {

@@ -63,7 +63,7 @@ impl PackedAttention {
         // As `part.cu` declares it: maximum, sum and vector of each warp and head.
         let shared = THREADS / 32 * repeats * (head_dim + 2) * size_of::<f32>();
         let fits = [64, 128, 256].contains(&head_dim) && shared <= SHARED_BYTES;
-        if backend != Backend::Cuda || key_bits > 8 || value_bits > 8 || !fits {
+        if backend != Backend::Cuda || spec.latent || key_bits > 8 || value_bits > 8 || !fits {
             return Ok(None);
         }
         let kernel = |name, inputs, outputs, body| {

@@ -132,6 +132,19 @@ impl Recurrent {
     }
 }
 
+/// Attention over one latent vector of each token, out of which every head makes its key and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latent {
+    /// Elements of a latent that queries are made of, where they are.
+    pub query_rank: Option<usize>,
+    /// Elements of a latent.
+    pub rank: usize,
+    /// Elements of a head's key that it makes of the latent.
+    pub key_dim: usize,
+    /// Elements of a head's value.
+    pub value_dim: usize,
+}
+
 /// Layer by layer, the vectors of an embedding of their own that layers add to what passes through them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerLayer {
@@ -159,6 +172,8 @@ pub struct ModelConfig {
     pub full_vectors: Option<Vectors>,
     /// Number of tokens.
     pub vocab: usize,
+    /// Attention over latents; `head_dim` then counts the elements of the key that is turned, one for all heads.
+    pub latent: Option<Latent>,
     /// Vectors that each layer has of each token, where the family has them.
     pub per_layer: Option<PerLayer>,
     /// Longest sequence.
@@ -235,6 +250,13 @@ impl ModelConfig {
                 "{chosen} of {count} experts of width {width}: expected at least one of each, and no more chosen than there are"
             )));
         }
+        if let Some(Latent { rank, key_dim, value_dim, query_rank }) = self.latent
+            && [rank, key_dim, value_dim, query_rank.unwrap_or(1)].contains(&0)
+        {
+            return Err(LoadError::Config(format!(
+                "latents of {rank}, keys of {key_dim}, values of {value_dim}: expected nothing that is 0"
+            )));
+        }
         if let Some(PerLayer { vocab: own, .. }) = self.per_layer.filter(|own| own.vocab < vocab) {
             return Err(LoadError::Config(format!(
                 "each layer has vectors of {own} tokens, expected at least the vocabulary of {vocab}"
@@ -264,6 +286,12 @@ impl ModelConfig {
     pub fn vectors(&self, mask: Mask) -> Vectors {
         let own = Vectors { heads: self.kv_heads, width: self.head_dim };
         self.full_vectors.filter(|_| mask.window().is_none()).unwrap_or(own)
+    }
+
+    /// What a token leaves in layers with this mask: keys, and values.
+    pub fn sides(&self, mask: Mask) -> [Vectors; 2] {
+        let own = self.vectors(mask);
+        [own, self.latent.map_or(own, |latent| Vectors { heads: 1, width: latent.rank })]
     }
 
     /// The masks of layers that keep keys and values.

@@ -65,6 +65,7 @@ impl Defaults {
             head_dim,
             full_vectors: None,
             vocab: or("vocab_size", self.vocab)?,
+            latent: None,
             per_layer: None,
             context_tokens: or("max_position_embeddings", Some(self.context))?,
             norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,

@@ -42,8 +42,12 @@ pub struct Shape<'a> {
     pub heads: usize,
     /// Key and value heads.
     pub kv_heads: usize,
-    /// Elements of a head.
+    /// Elements of a query and a key.
     pub head_dim: usize,
+    /// Elements of a value.
+    pub value_dim: usize,
+    /// A key is the value, followed by what `keys` has of it.
+    pub joined: bool,
     /// Keys a query sees, itself included; `None` for all before it.
     pub window: Option<usize>,
     /// Scores are multiplied by this.
@@ -76,13 +80,13 @@ struct Task<'a> {
     queries: &'a [f32],
 }
 
-/// `out[token, head, head_dim] = softmax(scale * q k^T) v` for queries `[token, head, head_dim]`, row by row.
+/// `out[token, head, value_dim] = softmax(scale * q k^T) v` for queries `[token, head, head_dim]`, row by row.
 pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
-    let Shape { heads, kv_heads, head_dim, window, .. } = shape;
+    let Shape { heads, kv_heads, head_dim, value_dim, window, .. } = shape;
     let (repeats, token_size) = (heads / kv_heads, heads * head_dim);
     let tokens: usize = rows.iter().map(|row| row.tokens).sum();
     assert_eq!(queries.len(), tokens * token_size, "queries are not [tokens, heads, head_dim]");
-    assert_eq!(out.len(), queries.len(), "the result is not shaped like the queries");
+    assert_eq!(out.len(), tokens * heads * value_dim, "the result is not [tokens, heads, value_dim]");
     let longest = rows.iter().map(|row| row.tokens).max().unwrap_or(0);
     let step = UNIT_VECTORS.div_ceil(repeats).min(longest.max(1));
     let (mut units, mut base, mut products) = (Vec::new(), 0, 0);
@@ -103,7 +107,7 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
         queries: &queries[unit.base..][..rows[unit.row].tokens * token_size],
     };
     // Each unit's result is gathered apart and then placed: its heads lie strided among the others'.
-    let size = step * repeats * head_dim;
+    let size = step * repeats * value_dim;
     let mut results = vec![0.0_f32; units.len() * size];
     let work = |(result, unit): (&mut [f32], &Unit)| unit_of_work(&task(unit), result);
     if products < PARALLEL_FROM {
@@ -112,9 +116,10 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
         results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(work);
     }
     for (result, unit) in results.chunks(size).zip(&units) {
-        let vectors = result.chunks(repeats * head_dim).take(unit.queries);
+        let vectors = result.chunks(repeats * value_dim).take(unit.queries);
         for (t, vector) in vectors.enumerate() {
-            let at = unit.base + ((unit.first + t) * heads + unit.kv_head * repeats) * head_dim;
+            let vector_number = unit.base / head_dim + (unit.first + t) * heads + unit.kv_head * repeats;
+            let at = vector_number * value_dim;
             out[at..][..vector.len()].copy_from_slice(vector);
         }
     }
@@ -135,8 +140,8 @@ struct Seen {
 #[inline(always)]
 fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
     let Task { shape, row, unit, queries } = task;
-    let d = shape.head_dim;
-    let (repeats, padded) = (shape.heads / shape.kv_heads, d.next_multiple_of(PAD));
+    let (d, value_dim) = (shape.head_dim, shape.value_dim);
+    let (repeats, padded) = (shape.heads / shape.kv_heads, value_dim.next_multiple_of(PAD));
     let vectors = unit.queries * repeats;
 
     let mut scaled = vec![0.0_f32; vectors * d];
@@ -166,8 +171,12 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
             let count = run.map_or(1, |run| run.count);
             let value = &mut values[j * padded..][..count * padded];
             if let Some(run) = run {
-                columns::read::<F, KEYS>(shape.keys, run, d, &mut keys, j);
-                shape.values.read::<F>(run, d, value, padded);
+                let (shared, own) = keys.split_at_mut(if shape.joined { value_dim * KEYS } else { 0 });
+                if shape.joined {
+                    columns::read::<F, KEYS>(shape.values, run, value_dim, shared, j);
+                }
+                columns::read::<F, KEYS>(shape.keys, run, own.len() / KEYS, own, j);
+                shape.values.read::<F>(run, value_dim, value, padded);
             } else {
                 keys.chunks_exact_mut(KEYS).for_each(|elements| elements[j] = 0.0);
                 value.fill(0.0);
@@ -197,7 +206,7 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         let right = Matrix { data: &values, stride: padded };
         product::<F, N>([vectors, padded, KEYS], left, right, &mut sums, padded, Start::Result);
     }
-    for (i, out) in result.chunks_exact_mut(d).take(vectors).enumerate() {
+    for (i, out) in result.chunks_exact_mut(value_dim).take(vectors).enumerate() {
         let inverse = match shape.sinks {
             None => 1.0 / seen[i].sum,
             Some(sinks) => {

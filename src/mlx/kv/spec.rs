@@ -2,7 +2,7 @@
 
 use prefixd_cache::{Memory, Part};
 
-use super::format::{KvSetting, Plane, Vectors};
+use super::format::{Format, KvSetting, Plane, Vectors};
 use super::state::StatesSpec;
 use crate::mlx::backend::Kernels;
 use crate::mlx::mask::Mask;
@@ -61,6 +61,10 @@ pub struct KvSpec {
     pub kernels: Kernels,
     /// What rows take their memory from.
     pub memory: Memory,
+    /// Formats of the two sides.
+    pub formats: [Format; 2],
+    /// Values are latents, and a key is the latent followed by what lies on the side of keys.
+    pub latent: bool,
     sides: Vec<[Vectors; 2]>,
     tensors: Vec<Stored>,
 }
@@ -87,10 +91,34 @@ impl KvSpec {
         layers: impl IntoIterator<Item = (Mask, [Vectors; 2])>,
         block_tokens: usize,
     ) -> Self {
+        let formats = [setting.keys, setting.values];
+        Self::with_formats(kernels, setting, formats, layers, block_tokens)
+    }
+
+    /// A layout of layers with attention over latents: these have the format of keys, since keys are made of them, and what tells
+    /// positions is not quantized.
+    pub fn of_latents(
+        kernels: Kernels,
+        setting: KvSetting,
+        layers: impl IntoIterator<Item = (Mask, [Vectors; 2])>,
+        block_tokens: usize,
+    ) -> Self {
+        let turned = if setting.keys == Format::F32 { Format::F32 } else { Format::F16 };
+        let spec = Self::with_formats(kernels, setting, [turned, setting.keys], layers, block_tokens);
+        Self { latent: true, ..spec }
+    }
+
+    fn with_formats(
+        kernels: Kernels,
+        setting: KvSetting,
+        formats: [Format; 2],
+        layers: impl IntoIterator<Item = (Mask, [Vectors; 2])>,
+        block_tokens: usize,
+    ) -> Self {
         let (masks, sides): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
-        let tensors = tensors(setting, &masks, &sides);
-        let memory = Memory::default();
-        Self { setting, masks, states: None, block_tokens, kernels, memory, sides, tensors }
+        let tensors = tensors(formats, &masks, &sides);
+        let (memory, states, latent) = (Memory::default(), None, false);
+        Self { setting, masks, states, block_tokens, kernels, memory, formats, latent, sides, tensors }
     }
 
     /// The same beside recurrent layers.
@@ -106,7 +134,7 @@ impl KvSpec {
 
     /// How many of a layer's planes are keys: the first.
     pub fn key_planes(&self) -> usize {
-        self.setting.keys.plane_count()
+        self.formats[0].plane_count()
     }
 
     /// The tensors of a block, in its order: layer by layer, plane by plane.
@@ -116,7 +144,7 @@ impl KvSpec {
 
     /// A layer's planes among them: those of keys, then those of values.
     pub fn tensors_of(&self, layer: usize) -> &[Stored] {
-        let count = self.key_planes() + self.setting.values.plane_count();
+        let count = self.key_planes() + self.formats[1].plane_count();
         &self.tensors[layer * count..][..count]
     }
 
@@ -142,13 +170,13 @@ impl KvSpec {
     }
 }
 
-fn tensors(setting: KvSetting, masks: &[Mask], sides: &[[Vectors; 2]]) -> Vec<Stored> {
+fn tensors(formats: [Format; 2], masks: &[Mask], sides: &[[Vectors; 2]]) -> Vec<Stored> {
     let mut used = [0, 0];
     let mut tensors = Vec::new();
     for (layer, (mask, [keys, values])) in masks.iter().zip(sides).enumerate() {
         let part = mask.part();
-        let keys = setting.keys.planes(*keys).into_iter().map(|plane| (Side::Keys, plane));
-        let values = setting.values.planes(*values).into_iter().map(|plane| (Side::Values, plane));
+        let keys = formats[0].planes(*keys).into_iter().map(|plane| (Side::Keys, plane));
+        let values = formats[1].planes(*values).into_iter().map(|plane| (Side::Values, plane));
         for (side, plane) in keys.chain(values) {
             let before = used[part as usize];
             used[part as usize] += plane.token_bytes();

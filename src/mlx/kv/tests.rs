@@ -63,6 +63,20 @@ fn step_states(mx: &Mlx, batch: &mut BatchKv, row: usize, layers: usize, value: 
 }
 
 #[test]
+fn latents_take_a_small_part_of_the_keys_and_values_they_stand_for() {
+    // DeepSeek-V2-Lite: 27 layers, 16 heads with keys of 192 and values of 128.
+    let sides = [Vectors { heads: 1, width: 64 }, Vectors { heads: 1, width: 512 }];
+    let layers = || std::iter::repeat_n((Mask::Causal, sides), 27);
+    let bytes = |setting: &str| {
+        let spec = KvSpec::of_latents(Kernels::Host, setting.parse().unwrap(), layers(), BLOCK);
+        spec.token_bytes(Part::Full)
+    };
+    assert_eq!(27 * 16 * (192 + 128) * 2, 276_480);
+    assert_eq!(["16", "k8v4"].map(bytes), [27 * 576 * 2, 27 * (544 + 128)]);
+    assert!(bytes("16") * 8 < 276_480 && bytes("k8v4") * 15 < 276_480);
+}
+
+#[test]
 fn states_are_a_row_s_own_and_a_step_that_fails_leaves_them_as_they_were() {
     let owner = owner();
     let mx = owner.thread();

@@ -5,6 +5,7 @@ use mlx_rs::Array;
 use super::attention::SelfAttention;
 use super::conv::GatedConv;
 use super::delta::GatedDelta;
+use super::latent::LatentAttention;
 use super::norm::Offset;
 use super::source::Source;
 use crate::mlx::array::Result;
@@ -18,6 +19,8 @@ use crate::mlx::rope::RopeAt;
 pub enum Mixer {
     /// Over keys and values.
     Attention(SelfAttention, usize),
+    /// Over latents.
+    Latent(Box<LatentAttention>, usize),
     /// The gated delta rule.
     Delta(GatedDelta, usize),
     /// A short convolution.
@@ -39,6 +42,10 @@ impl Mixer {
                 None => Self::Conv(GatedConv::load(mx, source, &format!("{path}.conv"), recurrent)?, before),
             });
         }
+        if let Some(latent) = config.latent {
+            let attention = LatentAttention::load(mx, source, &format!("{path}.self_attn"), latent)?;
+            return Ok(Self::Latent(Box::new(attention), layer - before));
+        }
         let norms = config.head_norms.then_some(Offset::Zero);
         let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), norms)?;
         Ok(Self::Attention(attention, layer - before))
@@ -48,6 +55,7 @@ impl Mixer {
     pub fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>) -> Result<Array> {
         match self {
             Self::Attention(attention, number) => attention.forward(mx, x, rope, pass, *number),
+            Self::Latent(attention, number) => attention.forward(mx, x, rope, pass, *number),
             Self::Delta(delta, number) => delta.forward(mx, x, pass, *number),
             Self::Conv(conv, number) => conv.forward(mx, x, pass, *number),
         }
@@ -57,6 +65,7 @@ impl Mixer {
     pub fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Attention(attention, _) => attention.arrays(),
+            Self::Latent(attention, _) => attention.arrays(),
             Self::Delta(delta, _) => delta.arrays(),
             Self::Conv(conv, _) => conv.arrays(),
         }

@@ -8,6 +8,7 @@ mod embedding;
 mod experts;
 mod feed;
 mod host;
+mod latent;
 mod linear;
 mod mixer;
 mod mlp;

@@ -65,6 +65,11 @@ impl RmsNorm {
         Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
     }
 
+    /// The same with its own number added to the mean square.
+    pub fn with_eps(self, eps: f32) -> Self {
+        Self { eps, ..self }
+    }
+
     /// Normalizes the last axis.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
         match self.kernels {

@@ -156,6 +156,23 @@ impl Source<'_> {
         if self.kernels() == Kernels::Host { stored.on_host(mx, path, [out, inner]) } else { Ok(stored) }
     }
 
+    /// The same as numbers, whatever they are stored as, to be cut and turned.
+    pub fn numbers(&mut self, mx: &Mlx, path: &str, [out, inner]: [usize; 2]) -> Result<Array, LoadError> {
+        self.elements += out as u64 * inner as u64;
+        Ok(match self.stored(mx, path, &[], [out, inner])? {
+            Stored::Host(_) => {
+                return Err(LoadError::Weights(format!("{path} is packed, expected as stored")));
+            }
+            Stored::Dense(numbers) => numbers,
+            Stored::Mxfp4(weight) => weight.decode(mx)?.as_dtype(self.float())?,
+            Stored::Codes(Codes { codes, scales, biases, group, bits, .. }) => {
+                // A product of them is rounded to their type.
+                let [scales, biases] = [scales.as_dtype(Dtype::Float32)?, biases.as_dtype(Dtype::Float32)?];
+                mlx_rs::ops::dequantize(&codes, &scales, &biases, group, bits)?.as_dtype(self.float())?
+            }
+        })
+    }
+
     /// The `count` stacked matrices of module `path`, each `[out, in]`, of which a token is multiplied by `used`: apart on the
     /// host, on a device as one.
     pub fn matrices(

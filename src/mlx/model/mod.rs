@@ -2,6 +2,7 @@
 //! lists them. What layers are made of is in [`super::layer`]; how families put them together in [`prenorm`], and
 //! in [`sandwich`] for Gemma's.
 
+mod deepseek_v2;
 mod gemma3;
 mod gemma4;
 mod glm4_moe;

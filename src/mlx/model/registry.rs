@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{
-    Model, gemma3, gemma4, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe,
-    qwen3_moe, qwen3_next,
+    Model, deepseek_v2, gemma3, gemma4, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5,
+    qwen3_5_moe, qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
@@ -16,7 +16,7 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 14] = [
+pub const FAMILIES: [&Family; 15] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen2::FAMILY,
@@ -30,6 +30,7 @@ pub const FAMILIES: [&Family; 14] = [
     &gemma4::FAMILY,
     &gpt_oss::FAMILY,
     &glm4_moe::FAMILY,
+    &deepseek_v2::FAMILY,
     &lfm2::FAMILY,
 ];
 
@@ -56,6 +57,8 @@ pub enum State {
     Full,
     /// Keys and values of the last tokens.
     Window,
+    /// One vector of every token for all heads, and a key.
+    Latent,
     /// A state after all tokens.
     Recurrent,
 }
@@ -66,6 +69,7 @@ impl State {
         match self {
             Self::Full => "full",
             Self::Window => "window",
+            Self::Latent => "latent",
             Self::Recurrent => "recurrent",
         }
     }

@@ -145,9 +145,12 @@ impl RopeConfig {
 impl Yarn {
     /// What turned elements are multiplied by.
     pub fn amplitude(&self) -> f64 {
-        let scale =
-            |strength: f64| if self.factor <= 1.0 { 1.0 } else { 0.1 * strength * self.factor.ln() + 1.0 };
-        scale(self.mscale) / scale(self.mscale_all_dim)
+        self.strength(self.mscale) / self.strength(self.mscale_all_dim)
+    }
+
+    /// `0.1 mscale ln(factor) + 1`.
+    pub fn strength(&self, mscale: f64) -> f64 {
+        if self.factor <= 1.0 { 1.0 } else { 0.1 * mscale * self.factor.ln() + 1.0 }
     }
 
     /// How much of pair `i` is divided by the factor: 0 for fast pairs, 1 for slow ones.

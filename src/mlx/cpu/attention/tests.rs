@@ -159,6 +159,8 @@ fn every_sum_has_the_order_that_is_promised_whatever_the_pages() {
                     heads: HEADS,
                     kv_heads: KV_HEADS,
                     head_dim: HEAD_DIM,
+                    value_dim: HEAD_DIM,
+                    joined: false,
                     window: *window,
                     scale: 0.11,
                     sinks: None,
