@@ -43,7 +43,7 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
         "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
         "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),
         "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
-        "gemma4" => (&[S::Gemma4], ""),
+        "gemma4" => (&[S::Gemma4], ThoughtMarks::Gemma.open()),
         "gpt_oss" => (&[S::Harmony], "channel analysis"),
         "glm4_moe" => (&[S::Glm], think),
         "lfm2" => (&[S::Lfm2], think),

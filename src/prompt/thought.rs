@@ -17,17 +17,20 @@ pub enum ThoughtMarks {
     Think,
     /// `[THINK]` and `[/THINK]`, Mistral's.
     Brackets,
+    /// `<|channel>thought` and `<channel|>`, Gemma 4's.
+    Gemma,
 }
 
 impl ThoughtMarks {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Think, Self::Brackets];
+    pub const ALL: [Self; 3] = [Self::Think, Self::Brackets, Self::Gemma];
 
     /// Before a thought.
     pub fn open(self) -> &'static str {
         match self {
             Self::Think => "<think>",
             Self::Brackets => "[THINK]",
+            Self::Gemma => "<|channel>thought",
         }
     }
 
@@ -36,6 +39,7 @@ impl ThoughtMarks {
         match self {
             Self::Think => "</think>",
             Self::Brackets => "[/THINK]",
+            Self::Gemma => "<channel|>",
         }
     }
 }
@@ -266,6 +270,19 @@ mod tests {
         for at in 0..=text.len() {
             assert_eq!(run(start, [&text[..at], &text[at..]]), said, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn thoughts_of_gemma_4_are_told_apart_wherever_they_are_cut() {
+        let (source, text) =
+            ("{{ '<|channel>thought' }}...<channel|>", "<|channel>thought\nHm.\n<channel|>Sure.");
+        let start = ThoughtStart::of_prompt(source, "<|turn>model\n");
+        for at in 0..=text.len() {
+            let said = ("Hm.".to_owned(), "Sure.".to_owned());
+            assert_eq!(run(start, [&text[..at], &text[at..]]), said, "cut at {at}");
+        }
+        let none = ThoughtStart::of_prompt(source, "<|turn>model\n<|channel>thought\n<channel|>");
+        assert_eq!(none, ThoughtStart::Never);
     }
 
     #[test]

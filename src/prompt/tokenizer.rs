@@ -19,8 +19,16 @@ use super::tool_call::ToolSyntax;
 
 /// Tokens that tools' answers and reasoning are written with: shown like those of calls, even where the model declares them
 /// special.
-const MARKUP: [&str; 6] =
-    ["<tool_response>", "</tool_response>", "<think>", "</think>", "[THINK]", "[/THINK]"];
+const MARKUP: [&str; 8] = [
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+    "[THINK]",
+    "[/THINK]",
+    "<|channel>",
+    "<channel|>",
+];
 
 /// A kind of normalizer: SentencePiece's table of replacements.
 const PRECOMPILED: &str = "Precompiled";
