@@ -85,6 +85,7 @@ impl<E: Engine> Scheduler<E> {
         let outcome = self.outcome(connected);
         // Behind all that ends sequences: what their leases held is free.
         self.persist.tend();
+        self.shared.status.lock().steps += 1;
         self.publish();
         outcome
     }
@@ -185,10 +186,10 @@ impl<E: Engine> Scheduler<E> {
         }
     }
 
-    fn publish(&self) {
+    /// Says how things are.
+    pub(super) fn publish(&self) {
         let decoding = self.batch.decoding();
         let mut status = self.shared.status.lock();
-        status.steps += 1;
         status.memory = self.engine.memory();
         status.decoding = decoding;
         status.prefilling = self.occupied() - decoding;

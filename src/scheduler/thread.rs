@@ -96,7 +96,8 @@ impl SchedulerThread {
                 Err(error) => return fail(error.into()),
             };
             let mut scheduler = Scheduler::new(engine, cache, options, owner, inbox, thread_shared.clone());
-            thread_shared.status.lock().condition = Condition::Ready;
+            // Whoever hears that it is ready finds its state told.
+            scheduler.publish();
             // Whoever spawned us may have given up; then the drain comes soon.
             ready.send(Ok(info)).ok();
             serve(&mut scheduler, &thread_shared);

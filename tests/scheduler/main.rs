@@ -17,6 +17,16 @@ use prefixd_engine::{Engine, EngineError};
 use support::{BLOCK, VOCAB, collect, engine, options, prompt, reference, request, start, start_with, stop};
 
 #[test]
+fn whoever_hears_that_it_is_ready_finds_its_state_told() {
+    for _ in 0..50 {
+        let scheduler = start();
+        let status = scheduler.handle().status();
+        assert_eq!((status.condition, status.cache.resident.budget_bytes), (Condition::Ready, 1 << 20));
+        stop(scheduler);
+    }
+}
+
+#[test]
 fn a_repeated_prompt_is_answered_alike_and_computed_once() {
     let scheduler = start();
     let ask = |tokens| collect(scheduler.handle().submit(request(prompt(1, tokens), 20)).unwrap());
