@@ -34,7 +34,7 @@ fn model() -> std::path::PathBuf {
 fn conversation(tokens: usize) -> Conversation {
     let said = |at: usize| {
         let words =
-            (0..MESSAGE_TOKENS / 8).map(|word| format!("Room {} holds {word} chairs.", at * 31 + word));
+            (0..MESSAGE_TOKENS / 16).map(|word| format!("Room {} holds {word} chairs.", at * 31 + word));
         let role = if at.is_multiple_of(2) { Role::User } else { Role::Assistant };
         Message::text(role, words.collect::<Vec<_>>().join(" "))
     };
