@@ -67,12 +67,14 @@ pub struct Rendered<'a> {
 ///   turns.
 pub fn snapshots(rendered: &Rendered<'_>) -> Vec<SnapshotPoint> {
     let Rendered { template, tokenizer, conversation, text, tokens } = rendered;
+    let token_ends: Vec<usize> = ends(tokenizer, tokens).map(|(_, end)| end).collect();
     let mut points: Vec<SnapshotPoint> = Vec::new();
     let mut add = |other: Conversation, kind| {
         let Some(bytes) = template.render(&other).ok().and_then(|other| parting(text, &other)) else {
             return;
         };
-        let tokens = tokens_within(tokenizer, tokens, bytes);
+        // None of them holds what follows.
+        let tokens = token_ends.partition_point(|end| *end <= bytes);
         if tokens > 0 && points.last().is_none_or(|point| point.tokens < tokens) {
             points.push(SnapshotPoint { tokens, kind });
         }
@@ -140,11 +142,6 @@ fn end(template: &ChatTemplate, conversation: &Conversation, text: &str, place: 
 /// Tokens that begin before so many bytes of their text.
 fn tokens_before(tokenizer: &Tokenizer, tokens: &[u32], bytes: usize) -> usize {
     ends(tokenizer, tokens).take_while(|(begin, _)| *begin < bytes).count()
-}
-
-/// Tokens that end before or with so many bytes of their text: none of them holds what follows.
-fn tokens_within(tokenizer: &Tokenizer, tokens: &[u32], bytes: usize) -> usize {
-    ends(tokenizer, tokens).take_while(|(_, end)| *end <= bytes).count()
 }
 
 /// Where in their text tokens begin and end, in bytes.

@@ -126,13 +126,17 @@ impl<E: Engine> Room<'_, E> {
     /// within what they share.
     fn is_being_computed(&self, request: &Request, partings: &mut Vec<Parting>) -> bool {
         let Some(block) = self.block_tokens else { return false };
+        let is_ahead = |other: &Sequence, tokens: usize| {
+            other.kept_tokens + block <= tokens || other.snapshots.has_between(block, tokens)
+        };
         let computes = |other: &Sequence| {
-            if other.request.hold.read_only {
+            // Prompts are compared only where that can matter: this runs at every step.
+            let most = other.prompt_tokens().min(request.prompt.len() - 1);
+            if other.request.hold.read_only || !is_ahead(other, most) {
                 return None;
             }
             let tokens = common_tokens(request, &other.request);
-            let is_ahead = other.kept_tokens + block <= tokens || other.snapshots.has_between(block, tokens);
-            is_ahead.then_some(tokens)
+            is_ahead(other, tokens).then_some(tokens)
         };
         let rows = self.batch.rows().iter().enumerate().filter(|(_, row)| !row.is_decoding());
         let before = partings.len();
