@@ -134,7 +134,7 @@ def ours(a):
             server.stop()
         for context in a.contexts:
             found["restored", context] = statistics.median(restored[context])
-    for context in a.contexts:
+    for context in [] if a.no_rates else a.contexts:
         rates = [a.built / "examples/rates", a.dir, "--tokens", context, "--chunks", 2048, "--riding", 4, "--steps", a.steps, "--rows"]
         lines = subprocess.run([*map(str, rates), ",".join(map(str, a.rows))], check=True, stdout=subprocess.PIPE, text=True).stdout
         for line in map(json.loads, lines.splitlines()):
@@ -216,6 +216,7 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--steps", type=int, default=64)
     p.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"])
+    p.add_argument("--no-rates", action="store_true", help="leave out prefixd's decoding by number of rows")
     p.add_argument("--only", choices=["make", "prefixd", "mlx-lm"])
     a = p.parse_args()
     if not (a.dir / "config.json").exists():

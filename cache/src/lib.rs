@@ -45,7 +45,7 @@ pub use disk::try_directory;
 pub use error::{CacheError, ReadError};
 pub use key::{BlockKey, Fingerprint, Tenant};
 pub use lookup::{Hit, Lookup, Miss, Reuse, SnapshotHit, Tier};
-pub use memory::{Buffer, Bytes, Counted, Memory};
+pub use memory::{Buffer, Bytes, Counted, Memory, Watch};
 pub use options::{CacheOptions, DiskOptions};
 pub use payload::{Part, Payload, TensorBytes};
 pub use policy::{BlockFacts, CostAware, EvictionPolicy, Lru, Usage};

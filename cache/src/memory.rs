@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The largest page of the operating systems that we run on.
 const PAGE_BYTES: usize =
@@ -41,6 +41,17 @@ pub struct Buffer {
 pub struct Bytes {
     buffer: Arc<Buffer>,
     range: Range<usize>,
+}
+
+/// Tells whether somebody holds some bytes, without holding them.
+#[derive(Clone, Debug)]
+pub struct Watch(Weak<Buffer>);
+
+impl Watch {
+    /// Does somebody?
+    pub fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl Memory {
@@ -134,12 +145,23 @@ impl Bytes {
     /// A buffer with these bytes: this one's own when nobody else holds it and the bytes are all of it, else a copy.
     pub fn into_buffer(self) -> Buffer {
         let Self { buffer, range } = self;
+        // A buffer that is only watched moves out of where it was watched.
         if range == (0..buffer.len) {
             return Arc::unwrap_or_clone(buffer);
         }
         let mut copy = buffer.counted.memory.buffer(range.len());
         copy.copy_from_slice(&buffer[range]);
         copy
+    }
+
+    /// Where they begin, which tells bytes of one length apart as long as somebody holds them.
+    pub fn place(&self) -> (usize, usize) {
+        (Arc::as_ptr(&self.buffer) as usize, self.range.start)
+    }
+
+    /// To see whether their buffer is still held.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::downgrade(&self.buffer))
     }
 
     /// Do both lie in one buffer?

@@ -13,6 +13,10 @@ pub struct MemoryUse {
     pub weights_bytes: u64,
     /// All that is in use: weights, rows, and what a step works on.
     pub active_bytes: u64,
+    /// Pages of rows and of blocks that stay on the device, with free ones; part of what is in use.
+    pub pages_bytes: u64,
+    /// Of these, pages that only blocks keep: they go when a row needs the room.
+    pub resident_bytes: u64,
     /// Freed and kept for reuse.
     pub kept_bytes: u64,
     /// The most that was in use at once.

@@ -48,13 +48,33 @@ struct DeviceMemory {
     active_bytes: u64,
     /// Freed buffers that are kept to be used again.
     kept_bytes: u64,
+    /// Pages of rows and of blocks that stay on the device, free ones included; part of what is in use.
+    pages_bytes: u64,
+    /// Of these, pages that only blocks keep: they go when a row needs the room.
+    resident_bytes: u64,
     peak_bytes: u64,
 }
 
 impl DeviceMemory {
     fn new(status: &Status) -> Self {
-        let MemoryUse { budget_bytes, weights_bytes, active_bytes, kept_bytes, peak_bytes } = status.memory;
-        Self { budget_bytes, weights_bytes, active_bytes, kept_bytes, peak_bytes }
+        let MemoryUse {
+            budget_bytes,
+            weights_bytes,
+            active_bytes,
+            pages_bytes,
+            resident_bytes,
+            kept_bytes,
+            peak_bytes,
+        } = status.memory;
+        Self {
+            budget_bytes,
+            weights_bytes,
+            active_bytes,
+            kept_bytes,
+            pages_bytes,
+            resident_bytes,
+            peak_bytes,
+        }
     }
 }
 

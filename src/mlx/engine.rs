@@ -15,17 +15,19 @@ use prefixd_engine::{
     RowWork, StateSpec, Wanted, check_work,
 };
 
-use super::array::{Result, dims, host, host_contiguous, is_settled, settle};
-use super::attention::PackedAttention;
+use super::array::{Result, dims, is_settled, settle};
+use super::attention::PagedAttention;
 use super::backend::{Arithmetic, Backend, Kernels};
 use super::budget::{self, DeviceBudget, DeviceLimits};
 use super::config::Recurrent;
 use super::cpu::delta::DeltaShape;
+use super::cuda::Driver;
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
-use super::kv::{BatchKv, KvSetting, KvSpec, MOST_SPARE, RowKv, StateTensor, StatesSpec};
-use super::layer::Source;
+use super::kv::{BatchKv, DevicePool, KvSetting, KvSpec, MOST_SPARE, RowKv, StateTensor, StatesSpec};
+use super::layer::{FusedKernels, Source};
+use super::logits::ToHost;
 use super::memory::MemoryNeed;
 use super::model::{self, Model};
 use super::pass::Pass;
@@ -72,7 +74,9 @@ pub struct MlxEngine {
     spec: Rc<KvSpec>,
     arithmetic: Arithmetic,
     backend: Backend,
-    packed: Option<PackedAttention>,
+    /// Where rows lie in pages of a device.
+    paged: Option<PagedAttention>,
+    to_host: ToHost,
     /// Memory when the model was loaded.
     loaded: MemoryUse,
 }
@@ -103,6 +107,17 @@ impl MlxEngine {
         };
         let spec =
             spec.with_states(config.recurrent.as_ref().map(|recurrent| states_of(recurrent, arithmetic)));
+        let driver = match (backend, kernels) {
+            (Backend::Cuda, Kernels::Device) => Some(Rc::new(Driver::open(mx)?)),
+            _ => None,
+        };
+        let spec = match &driver {
+            Some(driver) => {
+                let pool = DevicePool::new(driver.clone(), spec.memory.clone(), u64::MAX);
+                spec.with_pool(pool)
+            }
+            None => spec,
+        };
         let files = weight_files(dir)?;
         let weights = Weights::open(mx, &files)?;
         if backend == Backend::Cpu {
@@ -110,7 +125,10 @@ impl MlxEngine {
         }
         let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
         let products = DeviceProducts::new(mx, backend)?.map(Rc::new);
-        let mut source = Source { weights, elements: 0, config: &config, arithmetic, products, progress };
+        let fused = FusedKernels::new(mx, backend)?.map(Rc::new);
+        let joined = spec.pool.is_some() && config.rope.long_queries.is_none();
+        let mut source =
+            Source { weights, elements: 0, config: &config, arithmetic, products, fused, joined, progress };
         let model = (family.load)(mx, &mut source)?;
         let elements = source.elements;
         source.weights.finish()?;
@@ -127,20 +145,27 @@ impl MlxEngine {
             fingerprint,
             vocab: config.vocab,
             context_tokens: config.context_tokens,
-            state: state_of(&spec, &config.shared, arithmetic.kernels)?,
+            state: state_of(&spec, &config.shared)?,
             rows_bytes,
             backend: backend.name().to_owned(),
             kv_format: spec.setting.to_string(),
             memory: spec.memory.clone(),
         };
-        // The kernels over packed planes know no sinks.
-        let packed = if config.sinks {
-            None
-        } else {
-            PackedAttention::new(mx, backend, &spec, config.heads, config.attention_scale)?
+        if let (Some(pool), Some(rows_bytes)) = (&spec.pool, rows_bytes) {
+            pool.limit(rows_bytes);
+        }
+        let paged = match &spec.pool {
+            Some(_) => {
+                let paged = PagedAttention::new(mx, &spec)?;
+                let proofs = paged.prove(mx, &spec, config.heads, arithmetic.float);
+                eprintln!("{proofs:?}");
+                Some(paged)
+            }
+            None => None,
         };
-        let spec = Rc::new(spec);
-        Ok(Self { mx: mx.token(), info, elements, model, spec, arithmetic, backend, packed, loaded: used })
+        let to_host = ToHost::new(mx, driver.as_ref(), config.vocab)?;
+        let (mx, spec) = (mx.token(), Rc::new(spec));
+        Ok(Self { mx, info, elements, model, spec, arithmetic, backend, paged, to_host, loaded: used })
     }
 
     /// What computes.
@@ -184,21 +209,25 @@ impl MlxEngine {
         let ids = Array::from_slice(&ids, &dims([ids.len()]));
         let mut rows: Vec<Option<&mut RowKv>> = batch.rows_mut().iter_mut().map(Some).collect();
         let rows = work.iter().filter_map(|work| rows[work.row].take()).collect();
-        let mut pass = Pass::new(mx, &step, &spec, rows, self.packed.as_ref())?;
+        let mut pass = Pass::new(mx, &step, &spec, rows, self.paged.as_ref())?;
         let hidden = self.model.forward(mx, &ids, &mut pass)?;
         let wanted: Vec<i32> =
             step.rows().iter().zip(work).flat_map(|(at, work)| wanted(*at, work)).collect();
         let logits = match pass.select(mx, &hidden, &wanted)? {
-            Some(hidden) => Some(self.model.logits(mx, &hidden)?.as_type::<f32>()?),
+            Some(hidden) => Some(self.model.logits(mx, &hidden)?),
             None => None,
         };
         let rows = work.iter().map(|work| &batch.rows()[work.row]);
-        settle(mx, rows.flat_map(RowKv::planes).chain(&logits))?;
+        let stored = rows.flat_map(RowKv::arrays);
         let logits = match logits {
-            Some(logits) => host::<f32>(mx, &host_contiguous(mx, &logits)?)?.to_vec(),
-            None => Vec::new(),
+            Some(logits) => self.to_host.bring(mx, &logits, stored, self.info.vocab)?,
+            None => {
+                // What lies in pages is there when what was computed from it is.
+                settle(mx, stored.chain([&hidden]))?;
+                Vec::new()
+            }
         };
-        let mut logits = logits.chunks_exact(self.info.vocab).map(<[f32]>::to_vec);
+        let mut logits = logits.into_iter();
         let mut rows = Vec::with_capacity(work.len());
         for work in work {
             rows.push(logits.by_ref().take(work.wanted.count(work.tokens.len())).collect());
@@ -215,13 +244,19 @@ fn wanted(at: RowStep, work: &RowWork<'_>) -> Range<i32> {
 }
 
 /// What layers keep: those with attention by their masks, those that share with one of them, then the recurrent ones.
-fn state_of(spec: &KvSpec, shared: &[usize], kernels: Kernels) -> std::result::Result<StateSpec, LoadError> {
+fn state_of(spec: &KvSpec, shared: &[usize]) -> std::result::Result<StateSpec, LoadError> {
+    // What a row may hold beyond its tokens: on a device the page that it writes and a copy of it, or spare slots.
+    let spare = match (spec.kernels, &spec.pool) {
+        (Kernels::Host, _) => 0,
+        (Kernels::Device, Some(_)) => 2 * spec.block_tokens,
+        (Kernels::Device, None) => MOST_SPARE,
+    };
     let attention = spec.masks.iter().enumerate().map(|(layer, mask)| {
         let token_bytes = spec.layer_bytes(layer) as u64;
         OwnState {
             rule: mask.reach().map_or(ReuseRule::All, ReuseRule::Last),
             token_bytes,
-            row_bytes: if kernels == Kernels::Device { token_bytes * MOST_SPARE as u64 } else { 0 },
+            row_bytes: token_bytes * spare as u64,
         }
     });
     let shared = shared.iter().map(|with| LayerState::Shared { with: *with });
@@ -258,7 +293,17 @@ impl Engine for MlxEngine {
 
     fn memory(&self) -> MemoryUse {
         let MemoryUse { budget_bytes, weights_bytes, .. } = self.loaded;
-        MemoryUse { budget_bytes, weights_bytes, ..budget::used(&self.mx) }
+        let pages_bytes = self.spec.pool.as_ref().map_or(0, DevicePool::taken_bytes);
+        let used = budget::used(&self.mx);
+        MemoryUse {
+            budget_bytes,
+            weights_bytes,
+            active_bytes: used.active_bytes + pages_bytes,
+            peak_bytes: used.peak_bytes + pages_bytes,
+            pages_bytes,
+            resident_bytes: self.spec.pool.as_ref().map_or(0, DevicePool::resident_bytes),
+            ..used
+        }
     }
 
     fn empty(&self) -> BatchKv {

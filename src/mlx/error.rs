@@ -20,6 +20,11 @@ impl MlxError {
         Self(EngineError::Backend(what))
     }
 
+    /// Of the kind that a device's own words say.
+    pub(super) fn described(what: String) -> Self {
+        Self(kind(&what))
+    }
+
     /// See [`EngineError::Block`].
     pub(super) fn block(what: String) -> Self {
         Self(EngineError::Block(what))

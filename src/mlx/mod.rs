@@ -22,6 +22,7 @@ mod gate {
 }
 pub mod kv;
 mod layer;
+mod logits;
 mod mask;
 mod memory;
 mod model;

@@ -5,10 +5,10 @@ use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
 use prefixd_cache::Buffer;
 
 use super::array::{Result, dims, settle};
-use super::attention::{self, PackedAttention, PackedStep, Queries};
+use super::attention::{self, PagedAttention, PagedStep, Projected, Queries};
 use super::error::MlxError;
 use super::gate::Mlx;
-use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, RowKv, StatesSpec};
+use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, PoolRow, RowKv, RowStates, StatesSpec};
 use super::step::{RowStep, Step};
 
 /// The rows of a batch while they take a step.
@@ -31,7 +31,8 @@ pub struct HostState<'a> {
 /// They are all of one kind.
 enum Rows<'a> {
     Host(Vec<&'a mut HostRow>),
-    Device(Vec<&'a mut DeviceRow>, Option<PackedStep<'a>>),
+    Pool(Vec<&'a mut PoolRow>, Box<PagedStep<'a>>),
+    Device(Vec<&'a mut DeviceRow>),
 }
 
 impl<'a> Pass<'a> {
@@ -41,25 +42,25 @@ impl<'a> Pass<'a> {
         step: &'a Step,
         spec: &'a KvSpec,
         rows: Vec<&'a mut RowKv>,
-        packed: Option<&'a PackedAttention>,
+        paged: Option<&'a PagedAttention>,
     ) -> Result<Self> {
-        let (mut host, mut device) = (Vec::new(), Vec::new());
+        let (mut host, mut pool, mut device) = (Vec::new(), Vec::new(), Vec::new());
         for (row, at) in rows.into_iter().zip(step.rows()) {
+            row.reserve(mx, spec, at.tokens)?;
             match row {
-                RowKv::Host(row) => {
-                    row.reserve(spec, at.tokens)?;
-                    host.push(row);
-                }
-                RowKv::Device(row) => {
-                    row.reserve(mx, spec, at.tokens)?;
-                    device.push(row);
-                }
+                RowKv::Host(row) => host.push(row),
+                RowKv::Pool(row) => pool.push(row),
+                RowKv::Device(row) => device.push(row),
             }
         }
-        let rows = match (host.len(), device.len()) {
-            (_, 0) => Rows::Host(host),
-            (0, _) => Rows::Device(device, packed.map(PackedAttention::step)),
-            _ => return Err(MlxError::backend("a step over rows in pages and rows in arrays".into())),
+        let rows = match (host.len(), pool.len(), device.len(), paged) {
+            (_, 0, 0, _) => Rows::Host(host),
+            (0, _, 0, Some(paged)) => {
+                let told = paged.step(mx, spec, step, &pool)?;
+                Rows::Pool(pool, Box::new(told))
+            }
+            (0, 0, _, _) => Rows::Device(device),
+            _ => return Err(MlxError::backend("a step over rows of several kinds".into())),
         };
         Ok(Self { step, spec, rows })
     }
@@ -82,13 +83,17 @@ impl<'a> Pass<'a> {
         new: Option<[&Array; 2]>,
     ) -> Result<Array> {
         let (spec, step) = (self.spec, self.step);
-        let mut encoded = Vec::new();
-        if let Some([key, value]) = new {
-            encoded.extend(spec.formats[0].encode(mx, key)?);
-            encoded.extend(spec.formats[1].encode(mx, value)?);
-        }
+        let encoded = || -> Result<Vec<Array>> {
+            let mut encoded = Vec::new();
+            if let Some([key, value]) = new {
+                encoded.extend(spec.formats[0].encode(mx, key)?);
+                encoded.extend(spec.formats[1].encode(mx, value)?);
+            }
+            Ok(encoded)
+        };
         match &mut self.rows {
             Rows::Host(rows) => {
+                let encoded = encoded()?;
                 let encoded =
                     encoded.iter().map(Array::contiguous).collect::<std::result::Result<Vec<_>, _>>()?;
                 settle(mx, encoded.iter().chain([queries.array]))?;
@@ -98,7 +103,9 @@ impl<'a> Pass<'a> {
                 let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&**row, *at));
                 attention::host(mx, spec, layer, queries, rows)
             }
-            Rows::Device(rows, packed) => {
+            Rows::Pool(_, paged) => paged.attend_to(mx, layer, queries, new),
+            Rows::Device(rows) => {
+                let encoded = encoded()?;
                 for (row, at) in rows.iter_mut().zip(step.rows()).filter(|_| new.is_some()) {
                     let (from, to) = (at.first as i32, at.range().end as i32);
                     let by_head = |plane: &Array| plane.try_index(from..to)?.transpose_axes(&[1, 0, 2]);
@@ -106,8 +113,21 @@ impl<'a> Pass<'a> {
                     row.layers[layer].write(mx, at.position, at.tokens, &own)?;
                 }
                 let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&row.layers[layer], *at));
-                attention::device(mx, spec, layer, queries, rows, packed.as_mut())
+                attention::device(mx, spec, layer, queries, rows)
             }
+        }
+    }
+
+    /// The same for queries, keys and values of one product, which are turned on the way. Result: `[tokens, heads * head_dim]`.
+    ///
+    /// # Errors
+    /// When the rows do not lie in pages of a device.
+    pub fn attend_projected(&mut self, mx: &Mlx, layer: usize, projected: Projected<'_>) -> Result<Array> {
+        match &mut self.rows {
+            Rows::Pool(_, paged) => paged.attend_projected(mx, layer, projected),
+            Rows::Host(_) | Rows::Device(_) => Err(MlxError::backend(
+                "rows elsewhere than in pages of a device, for which projections are joined".into(),
+            )),
         }
     }
 
@@ -146,14 +166,20 @@ impl<'a> Pass<'a> {
         layer: usize,
         mut advance: impl FnMut(RowStep, &[Array]) -> Result<Vec<Array>>,
     ) -> Result<()> {
-        let (spec, Rows::Device(rows, _)) = (self.spec, &mut self.rows) else {
-            return Err(MlxError::backend("states on the host, expected them on a device".into()));
+        let spec = self.spec;
+        let mut take = |at: &RowStep, states: &mut RowStates<DeviceState>| -> Result<()> {
+            let after = advance(*at, &states.before(layer)?.tensors)?;
+            states.put(layer, DeviceState::new(spec, after));
+            Ok(())
         };
-        for (row, at) in rows.iter_mut().zip(self.step.rows()) {
-            let after = advance(*at, &row.states.before(layer)?.tensors)?;
-            row.states.put(layer, DeviceState::new(spec, after));
+        let at = self.step.rows().iter();
+        match &mut self.rows {
+            Rows::Host(_) => Err(MlxError::backend("states on the host, expected them on a device".into())),
+            Rows::Pool(rows, _) => {
+                rows.iter_mut().zip(at).try_for_each(|(row, at)| take(at, &mut row.states))
+            }
+            Rows::Device(rows) => rows.iter_mut().zip(at).try_for_each(|(row, at)| take(at, &mut row.states)),
         }
-        Ok(())
     }
 
     /// The vectors of some of the new tokens, by their places among all: `[tokens, width]` to `[wanted, width]`. `None`

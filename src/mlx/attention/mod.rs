@@ -1,18 +1,20 @@
-//! Attention over stored keys and values: one meaning, two ways to compute it.
+//! Attention over stored keys and values: one meaning, three ways to compute it.
 //!
-//! [`host`] reads the packed planes in memory ([`super::cpu::attention`]). [`device`] hands decoded planes to MLX's fused
-//! operation, but for rows with one query on CUDA, which [`packed`] serves over the codes as they are. Quantized products
-//! over KV shapes are not used: MLX's CUDA backend has none for most lengths.
+//! [`host`] reads the packed pages in memory ([`super::cpu::attention`]). [`paged`] reads pages on NVIDIA GPUs by kernels of our own.
+//! [`device`] hands decoded planes to MLX's fused operation. Quantized products over KV shapes are not used: MLX's CUDA
+//! backend has none for most lengths.
 
 mod device;
 mod host;
-mod packed;
+mod paged;
+mod proof;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use device::device;
 pub use host::host;
-pub use packed::{PackedAttention, PackedStep};
+pub use paged::{PagedAttention, PagedStep, Projected};
 
 use mlx_rs::Array;
 

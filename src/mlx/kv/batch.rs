@@ -12,8 +12,9 @@ use std::rc::Rc;
 use mlx_rs::Array;
 
 use super::device::{DeviceRow, LayerKv};
-use super::host::HostRow;
+use super::paged::{HostRow, PoolRow};
 use super::spec::KvSpec;
+use super::state::{RowStates, StatesSpec, device_zero};
 use crate::mlx::array::{Result, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::error::MlxError;
@@ -24,6 +25,8 @@ use crate::mlx::gate::Mlx;
 pub enum RowKv {
     /// Its tokens lie in pages of host memory.
     Host(HostRow),
+    /// Its tokens lie in pages of a device's memory.
+    Pool(PoolRow),
     /// Its tokens lie in arrays.
     Device(DeviceRow),
 }
@@ -32,6 +35,7 @@ impl RowKv {
     fn empty(spec: &KvSpec) -> Self {
         match spec.kernels {
             Kernels::Host => Self::Host(HostRow::default()),
+            Kernels::Device if spec.pool.is_some() => Self::Pool(PoolRow::default()),
             Kernels::Device => Self::Device(DeviceRow::empty(spec)),
         }
     }
@@ -40,6 +44,7 @@ impl RowKv {
     pub fn length(&self) -> usize {
         match self {
             Self::Host(row) => row.length(),
+            Self::Pool(row) => row.length(),
             Self::Device(row) => row.length,
         }
     }
@@ -48,6 +53,7 @@ impl RowKv {
     pub fn advance(&mut self, spec: &KvSpec, more: usize) {
         match self {
             Self::Host(row) => row.advance(spec, more),
+            Self::Pool(row) => row.advance(spec, more),
             Self::Device(row) => {
                 row.length += more;
                 row.states.commit();
@@ -55,16 +61,30 @@ impl RowKv {
         }
     }
 
-    /// The arrays that hold its tokens, if arrays do.
-    pub fn planes(&self) -> impl Iterator<Item = &Array> {
-        let row = match self {
-            Self::Host(_) => None,
-            Self::Device(row) => Some(row),
+    /// Makes room for `more` tokens behind its end.
+    ///
+    /// # Errors
+    /// When there is no memory, or a recurrent layer's state is missing.
+    pub fn reserve(&mut self, mx: &Mlx, spec: &KvSpec, more: usize) -> Result<()> {
+        match self {
+            Self::Host(row) => {
+                let bytes = spec.states.as_ref().map_or(0, StatesSpec::layer_bytes);
+                row.reserve(spec, more, || Ok(spec.memory.buffer(bytes).share()))
+            }
+            Self::Pool(row) => row.reserve(spec, more, || device_zero(mx, spec)),
+            Self::Device(row) => row.reserve(mx, spec, more),
+        }
+    }
+
+    /// The arrays that belong to it: its tokens', if they lie in arrays, and its states on a device.
+    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
+        let (layers, states) = match self {
+            Self::Host(_) => (None, None),
+            Self::Pool(row) => (None, Some(&row.states)),
+            Self::Device(row) => (Some(&row.layers), Some(&row.states)),
         };
-        row.into_iter().flat_map(|row| {
-            let states = row.states.all().flat_map(|state| &state.tensors);
-            row.layers.iter().flat_map(LayerKv::planes).chain(states)
-        })
+        let states = states.into_iter().flat_map(RowStates::all).flat_map(|state| &state.tensors);
+        layers.into_iter().flatten().flat_map(LayerKv::planes).chain(states)
     }
 }
 
@@ -166,10 +186,11 @@ impl BatchKv {
         Ok(merged)
     }
 
-    /// A copy of one row, as a batch of its own. On the host it shares the row's pages but for those being written.
+    /// A copy of one row, as a batch of its own. It shares the row's pages, if it has some, but for those being written.
     pub fn extract(&self, mx: &Mlx, row: usize) -> Result<Self> {
         let row = match self.row(row)? {
-            RowKv::Host(row) => RowKv::Host(row.clone()),
+            RowKv::Host(row) => RowKv::Host(row.duplicate(&self.spec)?),
+            RowKv::Pool(row) => RowKv::Pool(row.duplicate(&self.spec)?),
             RowKv::Device(row) => RowKv::Device(row.copied(mx, &self.spec)?),
         };
         Ok(Self::of(self.spec.clone(), row))
@@ -189,13 +210,14 @@ impl BatchKv {
         }
         match &mut self.rows[row] {
             RowKv::Host(row) => row.trim(&self.spec, length)?,
+            RowKv::Pool(row) => row.trim(&self.spec, length)?,
             RowKv::Device(row) => row.trim(length)?,
         }
         self.settle(mx)
     }
 
-    /// Evaluates every plane.
+    /// Evaluates every array.
     pub(in crate::mlx) fn settle(&self, mx: &Mlx) -> Result<()> {
-        settle(mx, self.rows.iter().flat_map(RowKv::planes))
+        settle(mx, self.rows.iter().flat_map(RowKv::arrays))
     }
 }

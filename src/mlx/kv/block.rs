@@ -31,6 +31,7 @@ impl BatchKv {
         }
         match row {
             RowKv::Host(row) => row.export(self.spec(), range),
+            RowKv::Pool(row) => row.export(self.spec(), range),
             RowKv::Device(row) => row.export(mx, self.spec(), range),
         }
     }
@@ -46,7 +47,8 @@ impl BatchKv {
     }
 
     /// Appends the blocks' tokens to a row. `end` is what the row will hold when the last piece is in: window layers take
-    /// what is needed there. On the host a whole block that lies in one piece is taken as a page, without a copy.
+    /// what is needed there. A whole block that lies in one piece is taken as a page, without a copy on the host, and on a device
+    /// when its page is still there.
     ///
     /// # Errors
     /// When a block lacks what the row needs, or holds something else than this model's tensors. The row stays as it was.
@@ -55,6 +57,7 @@ impl BatchKv {
         let spec = self.spec().clone();
         match &mut self.rows_mut()[row] {
             RowKv::Host(row) => row.append(&spec, &chain),
+            RowKv::Pool(row) => row.append(&spec, &chain),
             RowKv::Device(row) => row.append(mx, &spec, &chain),
         }
     }

@@ -1,14 +1,14 @@
 //! Quantized KV caches that batch: rows of packed keys and values, and their way to blocks and back.
 //!
-//! Where attention runs on the host ([`Kernels::Host`](super::Kernels::Host)), rows keep their tokens in [`host`] pages, shared
-//! with each other and with the cache's blocks. On a device they have [`device`] arrays of their own. [`batch`] and
-//! [`block`] are what both have in common.
+//! Rows keep their tokens in [`paged`] memory and share pages with each other: where attention runs on the host
+//! ([`Kernels::Host`](super::Kernels::Host)) in the host's, which the cache's blocks are made of; on NVIDIA GPUs in the device's. Other
+//! devices have [`device`] arrays for each row. [`batch`] and [`block`] are what all have in common.
 
 mod batch;
 pub mod block;
 mod device;
 mod format;
-mod host;
+mod paged;
 mod spec;
 mod state;
 
@@ -17,9 +17,9 @@ pub(super) use batch::RowKv;
 pub(super) use device::{DeviceRow, LayerKv, MOST_SPARE};
 pub(super) use format::GROUP;
 pub use format::{Format, KvSetting, KvSettingError, Vectors};
-pub(super) use host::HostRow;
+pub(super) use paged::{DeviceMemory, DevicePool, HostRow, PoolRow};
 pub use spec::KvSpec;
-pub(super) use state::DeviceState;
+pub(super) use state::{DeviceState, RowStates, device_zero};
 pub use state::{StateTensor, StatesSpec};
 
 #[cfg(test)]

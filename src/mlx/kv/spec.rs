@@ -3,6 +3,7 @@
 use prefixd_cache::{Memory, Part};
 
 use super::format::{Format, KvSetting, Plane, Vectors};
+use super::paged::DevicePool;
 use super::state::StatesSpec;
 use crate::mlx::backend::Kernels;
 use crate::mlx::mask::Mask;
@@ -59,8 +60,10 @@ pub struct KvSpec {
     pub block_tokens: usize,
     /// Who computes attention, which decides where rows keep their tokens.
     pub kernels: Kernels,
-    /// What rows take their memory from.
+    /// What rows on the host take their memory from, and where those of a device count.
     pub memory: Memory,
+    /// Where pages lie, if not on the host.
+    pub pool: Option<DevicePool>,
     /// Formats of the two sides.
     pub formats: [Format; 2],
     /// Values are latents, and a key is the latent followed by what lies on the side of keys.
@@ -118,13 +121,20 @@ impl KvSpec {
         let (masks, sides): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
         let tensors = tensors(formats, &masks, &sides);
         let (memory, states, latent) = (Memory::default(), None, false);
-        Self { setting, masks, states, block_tokens, kernels, memory, formats, latent, sides, tensors }
+        let pool = None;
+        Self { setting, masks, states, block_tokens, kernels, memory, pool, formats, latent, sides, tensors }
     }
 
     /// The same beside recurrent layers.
     #[must_use]
     pub fn with_states(self, states: Option<StatesSpec>) -> Self {
         Self { states, ..self }
+    }
+
+    /// The same with pages on a device.
+    #[must_use]
+    pub fn with_pool(self, pool: DevicePool) -> Self {
+        Self { pool: Some(pool), ..self }
     }
 
     /// What a token leaves in a layer: keys, and values.

@@ -11,6 +11,8 @@ use mlx_rs::{Array, Dtype};
 use prefixd_cache::{Bytes, Counted, Dtype as BlockDtype, Part, Payload, TensorBytes};
 
 use super::batch::{BatchKv, RowKv};
+use super::device::DeviceRow;
+use super::paged::PoolRow;
 use super::spec::KvSpec;
 use crate::mlx::array::{Result, bytes, dims, from_bytes, host_contiguous, item_bytes, zeros_of};
 use crate::mlx::error::MlxError;
@@ -191,8 +193,8 @@ impl BatchKv {
                     }
                 }
             }
-            RowKv::Device(row) => {
-                for (layer, held) in states.layers.iter().zip(row.states.held()?) {
+            RowKv::Pool(PoolRow { states: held, .. }) | RowKv::Device(DeviceRow { states: held, .. }) => {
+                for (layer, held) in states.layers.iter().zip(held.held()?) {
                     for (tensor, array) in states.tensors.iter().zip(&held.tensors) {
                         let array = host_contiguous(mx, array)?;
                         let source = bytes(mx, &array)?;
@@ -222,22 +224,22 @@ impl BatchKv {
             RowKv::Host(row) => {
                 row.states.resume(layers.iter().map(|tensors| joined(&spec, tensors)).collect())
             }
-            RowKv::Device(row) => {
+            RowKv::Pool(PoolRow { states: held, .. }) | RowKv::Device(DeviceRow { states: held, .. }) => {
                 let each = layers.iter().map(|tensors| {
                     let arrays = tensors.iter().zip(&states.tensors).map(|(tensor, expected)| {
                         from_bytes(mx, &tensor.data, &expected.dims(), expected.dtype)
                     });
                     Ok(DeviceState::new(&spec, arrays.collect::<Result<_>>()?))
                 });
-                row.states.resume(each.collect::<Result<_>>()?)
+                held.resume(each.collect::<Result<_>>()?)
             }
         }
     }
 }
 
 /// Zeros for one layer on a device.
-pub fn device_zero(mx: &Mlx, spec: &KvSpec, states: &StatesSpec) -> Result<DeviceState> {
-    let zeros = states.tensors.iter().map(|tensor| zeros_of(mx, &tensor.dims(), tensor.dtype));
+pub fn device_zero(mx: &Mlx, spec: &KvSpec) -> Result<DeviceState> {
+    let zeros = states_of(spec)?.tensors.iter().map(|tensor| zeros_of(mx, &tensor.dims(), tensor.dtype));
     Ok(DeviceState::new(spec, zeros.collect::<Result<_>>()?))
 }
 

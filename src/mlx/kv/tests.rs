@@ -1,5 +1,7 @@
 //! Rows that move, grow, leave and travel through blocks, against a plain list of bytes.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -9,8 +11,11 @@ use prefixd_engine::{EngineError, Gate, GateError, ImportBlock, Owner};
 use proptest::prelude::*;
 
 use super::spec::Stored;
-use super::{BatchKv, DeviceState, KvSetting, KvSpec, RowKv, StateTensor, StatesSpec, Vectors};
-use crate::mlx::array::{bytes, dims, from_f32, host_contiguous};
+use super::{
+    BatchKv, DeviceMemory, DevicePool, DeviceState, KvSetting, KvSpec, RowKv, StateTensor, StatesSpec,
+    Vectors,
+};
+use crate::mlx::array::{Result, bytes, dims, from_f32, host_contiguous};
 use crate::mlx::backend::Kernels;
 use crate::mlx::gate::Mlx;
 use crate::mlx::mask::Mask;
@@ -25,36 +30,102 @@ fn owner() -> Owner {
     Gate::new(|_| Err(GateError::Closed)).enter().unwrap()
 }
 
-const KERNELS: [Kernels; 2] = [Kernels::Host, Kernels::Device];
-
-fn spec(kernels: Kernels, setting: &str) -> Rc<KvSpec> {
-    spec_of(kernels, setting, [HEADS; 2])
+/// Where rows keep their tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Pages of the host.
+    Host,
+    /// Pages of a device.
+    Pool,
+    /// Arrays of a device.
+    Arrays,
 }
 
-fn spec_of(kernels: Kernels, setting: &str, sides: [Vectors; 2]) -> Rc<KvSpec> {
+const PLACES: [Place; 3] = [Place::Host, Place::Pool, Place::Arrays];
+
+impl Place {
+    fn kernels(self) -> Kernels {
+        if self == Self::Host { Kernels::Host } else { Kernels::Device }
+    }
+
+    /// The same specification with rows that lie here.
+    fn put(self, spec: KvSpec) -> KvSpec {
+        if self != Self::Pool {
+            return spec;
+        }
+        let pool = DevicePool::new(Rc::new(Ram::default()), spec.memory.clone(), 1 << 30);
+        spec.with_pool(pool)
+    }
+}
+
+/// A device's memory that is the host's: an address is one of the host's.
+#[derive(Default)]
+struct Ram {
+    allocated: RefCell<HashMap<u64, Box<[u64]>>>,
+    /// Copies to the device, and on it.
+    uploads: RefCell<[usize; 2]>,
+}
+
+impl DeviceMemory for Ram {
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        // Not zeros: nothing may be read that was not written.
+        let memory = vec![0xa5a5_a5a5_a5a5_a5a5; bytes.div_ceil(8)].into_boxed_slice();
+        let address = memory.as_ptr() as u64;
+        self.allocated.borrow_mut().insert(address, memory);
+        Ok(address)
+    }
+
+    fn free(&self, address: u64) {
+        self.allocated.borrow_mut().remove(&address).unwrap();
+    }
+
+    fn upload(&self, address: u64, source: &[u8]) -> Result<()> {
+        self.uploads.borrow_mut()[0] += 1;
+        // SAFETY: the pool stays within what it has allocated.
+        unsafe { std::ptr::copy(source.as_ptr(), address as *mut u8, source.len()) };
+        Ok(())
+    }
+
+    fn download(&self, address: u64, into: &mut [u8]) -> Result<()> {
+        // SAFETY: as above.
+        unsafe { std::ptr::copy(address as *const u8, into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn duplicate(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.uploads.borrow_mut()[1] += 1;
+        // SAFETY: as above.
+        unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    }
+}
+
+fn spec(place: Place, setting: &str) -> Rc<KvSpec> {
+    spec_of(place, setting, [HEADS; 2])
+}
+
+fn spec_of(place: Place, setting: &str, sides: [Vectors; 2]) -> Rc<KvSpec> {
     // Window layers and others need not keep vectors of one shape.
     let layers = [(Mask::Window { tokens: 40 }, [HEADS; 2]), (Mask::Causal, sides)];
-    Rc::new(KvSpec::with_layers(kernels, setting.parse::<KvSetting>().unwrap(), layers, BLOCK))
+    let setting = setting.parse::<KvSetting>().unwrap();
+    Rc::new(place.put(KvSpec::with_layers(place.kernels(), setting, layers, BLOCK)))
 }
 
 /// A step of one token, in which recurrent layers of two come to hold `value`; it is whole with both.
 fn step_states(mx: &Mlx, batch: &mut BatchKv, row: usize, layers: usize, value: f32) {
     let spec = batch.spec().clone();
-    match &mut batch.rows_mut()[row] {
-        RowKv::Host(row) => {
-            row.reserve(&spec, 1).unwrap();
-            for layer in 0..layers {
+    let state = &mut batch.rows_mut()[row];
+    state.reserve(mx, &spec, 1).unwrap();
+    for layer in 0..layers {
+        let array = || DeviceState::new(&spec, vec![from_f32(mx, &[value; 3], &[1, 3]).unwrap()]);
+        match state {
+            RowKv::Host(row) => {
                 let mut state = spec.memory.buffer(12);
                 state.copy_from_slice(&[value.to_le_bytes(); 3].concat());
                 row.states.put(layer, state.share());
             }
-        }
-        RowKv::Device(row) => {
-            row.reserve(mx, &spec, 1).unwrap();
-            for layer in 0..layers {
-                let state = from_f32(mx, &[value; 3], &[1, 3]).unwrap();
-                row.states.put(layer, DeviceState::new(&spec, vec![state]));
-            }
+            RowKv::Pool(row) => row.states.put(layer, array()),
+            RowKv::Device(row) => row.states.put(layer, array()),
         }
     }
     if layers == 2 {
@@ -80,12 +151,12 @@ fn latents_take_a_small_part_of_the_keys_and_values_they_stand_for() {
 fn states_are_a_row_s_own_and_a_step_that_fails_leaves_them_as_they_were() {
     let owner = owner();
     let mx = owner.thread();
-    for kernels in KERNELS {
+    for place in PLACES {
         let tensor = StateTensor { name: "tail", shape: vec![1, 3], dtype: mlx_rs::Dtype::Float32 };
         let states = StatesSpec { layers: vec![0, 3], tensors: vec![tensor] };
         let masks = vec![Mask::Causal; 2];
-        let spec = KvSpec::new(kernels, KvSetting::DEFAULT, 2, 64, masks, BLOCK).with_states(Some(states));
-        let mut batch = BatchKv::start(Rc::new(spec));
+        let spec = KvSpec::new(place.kernels(), KvSetting::DEFAULT, 2, 64, masks, BLOCK);
+        let mut batch = BatchKv::start(Rc::new(place.put(spec.with_states(Some(states)))));
         let value = |batch: &BatchKv, row| {
             let snapshot = batch.snapshot(mx, row).unwrap();
             let names: Vec<_> = snapshot.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -99,13 +170,13 @@ fn states_are_a_row_s_own_and_a_step_that_fails_leaves_them_as_they_were() {
         batch.extend(mx, copy).unwrap();
         step_states(mx, &mut batch, 1, 2, 2.0);
         step_states(mx, &mut batch, 0, 1, 3.0);
-        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![1.0; 3], vec![2.0; 3]), "{kernels:?}");
+        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![1.0; 3], vec![2.0; 3]), "{place:?}");
         step_states(mx, &mut batch, 0, 2, 4.0);
         batch.filter(mx, &[1, 0]).unwrap();
-        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![2.0; 3], vec![4.0; 3]), "{kernels:?}");
+        assert_eq!((value(&batch, 0), value(&batch, 1)), (vec![2.0; 3], vec![4.0; 3]), "{place:?}");
         let memory = batch.spec().memory.clone();
         drop(batch);
-        assert_eq!(memory.held_bytes(), 0, "{kernels:?}");
+        assert_eq!(memory.held_bytes(), 0, "{place:?}");
     }
 }
 
@@ -118,10 +189,7 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
     let mut tokens = vec![Token::new(); count];
     let state = &mut batch.rows_mut()[row];
     let position = state.length();
-    match state {
-        RowKv::Host(row) => row.reserve(&spec, count).unwrap(),
-        RowKv::Device(row) => row.reserve(mx, &spec, count).unwrap(),
-    }
+    state.reserve(mx, &spec, count).unwrap();
     for layer in 0..spec.masks.len() {
         let mut encoded = Vec::new();
         let [keys, values] = spec.sides_of(layer);
@@ -145,6 +213,21 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
         }
         match state {
             RowKv::Device(row) => row.layers[layer].write(mx, position, count, &encoded).unwrap(),
+            RowKv::Pool(row) => {
+                // As `store.cu` does: every vector to its slot of its page.
+                for (array, Stored { plane, before, part, .. }) in encoded.iter().zip(spec.tensors_of(layer))
+                {
+                    let (array, table) = (host_contiguous(mx, array).unwrap(), row.table(*part));
+                    let (bytes, vector) = (bytes(mx, &array).unwrap(), plane.vector_bytes());
+                    for (i, source) in bytes.chunks_exact(vector).enumerate() {
+                        let (head, at) = (i / count, position + i % count);
+                        let page = table.pages().nth(at / BLOCK - table.first()).unwrap().address();
+                        let slot = before * BLOCK + (head * BLOCK + at % BLOCK) * vector;
+                        // SAFETY: the page is the row's own, and as long as its tensors.
+                        unsafe { std::ptr::copy(source.as_ptr(), (page as usize + slot) as *mut u8, vector) };
+                    }
+                }
+            }
             RowKv::Host(row) => {
                 // A step's planes go token by token; this row's share of them begins at `first`.
                 let first = seed as usize % 5;
@@ -329,13 +412,13 @@ proptest! {
 
     #[test]
     fn a_batch_behaves_like_a_list_of_rows(
-        kernels in prop::sample::select(KERNELS.to_vec()),
+        place in prop::sample::select(PLACES.to_vec()),
         setting in settings(),
         sides in sides(),
         operations in operations(),
     ) {
         let owner = owner();
-        let (mx, spec) = (owner.thread(), spec_of(kernels, setting, sides));
+        let (mx, spec) = (owner.thread(), spec_of(place, setting, sides));
         let mut batch = BatchKv::new(spec.clone());
         let mut model = Model::default();
         for (seed, operation) in operations.into_iter().enumerate() {
@@ -403,19 +486,22 @@ proptest! {
             model.check(mx, &batch);
         }
         drop((batch, model));
+        if let Some(pool) = &spec.pool {
+            pool.forget_blocks();
+        }
         prop_assert_eq!(spec.memory.held_bytes(), 0);
     }
 
     #[test]
     fn blocks_come_back_byte_for_byte(
-        kernels in prop::sample::select(KERNELS.to_vec()),
+        place in prop::sample::select(PLACES.to_vec()),
         setting in settings(),
         sides in sides(),
         length in 1..150_usize,
         unused in 0..BLOCK,
     ) {
         let owner = owner();
-        let (mx, spec) = (owner.thread(), spec_of(kernels, setting, sides));
+        let (mx, spec) = (owner.thread(), spec_of(place, setting, sides));
         let mut row = BatchKv::start(spec.clone());
         let (mut tokens, mut payloads) = (Vec::new(), Vec::new());
         for start in (0..length).step_by(BLOCK) {
@@ -457,12 +543,12 @@ fn without(payload: &Payload, keep: impl Fn(&TensorBytes) -> bool) -> Payload {
 
 #[test]
 fn window_parts_are_needed_only_where_the_window_reaches() {
-    KERNELS.into_iter().for_each(window_parts_where_the_window_reaches);
+    PLACES.into_iter().for_each(window_parts_where_the_window_reaches);
 }
 
-fn window_parts_where_the_window_reaches(kernels: Kernels) {
+fn window_parts_where_the_window_reaches(place: Place) {
     let owner = owner();
-    let (mx, spec) = (owner.thread(), spec(kernels, "k8v4"));
+    let (mx, spec) = (owner.thread(), spec(place, "k8v4"));
     let full = five_blocks(mx, &spec);
     // 80 tokens, window 40: positions 41.. are seen, so blocks 2, 3 and 4 count.
     let strip = |from: usize| -> Vec<Payload> {
@@ -484,12 +570,12 @@ fn window_parts_where_the_window_reaches(kernels: Kernels) {
 
 #[test]
 fn a_block_of_another_shape_is_refused_and_named() {
-    KERNELS.into_iter().for_each(another_shape_is_refused_and_named);
+    PLACES.into_iter().for_each(another_shape_is_refused_and_named);
 }
 
-fn another_shape_is_refused_and_named(kernels: Kernels) {
+fn another_shape_is_refused_and_named(place: Place) {
     let owner = owner();
-    let (mx, spec) = (owner.thread(), spec(kernels, "k8v4"));
+    let (mx, spec) = (owner.thread(), spec(place, "k8v4"));
     let good = five_blocks(mx, &spec);
     let refused = |damage: &dyn Fn(&mut Payload)| {
         let mut payloads = good.clone();
@@ -514,7 +600,7 @@ fn another_shape_is_refused_and_named(kernels: Kernels) {
     assert!(refused(&|p| p.tensors[0].shape.swap(0, 1)).contains("000.k.packed"));
     assert!(refused(&|p| p.tensors[1].dtype = prefixd_cache::Dtype::U32).contains("000.k.scales"));
     // Codes of another setting have other names or widths.
-    let other = five_blocks(mx, &self::spec(kernels, "8"));
+    let other = five_blocks(mx, &self::spec(place, "8"));
     let error = BatchKv::import(mx, &spec, &chain(&other, 80, 0)).unwrap_err().to_string();
     assert!(error.contains("001.v.packed") || error.contains("000.v.packed"), "{error}");
     let inner = ImportBlock { used_tokens: 3, ..chain(&good, 80, 0)[0] };
@@ -524,12 +610,12 @@ fn another_shape_is_refused_and_named(kernels: Kernels) {
 
 #[test]
 fn wrong_rows_and_ranges_are_errors_and_change_nothing() {
-    KERNELS.into_iter().for_each(wrong_rows_and_ranges_change_nothing);
+    PLACES.into_iter().for_each(wrong_rows_and_ranges_change_nothing);
 }
 
-fn wrong_rows_and_ranges_change_nothing(kernels: Kernels) {
+fn wrong_rows_and_ranges_change_nothing(place: Place) {
     let owner = owner();
-    let (mx, spec) = (owner.thread(), spec(kernels, "16"));
+    let (mx, spec) = (owner.thread(), spec(place, "16"));
     let mut batch = BatchKv::start(spec.clone());
     append(mx, &mut batch, 0, 600, 1);
     assert!(batch.filter(mx, &[0, 0]).is_err());
@@ -543,17 +629,22 @@ fn wrong_rows_and_ranges_change_nothing(kernels: Kernels) {
     assert!(error.contains("layer 0"), "a window layer lets go of what is far behind: {error}");
     assert!(batch.trim(mx, 0, 2000).is_err());
     assert!(batch.trim(mx, 0, 100).is_err(), "the window's keys are gone");
-    assert!(batch.extend(mx, BatchKv::start(self::spec(kernels, "8"))).is_err());
+    assert!(batch.extend(mx, BatchKv::start(self::spec(place, "8"))).is_err());
 }
 
 /// Where each plane, or each page, of the first row lies.
 fn addresses(batch: &BatchKv) -> Vec<usize> {
+    if let RowKv::Pool(row) = &batch.rows()[0] {
+        let pages = [Part::Full, Part::Window]
+            .map(|part| row.table(part).pages().map(|page| page.address() as usize));
+        return pages.into_iter().flatten().collect();
+    }
     let RowKv::Host(row) = &batch.rows()[0] else {
         let address = |plane: &Array| match plane.dtype() {
             mlx_rs::Dtype::Uint32 => plane.try_as_slice::<u32>().unwrap().as_ptr() as usize,
             _ => plane.try_as_slice::<half::f16>().unwrap().as_ptr() as usize,
         };
-        return batch.rows()[0].planes().map(address).collect();
+        return batch.rows()[0].arrays().map(address).collect();
     };
     let layers = 0..batch.spec().masks.len();
     let pages = layers.flat_map(|layer| row.pages(batch.spec(), layer).memory);
@@ -563,15 +654,15 @@ fn addresses(batch: &BatchKv) -> Vec<usize> {
 #[test]
 fn appending_writes_into_the_same_memory() {
     let owner = owner();
-    for kernels in KERNELS {
-        let (mx, spec) = (owner.thread(), spec(kernels, "k8v4"));
+    for place in PLACES {
+        let (mx, spec) = (owner.thread(), spec(place, "k8v4"));
         let mut batch = BatchKv::start(spec.clone());
         append(mx, &mut batch, 0, 2, 1);
         let before = addresses(&batch);
         for seed in 0..BLOCK as u64 - 2 {
             append(mx, &mut batch, 0, 1, seed);
         }
-        assert_eq!(addresses(&batch), before, "{kernels:?}");
+        assert_eq!(addresses(&batch), before, "{place:?}");
     }
 }
 
@@ -585,7 +676,7 @@ fn page_bytes(spec: &KvSpec) -> u64 {
 #[test]
 fn rows_that_share_a_prefix_hold_it_once() {
     let owner = owner();
-    let (mx, spec) = (owner.thread(), spec(Kernels::Host, "k8v4"));
+    let (mx, spec) = (owner.thread(), spec(Place::Host, "k8v4"));
     let full = five_blocks(mx, &spec);
     let blocks = chain(&full, 80, 0);
     let held = spec.memory.held_bytes();
@@ -610,4 +701,75 @@ fn rows_that_share_a_prefix_hold_it_once() {
     assert!(by_token(&row, BLOCK) == bytes);
     drop((batch, row));
     assert_eq!(spec.memory.held_bytes(), 0);
+}
+
+/// A pool of so many pages of each part of [`spec`], and its memory.
+fn small_pool(full: usize, window: usize) -> (Rc<KvSpec>, Rc<Ram>) {
+    let ram = Rc::new(Ram::default());
+    let layers = [(Mask::Window { tokens: 40 }, [HEADS; 2]), (Mask::Causal, [HEADS; 2])];
+    let spec = KvSpec::with_layers(Kernels::Device, KvSetting::DEFAULT, layers, BLOCK);
+    let bytes = |part, pages| (BLOCK * spec.token_bytes(part) * pages) as u64;
+    let limit = bytes(Part::Full, full) + bytes(Part::Window, window);
+    let pool = DevicePool::new(ram.clone(), spec.memory.clone(), limit);
+    (Rc::new(spec.with_pool(pool)), ram)
+}
+
+#[test]
+fn a_prefix_whose_pages_are_on_the_device_moves_no_bytes() {
+    let owner = owner();
+    let mx = owner.thread();
+    let (spec, ram) = small_pool(40, 40);
+    let full = five_blocks(mx, &spec);
+    let blocks = chain(&full, 80, 0);
+    let moved = *ram.uploads.borrow();
+    let taken = spec.pool.as_ref().unwrap().taken_bytes();
+    let mut batch = BatchKv::new(spec.clone());
+    for _ in 0..4 {
+        batch.extend(mx, BatchKv::import(mx, &spec, &blocks).unwrap()).unwrap();
+    }
+    assert_eq!((*ram.uploads.borrow(), spec.pool.as_ref().unwrap().taken_bytes()), (moved, taken));
+    // A page that is used in part is copied on the device by whoever writes behind it.
+    let mut part = BatchKv::import(mx, &spec, &chain(&full, 80, 6)).unwrap();
+    append(mx, &mut part, 0, 1, 8);
+    assert_eq!(*ram.uploads.borrow(), [moved[0], moved[1] + 2], "one copy a part");
+}
+
+#[test]
+fn rows_take_the_room_of_blocks_that_nobody_reads_and_those_come_back_from_the_host() {
+    let owner = owner();
+    let mx = owner.thread();
+    // Both parts' first slabs take what is there.
+    let (spec, ram) = small_pool(12, 12);
+    let pool = spec.pool.as_ref().unwrap();
+    let full = five_blocks(mx, &spec);
+    assert!(pool.resident_bytes() > 0, "the blocks stay on the device");
+    let bytes: Vec<_> = full.iter().map(|block| by_token(block, BLOCK)).collect();
+    let mut row = BatchKv::start(spec.clone());
+    append(mx, &mut row, 0, 11 * BLOCK, 3);
+    let moved = ram.uploads.borrow()[0];
+    drop(row);
+    let again = BatchKv::import(mx, &spec, &chain(&full, 80, 0)).unwrap();
+    assert!(ram.uploads.borrow()[0] > moved, "some of them had to go");
+    let last = again.export(mx, 0, 64..80).unwrap();
+    assert!(by_token(&last, BLOCK) == bytes[4]);
+    drop((again, last, full));
+    // What nobody holds makes room without being asked.
+    let mut row = BatchKv::start(spec.clone());
+    append(mx, &mut row, 0, 12 * BLOCK, 4);
+    assert_eq!(pool.resident_bytes(), 0);
+}
+
+#[test]
+fn a_pool_without_room_says_so_and_the_row_stays_as_it_was() {
+    let owner = owner();
+    let mx = owner.thread();
+    let (spec, _) = small_pool(4, 4);
+    let mut batch = BatchKv::start(spec.clone());
+    let tokens = append(mx, &mut batch, 0, 3 * BLOCK + 5, 1);
+    let error = batch.rows_mut()[0].reserve(mx, &spec, 4 * BLOCK).unwrap_err();
+    assert!(matches!(EngineError::from(error), EngineError::OutOfMemory(text) if text.contains("in use")));
+    let range = held(tokens.len());
+    let again = batch.export(mx, 0, range.clone()).unwrap();
+    assert!(by_token(&again, range.len()) == tokens[range]);
+    append(mx, &mut batch, 0, 2, 2);
 }

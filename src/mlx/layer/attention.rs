@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::source::Source;
 use crate::mlx::array::{Result, dims, from_f32, host, settle};
-use crate::mlx::attention::Queries;
+use crate::mlx::attention::{Projected, Queries};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::AttentionBias;
 use crate::mlx::cpu::activation::opened;
@@ -32,9 +32,7 @@ pub enum KeyValues {
 /// Query, key, value and output projections, and norms of heads where the family has them.
 #[derive(Debug)]
 pub struct SelfAttention {
-    query: Linear,
-    key: Option<Linear>,
-    value: Option<Linear>,
+    inputs: Inputs,
     output: Linear,
     gate: Option<Linear>,
     query_norm: Option<RmsNorm>,
@@ -47,6 +45,15 @@ pub struct SelfAttention {
     head_dim: usize,
     scale: f32,
     kernels: Kernels,
+}
+
+/// The projections of what goes in.
+#[derive(Debug)]
+enum Inputs {
+    /// A product each.
+    Apart { query: Linear, key: Option<Linear>, value: Option<Linear> },
+    /// Queries, keys and values out of one product, for kernels that take them so.
+    Joined(Linear),
 }
 
 impl SelfAttention {
@@ -107,10 +114,14 @@ impl SelfAttention {
             KeyValues::Projected | KeyValues::Shared => None,
             KeyValues::Normalized | KeyValues::Alike => Some(RmsNorm::plain(mx, source, head_dim)?),
         };
+        let joined = match (&key, &value, key_values) {
+            (Some(key), Some(value), KeyValues::Projected) if source.joined => {
+                Linear::side_by_side(mx, &[&query, key, value])?
+            }
+            _ => None,
+        };
         Ok(Self {
-            query,
-            key,
-            value,
+            inputs: joined.map_or(Inputs::Apart { query, key, value }, Inputs::Joined),
             output,
             gate,
             query_norm,
@@ -139,9 +150,13 @@ impl SelfAttention {
         pass: &mut Pass<'_>,
         layer: usize,
     ) -> Result<Array> {
+        let (query, key, value) = match &self.inputs {
+            Inputs::Apart { query, key, value } => (query, key.as_ref(), value.as_ref()),
+            Inputs::Joined(joined) => return self.forward_joined(mx, joined, x, rope, pass, layer),
+        };
         let tokens = pass.step().tokens();
         let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
-        let all = [Some(&self.query), self.key.as_ref(), self.value.as_ref(), self.gate.as_ref()];
+        let all = [Some(query), key, value, self.gate.as_ref()];
         let there: Vec<&Linear> = all.into_iter().flatten().collect();
         let mut products = Linear::forward_each(mx, x, &there)?.into_iter();
         let [query, key, value, gate] = all.map(|linear| linear.and_then(|_| products.next()));
@@ -174,6 +189,32 @@ impl SelfAttention {
         self.output.forward(mx, &attended)
     }
 
+    /// The same where one product makes queries, keys and values.
+    fn forward_joined(
+        &self,
+        mx: &Mlx,
+        joined: &Linear,
+        x: &Array,
+        rope: &RopeAt<'_>,
+        pass: &mut Pass<'_>,
+        layer: usize,
+    ) -> Result<Array> {
+        let turn =
+            rope.turn().ok_or_else(|| MlxError::backend("queries that turn otherwise than keys".into()))?;
+        let vectors = joined.forward(mx, x)?;
+        let norms = self.query_norm.as_ref().zip(self.key_norm.as_ref()).map(|(query, key)| [query, key]);
+        let (heads, scale, sinks) = (self.heads, self.scale, self.sinks.as_ref());
+        let mut attended = pass.attend_projected(
+            mx,
+            layer,
+            Projected { vectors: &vectors, heads, norms, turn, scale, sinks },
+        )?;
+        if let Some(gate) = &self.gate {
+            attended = attended.multiply(mlx_rs::ops::sigmoid(gate.forward(mx, x)?)?)?;
+        }
+        self.output.forward(mx, &attended)
+    }
+
     /// Keys and values of the new tokens, as they are stored, out of what was projected.
     fn prepared(
         &self,
@@ -192,8 +233,11 @@ impl SelfAttention {
 
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        let linears =
-            [&self.query, &self.output].into_iter().chain(&self.key).chain(&self.value).chain(&self.gate);
+        let inputs = match &self.inputs {
+            Inputs::Apart { query, key, value } => [Some(query), key.as_ref(), value.as_ref()],
+            Inputs::Joined(joined) => [Some(joined), None, None],
+        };
+        let linears = inputs.into_iter().flatten().chain([&self.output]).chain(&self.gate);
         let norms = [&self.query_norm, &self.key_norm, &self.value_norm];
         let norms = norms.into_iter().flatten().flat_map(RmsNorm::arrays);
         linears.flat_map(Linear::arrays).chain(norms).chain(&self.sinks).collect()

@@ -80,7 +80,7 @@ impl LatentAttention {
             Some(rank) => Query::Latent(
                 linear(source, "q_a_proj", [rank, hidden], bias)?,
                 RmsNorm::load(mx, source, &format!("{path}.q_a_layernorm"), rank, Offset::Zero)?
-                    .with_eps(EPS),
+                    .with_eps(mx, EPS)?,
                 linear(source, "q_b_proj", [width, rank], false)?,
             ),
         };
@@ -100,7 +100,7 @@ impl LatentAttention {
         Ok(Self {
             query,
             down,
-            norm: norm.with_eps(EPS),
+            norm: norm.with_eps(mx, EPS)?,
             keys: PerHead::new(mx, source, path, &keys)?,
             values: PerHead::new(mx, source, path, &values)?,
             output: linear(source, "o_proj", [hidden, heads * value_dim], bias)?,

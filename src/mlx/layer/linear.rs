@@ -4,7 +4,7 @@ use mlx_rs::Array;
 
 use super::host::HostMatrix;
 use super::source::{Codes, Source};
-use crate::mlx::array::{Result, dims, from_f32, host};
+use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
 use crate::mlx::mxfp4::Mxfp4;
@@ -83,6 +83,48 @@ impl Linear {
         let weight = source.matrix(mx, path, out, inner)?.into_weight(mx)?;
         let bias = if bias { Some(source.tensor(mx, &format!("{path}.bias"), &[out])?) } else { None };
         Ok(Self { weight, bias })
+    }
+
+    /// One matrix with the outputs of all, in order: one product instead of several. `None` where they are not stored alike, and on
+    /// the host, where several products are as good.
+    pub fn side_by_side(mx: &Mlx, linears: &[&Self]) -> Result<Option<Self>> {
+        let joined = |arrays: Vec<&Array>, axis| -> Result<Array> {
+            let joined = mlx_rs::ops::concatenate(&arrays, axis)?;
+            settle(mx, [&joined])?;
+            Ok(joined)
+        };
+        let dense = linears.iter().map(|linear| match &linear.weight {
+            Weight::Dense(weight) => Some(weight),
+            Weight::Host(_) | Weight::Codes(_) | Weight::Mxfp4(_) => None,
+        });
+        let codes = linears.iter().map(|linear| match &linear.weight {
+            Weight::Codes(codes) => Some(codes),
+            Weight::Host(_) | Weight::Dense(_) | Weight::Mxfp4(_) => None,
+        });
+        let (dense, codes): (Option<Vec<_>>, Option<Vec<_>>) = (dense.collect(), codes.collect());
+        let weight = match (dense, codes) {
+            (Some(dense), _) => Weight::Dense(joined(dense, 1)?),
+            (None, Some(codes)) => {
+                let first = codes[0];
+                let kind = |codes: &Codes| (codes.bits, codes.group, codes.scales.dtype());
+                if codes.iter().any(|codes| kind(codes) != kind(first)) {
+                    return Ok(None);
+                }
+                Weight::Codes(Codes {
+                    codes: joined(codes.iter().map(|codes| &codes.codes).collect(), 0)?,
+                    scales: joined(codes.iter().map(|codes| &codes.scales).collect(), 0)?,
+                    biases: joined(codes.iter().map(|codes| &codes.biases).collect(), 0)?,
+                    ..first.clone()
+                })
+            }
+            (None, None) => return Ok(None),
+        };
+        let biases: Vec<&Array> = linears.iter().filter_map(|linear| linear.bias.as_ref()).collect();
+        Ok(match biases.len() {
+            0 => Some(Self { weight, bias: None }),
+            some if some == linears.len() => Some(Self { weight, bias: Some(joined(biases, 0)?) }),
+            _ => None,
+        })
     }
 
     /// `[n, in]` to `[n, out]`.

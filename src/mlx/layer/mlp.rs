@@ -1,7 +1,10 @@
 //! The gated feed-forward block.
 
+use std::rc::Rc;
+
 use mlx_rs::Array;
 
+use super::fused::FusedKernels;
 use super::linear::Linear;
 use super::source::Source;
 use crate::mlx::array::{Result, from_f32, host};
@@ -13,11 +16,19 @@ use crate::mlx::gate::Mlx;
 /// `down(act(gate(x)) * up(x))`.
 #[derive(Debug)]
 pub struct Mlp {
-    gate: Linear,
-    up: Linear,
+    inputs: Inputs,
     down: Linear,
     activation: Activation,
     kernels: Kernels,
+}
+
+/// What goes into the activation.
+#[derive(Debug)]
+enum Inputs {
+    /// A product each.
+    Apart { gate: Linear, up: Linear },
+    /// Gate and up out of one product, and what activates them in one launch.
+    Joined(Linear, Rc<FusedKernels>),
 }
 
 impl Mlp {
@@ -29,9 +40,16 @@ impl Mlp {
         inner: usize,
     ) -> std::result::Result<Self, LoadError> {
         let (hidden, bias) = (source.config.hidden, source.config.mlp_bias);
+        let gate = Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?;
+        let up = Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?;
+        let joined = match &source.fused {
+            Some(fused) if FusedKernels::activates(source.config.activation) => {
+                Linear::side_by_side(mx, &[&gate, &up])?.map(|joined| Inputs::Joined(joined, fused.clone()))
+            }
+            _ => None,
+        };
         Ok(Self {
-            gate: Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?,
-            up: Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?,
+            inputs: joined.unwrap_or(Inputs::Apart { gate, up }),
             down: Linear::load(mx, source, &format!("{path}.down_proj"), [hidden, inner], bias)?,
             activation: source.config.activation,
             kernels: source.kernels(),
@@ -40,13 +58,23 @@ impl Mlp {
 
     /// `[n, hidden]` to `[n, hidden]`.
     pub fn forward(&self, mx: &Mlx, x: &Array) -> Result<Array> {
-        let [gate, up] = Linear::forward_all(mx, x, [&self.gate, &self.up])?;
-        self.down.forward(mx, &gated(mx, self.kernels, self.activation, &gate, &up)?)
+        let activated = match &self.inputs {
+            Inputs::Apart { gate, up } => {
+                let [gate, up] = Linear::forward_all(mx, x, [gate, up])?;
+                gated(mx, self.kernels, self.activation, &gate, &up)?
+            }
+            Inputs::Joined(both, fused) => fused.gated(mx, self.activation, &both.forward(mx, x)?)?,
+        };
+        self.down.forward(mx, &activated)
     }
 
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        [&self.gate, &self.up, &self.down].into_iter().flat_map(Linear::arrays).collect()
+        let inputs = match &self.inputs {
+            Inputs::Apart { gate, up } => vec![gate, up],
+            Inputs::Joined(both, _) => vec![both],
+        };
+        inputs.into_iter().chain([&self.down]).flat_map(Linear::arrays).collect()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Root-mean-square norm of the last axis.
 
+use std::rc::Rc;
+
 use mlx_rs::Array;
 
+use super::fused::FusedKernels;
 use super::source::Source;
 use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::backend::Kernels;
@@ -14,7 +17,10 @@ use crate::mlx::gate::Mlx;
 pub struct RmsNorm {
     weight: Array,
     eps: f32,
+    /// `[1]`, f32: the same for kernels on a device.
+    eps_array: Array,
     kernels: Kernels,
+    fused: Option<Rc<FusedKernels>>,
 }
 
 /// What is added to a stored norm weight.
@@ -41,7 +47,7 @@ impl RmsNorm {
             weight = weight.add(&one)?;
             settle(mx, [&weight])?;
         }
-        Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
+        Self::of(mx, source, weight)
     }
 
     /// Of weights that are tensor `name` times `factor`.
@@ -55,19 +61,34 @@ impl RmsNorm {
         let weight = source.tensor(mx, name, &[width])?;
         let weight = weight.multiply(Array::from_f32(factor).as_dtype(weight.dtype())?)?;
         settle(mx, [&weight])?;
-        Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
+        Self::of(mx, source, weight)
     }
 
     /// Without weights, over `width` elements.
     pub fn plain(mx: &Mlx, source: &Source<'_>, width: usize) -> std::result::Result<Self, LoadError> {
         let weight = from_f32(mx, &vec![1.0; width], &dims([width]))?.as_dtype(source.float())?;
         settle(mx, [&weight])?;
-        Ok(Self { weight, eps: source.config.norm_eps, kernels: source.kernels() })
+        Self::of(mx, source, weight)
+    }
+
+    fn of(mx: &Mlx, source: &Source<'_>, weight: Array) -> std::result::Result<Self, LoadError> {
+        let (eps, kernels, fused) = (source.config.norm_eps, source.kernels(), source.fused.clone());
+        Ok(Self { weight, eps, eps_array: from_f32(mx, &[eps], &[1])?, kernels, fused })
     }
 
     /// The same with its own number added to the mean square.
-    pub fn with_eps(self, eps: f32) -> Self {
-        Self { eps, ..self }
+    pub fn with_eps(self, mx: &Mlx, eps: f32) -> std::result::Result<Self, LoadError> {
+        Ok(Self { eps, eps_array: from_f32(mx, &[eps], &[1])?, ..self })
+    }
+
+    /// What elements are multiplied by, `[width]`.
+    pub fn weight(&self) -> &Array {
+        &self.weight
+    }
+
+    /// What is added to the mean square, `[1]`, f32.
+    pub fn eps(&self) -> &Array {
+        &self.eps_array
     }
 
     /// Normalizes the last axis.
@@ -76,6 +97,16 @@ impl RmsNorm {
             Kernels::Host => self.on_host(mx, x, None),
             Kernels::Device => Ok(mlx_rs::fast::rms_norm(x, Some(&self.weight), self.eps)?),
         }
+    }
+
+    /// `x + more`, and the norm of it.
+    pub fn forward_sum(&self, mx: &Mlx, x: &Array, more: &Array) -> Result<[Array; 2]> {
+        if let Some(fused) = &self.fused {
+            return fused.add_norm(mx, x, more, &self.weight, &self.eps_array);
+        }
+        let sum = x.add(more)?;
+        let normed = self.forward(mx, &sum)?;
+        Ok([sum, normed])
     }
 
     /// `residual + norm(x)`.
@@ -95,6 +126,6 @@ impl RmsNorm {
 
     /// The arrays it holds.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        std::iter::once(&self.weight)
+        [&self.weight, &self.eps_array].into_iter()
     }
 }

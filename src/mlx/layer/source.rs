@@ -5,6 +5,7 @@ use std::rc::Rc;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
+use super::fused::FusedKernels;
 use super::host::HostMatrix;
 use super::linear::Weight;
 use crate::mlx::array::settle;
@@ -129,6 +130,10 @@ pub struct Source<'a> {
     pub elements: u64,
     /// What multiplies codes where MLX does not do it well.
     pub products: Option<Rc<DeviceProducts>>,
+    /// What takes small steps in one launch, where launches are what costs.
+    pub fused: Option<Rc<FusedKernels>>,
+    /// Do queries, keys and values come from one product? Where kernels take them so.
+    pub joined: bool,
     /// Told after every tensor.
     pub progress: &'a mut dyn FnMut(LoadProgress),
 }

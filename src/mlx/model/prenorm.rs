@@ -9,7 +9,7 @@ use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::layer::{Embedding, Feed, Mixer, Offset, RmsNorm, Source, Unembedding};
 use crate::mlx::pass::Pass;
-use crate::mlx::rope::{Rope, RopeAt};
+use crate::mlx::rope::Rope;
 
 /// The whole model.
 pub struct PreNorm {
@@ -47,10 +47,17 @@ impl Model for PreNorm {
     fn forward(&self, mx: &Mlx, tokens: &Array, pass: &mut Pass<'_>) -> Result<Array> {
         let rope = self.rope.at(mx, pass.step());
         let mut x = self.embed.forward(mx, tokens)?;
+        // What the last layer adds to `x`: added where the next norm is taken.
+        let mut more: Option<Array> = None;
         for layer in &self.layers {
-            x = layer.forward(mx, &x, &rope, pass)?;
+            let normed;
+            [x, normed] = after(mx, &layer.input_norm, x, more)?;
+            let mixed = layer.mixer.forward(mx, &normed, &rope, pass)?;
+            let [sum, normed] = layer.mlp_norm.forward_sum(mx, &x, &mixed)?;
+            (x, more) = (sum, Some(layer.feed.forward(mx, &normed)?));
         }
-        self.norm.forward(mx, &x)
+        let [_, normed] = after(mx, &self.norm, x, more)?;
+        Ok(normed)
     }
 
     fn logits(&self, mx: &Mlx, hidden: &Array) -> Result<Array> {
@@ -61,6 +68,17 @@ impl Model for PreNorm {
         let layers = self.layers.iter().flat_map(Layer::arrays);
         let ends = self.embed.arrays().into_iter().chain(self.head.arrays());
         ends.chain(layers).chain(self.norm.arrays()).chain(self.rope.arrays()).collect()
+    }
+}
+
+/// `x` and what is to be added, and the norm of it.
+fn after(mx: &Mlx, norm: &RmsNorm, x: Array, more: Option<Array>) -> Result<[Array; 2]> {
+    match more {
+        Some(more) => norm.forward_sum(mx, &x, &more),
+        None => {
+            let normed = norm.forward(mx, &x)?;
+            Ok([x, normed])
+        }
     }
 }
 
@@ -76,11 +94,6 @@ impl Layer {
             input_norm: norm("input_layernorm")?,
             mlp_norm: norm("post_attention_layernorm")?,
         })
-    }
-
-    fn forward(&self, mx: &Mlx, x: &Array, rope: &RopeAt<'_>, pass: &mut Pass<'_>) -> Result<Array> {
-        let x = x.add(self.mixer.forward(mx, &self.input_norm.forward(mx, x)?, rope, pass)?)?;
-        Ok(x.add(self.feed.forward(mx, &self.mlp_norm.forward(mx, &x)?)?)?)
     }
 
     fn arrays(&self) -> Vec<&Array> {

@@ -49,6 +49,7 @@ impl DeviceProducts {
             outputs: &["y"],
             header: include_str!("pairs.cu"),
             body: include_str!("rows.cu"),
+            shared_bytes: 0,
         };
         Ok(Some(Self { rows: CudaKernel::new(mx, source)?, proven: RefCell::default() }))
     }

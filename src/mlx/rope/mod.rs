@@ -30,6 +30,20 @@ pub struct Rope {
     wavelengths: Array,
     /// `[head_dim]`, what elements are multiplied by before they turn; none when that is 1 everywhere.
     amplitudes: Option<Array>,
+    turn: Turn,
+}
+
+/// A rotation as kernels on a device take it.
+#[derive(Debug)]
+pub struct Turn {
+    /// Elements of a head that turn, from the first.
+    pub dims: usize,
+    /// Do neighbours form pairs, or elements half of `dims` apart?
+    pub neighbours: bool,
+    /// `[dims / 2]`, f32: radians that a position turns each pair by.
+    pub rates: Array,
+    /// `[2]`, f32: what positions are multiplied by, and elements before they turn.
+    pub factors: Array,
 }
 
 /// A rotation at the positions of one step; the host's table is made once and serves every layer.
@@ -52,6 +66,13 @@ impl Rope {
             let of = |i| if i < config.dims { amplitude } else { 1.0 };
             Some(from_f32(mx, &(0..config.width).map(of).collect::<Vec<_>>(), &dims([config.width]))?)
         };
+        let frequencies: Vec<f32> = wavelengths.iter().map(|wave| 1.0 / wave).collect();
+        let turn = Turn {
+            dims: config.dims,
+            neighbours: config.pairs == Pairs::Neighbours,
+            rates: from_f32(mx, &frequencies, &dims([frequencies.len()]))?,
+            factors: from_f32(mx, &[config.position_scale(), amplitude], &[2])?,
+        };
         Ok(Self {
             dims: config.dims,
             pairs: config.pairs,
@@ -59,7 +80,8 @@ impl Rope {
             amplitude,
             long_queries: config.long_queries,
             kernels,
-            frequencies: wavelengths.iter().map(|wave| 1.0 / wave).collect(),
+            frequencies,
+            turn,
             wavelengths: from_f32(mx, &wavelengths, &dims([wavelengths.len()]))?,
             amplitudes,
         })
@@ -72,11 +94,16 @@ impl Rope {
 
     /// The arrays it holds.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        std::iter::once(&self.wavelengths).chain(&self.amplitudes)
+        [&self.wavelengths, &self.turn.rates, &self.turn.factors].into_iter().chain(&self.amplitudes)
     }
 }
 
-impl RopeAt<'_> {
+impl<'a> RopeAt<'a> {
+    /// The rotation, where it is the same for queries and keys.
+    pub fn turn(&self) -> Option<&'a Turn> {
+        Some(&self.rope.turn).filter(|_| self.rope.long_queries.is_none())
+    }
+
     /// Turns query heads `[tokens, heads, head_dim]`.
     pub fn queries(&self, mx: &Mlx, heads: &Array) -> Result<Array> {
         let turned = self.keys(mx, heads)?;

@@ -31,7 +31,7 @@ impl DeviceRow {
     pub fn reserve(&mut self, mx: &Mlx, spec: &KvSpec, more: usize) -> Result<()> {
         let length = self.length;
         if let Some(states) = &spec.states {
-            self.states.begin(states.layers.len(), || device_zero(mx, spec, states))?;
+            self.states.begin(states.layers.len(), || device_zero(mx, spec))?;
         }
         let mut layers = self.layers.iter_mut().enumerate();
         layers.try_for_each(|(number, layer)| layer.reserve(mx, spec, number, length, more))

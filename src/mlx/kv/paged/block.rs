@@ -5,7 +5,8 @@ use std::ops::Range;
 use prefixd_cache::{Buffer, Bytes, Part, Payload, TensorBytes};
 use prefixd_engine::ImportBlock;
 
-use super::row::HostRow;
+use super::memory::PageMemory;
+use super::row::PagedRow;
 use super::table::PageTable;
 use crate::mlx::array::Result;
 use crate::mlx::error::MlxError;
@@ -13,7 +14,7 @@ use crate::mlx::kv::block::{Chain, missing};
 use crate::mlx::kv::format::Plane;
 use crate::mlx::kv::spec::{KvSpec, Stored};
 
-impl HostRow {
+impl<M: PageMemory> PagedRow<M> {
     /// The tokens at absolute positions `range`: the page itself where they are all that it holds, else a copy.
     pub fn export(&self, spec: &KvSpec, range: Range<usize>) -> Result<Payload> {
         let held = self.window_from(spec);
@@ -22,6 +23,7 @@ impl HostRow {
             return Err(missing(&range, layer, held));
         }
         let [full, window] = [Part::Full, Part::Window].map(|part| self.exported(spec, part, &range));
+        let (full, window) = (full?, window?);
         let tensor = |stored: &Stored| {
             let from = stored.before * range.len();
             let bytes = if stored.part == Part::Full { &full } else { &window };
@@ -37,23 +39,27 @@ impl HostRow {
     }
 
     /// A part's tensors of `range`, one behind the other.
-    fn exported(&self, spec: &KvSpec, part: Part, range: &Range<usize>) -> Bytes {
-        let (tokens, table) = (spec.block_tokens, self.table(part));
+    fn exported(&self, spec: &KvSpec, part: Part, range: &Range<usize>) -> Result<Bytes> {
+        let (memory, tokens, table) = (M::of(spec)?, spec.block_tokens, self.table(part));
         let whole = range.len() == tokens && range.start.is_multiple_of(tokens);
         if let Some(page) = table.shared(range.start / tokens).filter(|_| whole) {
-            return page.clone();
+            return memory.export(page);
         }
         let mut copy = spec.memory.buffer(range.len() * spec.token_bytes(part));
         for (number, page) in (table.first()..).zip(table.pages()) {
             let (from, to) = (range.start.max(number * tokens), range.end.min((number + 1) * tokens));
-            for stored in spec.tensors_in(part).filter(|_| from < to) {
+            if from >= to {
+                continue;
+            }
+            let page = memory.read(page)?;
+            for stored in spec.tensors_in(part) {
                 let source =
                     Slots { tensor: &page[stored.before * tokens..], tokens, at: from - number * tokens };
                 let into = &mut copy[stored.before * range.len()..];
                 source.copy(&stored.plane, to - from, into, range.len(), from - range.start);
             }
         }
-        copy.share()
+        Ok(copy.share())
     }
 
     /// Takes the tokens of a chain of blocks behind its own.
@@ -72,7 +78,7 @@ impl HostRow {
                 "a block of {held} tokens begins at position {start}; expected {tokens} in each, fewer only in the last"
             )));
         }
-        let [full, window] = [Part::Full, Part::Window].map(|part| brought(spec, part, chain));
+        let [full, window] = [Part::Full, Part::Window].map(|part| brought::<M>(spec, part, chain));
         let (full, window) = (full?, window?);
         full.put_behind(&mut self.full, tokens, chain.held);
         window.put_behind(&mut self.window, tokens, chain.held);
@@ -86,17 +92,17 @@ impl HostRow {
 }
 
 /// What a chain of blocks brings to one part.
-struct Brought {
+struct Brought<M: PageMemory> {
     /// First position of it.
     origin: usize,
-    shared: Vec<Bytes>,
+    shared: Vec<M::Shared>,
     /// The last page, where it is this row's alone.
-    own: Option<Buffer>,
+    own: Option<M::Own>,
 }
 
-impl Brought {
+impl<M: PageMemory> Brought<M> {
     /// Puts the pages behind a row's `held` tokens; what the table holds before `origin` is not needed any more.
-    fn put_behind(self, table: &mut PageTable, page_tokens: usize, held: usize) {
+    fn put_behind(self, table: &mut PageTable<M>, page_tokens: usize, held: usize) {
         if self.origin > held {
             *table = PageTable::starting_at(self.origin / page_tokens);
         } else {
@@ -119,8 +125,8 @@ fn origin(spec: &KvSpec, part: Part, chain: &Chain<'_>) -> usize {
     chain.origin(needed, retained, carried)
 }
 
-fn brought(spec: &KvSpec, part: Part, chain: &Chain<'_>) -> Result<Brought> {
-    let tokens = spec.block_tokens;
+fn brought<M: PageMemory>(spec: &KvSpec, part: Part, chain: &Chain<'_>) -> Result<Brought<M>> {
+    let (memory, tokens) = (M::of(spec)?, spec.block_tokens);
     let mut brought = Brought { origin: origin(spec, part, chain), shared: Vec::new(), own: None };
     if spec.token_bytes(part) == 0 {
         return Ok(brought);
@@ -132,13 +138,13 @@ fn brought(spec: &KvSpec, part: Part, chain: &Chain<'_>) -> Result<Brought> {
         }
         let tensors = chain.tensors(index, spec.tensors_in(part))?;
         match Bytes::join(tensors.iter().map(|tensor| &tensor.data)) {
-            Some(page) if block_tokens == tokens => brought.shared.push(page),
+            Some(page) if block_tokens == tokens => brought.shared.push(memory.import(part, page)?),
             _ => {
                 let page = copied(spec, part, &tensors, block_tokens, used_tokens);
                 if used_tokens == tokens {
-                    brought.shared.push(page.share());
+                    brought.shared.push(memory.import(part, page.share())?);
                 } else {
-                    brought.own = Some(page);
+                    brought.own = Some(memory.filled(part, page)?);
                 }
             }
         }

@@ -10,9 +10,9 @@ use std::ffi::{CString, c_int};
 
 use mlx_rs::{Array, Dtype, Stream};
 
-use super::array::Result;
-use super::error::MlxError;
-use super::gate::Mlx;
+use crate::mlx::array::Result;
+use crate::mlx::error::MlxError;
+use crate::mlx::gate::Mlx;
 
 /// Names and text of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,8 @@ pub struct Source<'a> {
     pub header: &'a str,
     /// What stands inside.
     pub body: &'a str,
+    /// Bytes of shared memory that it takes beside what it declares.
+    pub shared_bytes: usize,
 }
 
 /// A kernel, ready to be called.
@@ -41,6 +43,8 @@ pub struct CudaKernel {
 pub enum Constant {
     /// `constexpr int`.
     Int(usize),
+    /// `constexpr bool`.
+    Flag(bool),
     /// `using`.
     Type(Dtype),
 }
@@ -73,7 +77,7 @@ impl CudaKernel {
                 body.as_ptr(),
                 header.as_ptr(),
                 false,
-                0,
+                source.shared_bytes as c_int,
             )
         };
         if raw.ctx.is_null() {
@@ -114,6 +118,11 @@ impl CudaKernel {
                         config.0,
                         name.as_ptr(),
                         size(*value)?,
+                    ),
+                    Constant::Flag(value) => mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_bool(
+                        config.0,
+                        name.as_ptr(),
+                        *value,
                     ),
                     Constant::Type(dtype) => mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_dtype(
                         config.0,

@@ -9,21 +9,30 @@
 
 use std::collections::VecDeque;
 
-use prefixd_cache::{Buffer, Bytes, Memory};
+use prefixd_cache::Part;
+
+use super::memory::PageMemory;
+use crate::mlx::array::Result;
 
 /// Pages in order.
-#[derive(Clone, Debug, Default)]
-pub struct PageTable {
+#[derive(Debug)]
+pub struct PageTable<M: PageMemory> {
     /// Number of the first page held; page `n` begins at position `n` times the tokens of a page.
     first: usize,
-    shared: VecDeque<Bytes>,
-    own: Vec<Buffer>,
+    shared: VecDeque<M::Shared>,
+    own: Vec<M::Own>,
 }
 
-impl PageTable {
+impl<M: PageMemory> Default for PageTable<M> {
+    fn default() -> Self {
+        Self::starting_at(0)
+    }
+}
+
+impl<M: PageMemory> PageTable<M> {
     /// A table that holds the pages from number `first` on.
     pub fn starting_at(first: usize) -> Self {
-        Self { first, ..Self::default() }
+        Self { first, shared: VecDeque::new(), own: Vec::new() }
     }
 
     /// Number of the first page held.
@@ -37,47 +46,63 @@ impl PageTable {
     }
 
     /// Takes a page that others may hold as the next one.
-    pub fn push_shared(&mut self, page: Bytes) {
+    pub fn push_shared(&mut self, page: M::Shared) {
         self.shared.push_back(page);
     }
 
     /// Takes a page of this row alone as the next one.
-    pub fn push_own(&mut self, page: Buffer) {
+    pub fn push_own(&mut self, page: M::Own) {
         self.own.push(page);
     }
 
     /// The memory of each page, from number `first` on.
-    pub fn pages(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn pages(&self) -> impl Iterator<Item = &M::Page> {
         self.shared.iter().map(|page| &**page).chain(self.own.iter().map(|page| &**page))
     }
 
     /// A page that others may hold.
-    pub fn shared(&self, number: usize) -> Option<&Bytes> {
+    pub fn shared(&self, number: usize) -> Option<&M::Shared> {
         self.shared.get(number.checked_sub(self.first)?)
     }
 
     /// A page to write into.
-    pub fn own_mut(&mut self, number: usize) -> Option<&mut Buffer> {
+    pub fn own_mut(&mut self, number: usize) -> Option<&mut M::Own> {
         self.own.get_mut(number.checked_sub(self.first + self.shared.len())?)
     }
 
     /// Makes the pages `from..to` the row's own, copying the one that is shared (none behind it is) and adding those that
     /// are missing, of `bytes` each.
-    pub fn make_own(&mut self, memory: &Memory, from: usize, to: usize, bytes: usize) {
+    ///
+    /// # Errors
+    /// When there is no memory for them. What was made stays.
+    pub fn make_own(&mut self, memory: &M, part: Part, from: usize, to: usize, bytes: usize) -> Result<()> {
         while self.first + self.shared.len() > from
             && let Some(page) = self.shared.pop_back()
         {
-            self.own.insert(0, page.into_buffer());
+            match memory.into_own(page) {
+                Ok(own) => self.own.insert(0, own),
+                Err((page, error)) => {
+                    self.shared.push_back(page);
+                    return Err(error);
+                }
+            }
         }
         while self.end() < to {
-            self.own.push(memory.buffer(bytes));
+            self.own.push(memory.fresh(part, bytes)?);
         }
+        Ok(())
+    }
+
+    /// A copy: shared pages are shared, the row's own are copied.
+    pub fn duplicate(&self, memory: &M) -> Result<Self> {
+        let own = self.own.iter().map(|page| memory.duplicate(page)).collect::<Result<_>>()?;
+        Ok(Self { first: self.first, shared: self.shared.clone(), own })
     }
 
     /// Ends the writing of the pages before number `end`.
     pub fn share_before(&mut self, end: usize) {
         let count = end.saturating_sub(self.first + self.shared.len()).min(self.own.len());
-        self.shared.extend(self.own.drain(..count).map(Buffer::share));
+        self.shared.extend(self.own.drain(..count).map(M::share));
     }
 
     /// Lets go of the pages before number `first`.

@@ -1,0 +1,7 @@
+//! NVIDIA GPUs, where MLX alone is not enough: kernels of our own among its operations, and memory that it does not manage.
+
+mod driver;
+mod kernel;
+
+pub use driver::{Driver, Pinned};
+pub use kernel::{Constant, CudaKernel, Launch, Source};
