@@ -20,9 +20,9 @@ struct Arguments {
     /// KV setting
     #[arg(long, default_value = "k8v4")]
     kv_bits: String,
-    /// Length of the prompt
-    #[arg(long, default_value_t = 4096)]
-    tokens: usize,
+    /// Lengths of the prompt
+    #[arg(long, value_delimiter = ',', default_value = "4096")]
+    tokens: Vec<usize>,
     /// Chunk sizes to prefill with
     #[arg(long, value_delimiter = ',', default_value = "2048,512,128,32,8")]
     chunks: Vec<usize>,
@@ -101,8 +101,14 @@ fn main() -> Result<(), Failure> {
         Ok(())
     })?;
     let mut engine = loaded.ok_or("no engine")?;
-    let (vocab, length, steps) = (engine.info().vocab, arguments.tokens, arguments.steps);
     say(json!({"what": "load", "backend": engine.info().backend, "seconds": seconds}));
+    arguments.tokens.iter().try_for_each(|length| measure(&mut engine, &arguments, *length))
+}
+
+/// All rates over a prompt of `length` tokens.
+fn measure(engine: &mut MlxEngine, arguments: &Arguments, length: usize) -> Result<(), Failure> {
+    let say = |line: Value| println!("{line}");
+    let (vocab, steps) = (engine.info().vocab, arguments.steps);
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
 
     let mut row = engine.start()?;
@@ -123,11 +129,11 @@ fn main() -> Result<(), Failure> {
         );
     }
     if arguments.again {
-        let seconds = again(&mut engine, &row, &prompt)?;
+        let seconds = again(engine, &row, &prompt)?;
         say(json!({"what": "again", "tokens": length, "seconds": seconds}));
     }
     for rows in &arguments.rows {
-        let mut batch = copies(&mut engine, &row, *rows)?;
+        let mut batch = copies(engine, &row, *rows)?;
         engine.decode(&mut batch, &vec![prompt[0]; *rows])?;
         let seconds = timed(|| {
             for token in prompt.iter().cycle().take(steps) {
@@ -141,7 +147,7 @@ fn main() -> Result<(), Failure> {
         );
     }
     for tokens in &arguments.riding {
-        let mut batch = copies(&mut engine, &row, 2)?;
+        let mut batch = copies(engine, &row, 2)?;
         let chunk: Vec<u32> = prompt.iter().cycle().take(*tokens).copied().collect();
         let mut both = |token: u32| {
             let decoding = RowWork { row: 0, tokens: &[token], wanted: Wanted::Last };

@@ -10,7 +10,7 @@ use super::ServeArgs;
 use crate::app::{cache_options, load_options, start_threads};
 use crate::config::Config;
 use crate::machine;
-use crate::mlx::{LoadOptions, Mlx, MlxEngine, instruction_set, self_check};
+use crate::mlx::{LoadOptions, Mlx, MlxEngine, Proof, instruction_set, self_check};
 use crate::prompt::{Conversation, Message, ModelText, Role};
 use crate::source;
 
@@ -156,6 +156,15 @@ fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Opt
             check.prompt_tokens, check.distance, check.tolerance
         )
     });
+    // Loading has failed where one was too far off.
+    lines.extend(engine.proofs().iter().map(|proof| {
+        let Proof { layer, tokens, what, distance, allowed } = proof;
+        let tokens = format!("{tokens} new token{}", if *tokens == 1 { "" } else { "s" });
+        (
+            format!("kernels, {what} of layer {layer}, {tokens}"),
+            Ok(format!("{distance:.1e} from the definition, allowed {allowed:.1e}")),
+        )
+    }));
     lines.extend([
         ("weights".into(), Ok(format!("loaded on {}", info.backend))),
         ("materialized arrays".into(), materialized),

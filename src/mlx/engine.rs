@@ -16,7 +16,7 @@ use prefixd_engine::{
 };
 
 use super::array::{Result, dims, is_settled, settle};
-use super::attention::PagedAttention;
+use super::attention::{PagedAttention, Proof};
 use super::backend::{Arithmetic, Backend, Kernels};
 use super::budget::{self, DeviceBudget, DeviceLimits};
 use super::config::Recurrent;
@@ -77,6 +77,7 @@ pub struct MlxEngine {
     /// Where rows lie in pages of a device.
     paged: Option<PagedAttention>,
     to_host: ToHost,
+    proofs: Vec<Proof>,
     /// Memory when the model was loaded.
     loaded: MemoryUse,
 }
@@ -154,18 +155,30 @@ impl MlxEngine {
         if let (Some(pool), Some(rows_bytes)) = (&spec.pool, rows_bytes) {
             pool.limit(rows_bytes);
         }
+        let mut proofs = Vec::new();
         let paged = match &spec.pool {
-            Some(_) => {
-                let paged = PagedAttention::new(mx, &spec)?;
-                let proofs = paged.prove(mx, &spec, config.heads, arithmetic.float);
-                eprintln!("{proofs:?}");
+            Some(pool) => {
+                let paged = PagedAttention::new(mx, &spec, pool.device())?;
+                proofs = paged.prove(mx, &spec, config.heads, arithmetic.float)?;
                 Some(paged)
             }
             None => None,
         };
         let to_host = ToHost::new(mx, driver.as_ref(), config.vocab)?;
         let (mx, spec) = (mx.token(), Rc::new(spec));
-        Ok(Self { mx, info, elements, model, spec, arithmetic, backend, paged, to_host, loaded: used })
+        Ok(Self {
+            mx,
+            info,
+            elements,
+            model,
+            spec,
+            arithmetic,
+            backend,
+            paged,
+            to_host,
+            proofs,
+            loaded: used,
+        })
     }
 
     /// What computes.
@@ -186,6 +199,11 @@ impl MlxEngine {
     /// Weights in the model's matrices: multiply-adds of a token, about.
     pub fn elements(&self) -> u64 {
         self.elements
+    }
+
+    /// What kernels of our own were compared on when the model was loaded; empty where there are none.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
     }
 
     /// Tokens of a block.
@@ -219,13 +237,12 @@ impl MlxEngine {
         };
         let rows = work.iter().map(|work| &batch.rows()[work.row]);
         let stored = rows.flat_map(RowKv::arrays);
-        let logits = match logits {
-            Some(logits) => self.to_host.bring(mx, &logits, stored, self.info.vocab)?,
-            None => {
-                // What lies in pages is there when what was computed from it is.
-                settle(mx, stored.chain([&hidden]))?;
-                Vec::new()
-            }
+        let logits = if let Some(logits) = logits {
+            self.to_host.bring(mx, &logits, stored, self.info.vocab)?
+        } else {
+            // What lies in pages is there when what was computed from it is.
+            settle(mx, stored.chain([&hidden]))?;
+            Vec::new()
         };
         let mut logits = logits.into_iter();
         let mut rows = Vec::with_capacity(work.len());

@@ -21,8 +21,8 @@ impl MlxError {
     }
 
     /// Of the kind that a device's own words say.
-    pub(super) fn described(what: String) -> Self {
-        Self(kind(&what))
+    pub(super) fn described(what: &str) -> Self {
+        Self(kind(what))
     }
 
     /// See [`EngineError::Block`].

@@ -36,6 +36,7 @@ mod step;
 mod weights;
 
 pub use array::zeros;
+pub use attention::Proof;
 pub use backend::{Arithmetic, Backend, Kernels};
 pub use budget::DeviceBudget;
 pub use engine::{LoadOptions, MlxEngine};

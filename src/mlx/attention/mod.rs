@@ -7,14 +7,12 @@
 mod device;
 mod host;
 mod paged;
-mod proof;
 #[cfg(test)]
 mod tests;
-mod words;
 
 pub use device::device;
 pub use host::host;
-pub use paged::{PagedAttention, PagedStep, Projected};
+pub use paged::{PagedAttention, PagedStep, Projected, Proof};
 
 use mlx_rs::Array;
 

@@ -8,7 +8,7 @@
 //! here waits for its streams.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_void};
 
 use libloading::Library;
 use rayon::prelude::*;
@@ -64,6 +64,7 @@ calls! {
     stream = "cuStreamCreate" (*mut *mut c_void, c_uint);
     wait = "cuStreamSynchronize" (*mut c_void);
     allocate = "cuMemAlloc_v2" (*mut u64, usize);
+    clear = "cuMemsetD8_v2" (u64, c_uchar, usize);
     free = "cuMemFree_v2" (u64);
     lock = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
     unlock = "cuMemFreeHost" (*mut c_void);
@@ -122,6 +123,9 @@ impl DeviceMemory for Driver {
         let mut address = 0;
         // SAFETY: the call writes one address.
         check(&self.calls, "cuMemAlloc", unsafe { (self.calls.allocate)(&raw mut address, bytes) })?;
+        // SAFETY: so many bytes were allocated there.
+        let status = unsafe { (self.calls.clear)(address, 0, bytes) };
+        check(&self.calls, "cuMemsetD8", status).inspect_err(|_| self.free(address))?;
         Ok(address)
     }
 
@@ -219,5 +223,5 @@ fn check(calls: &Calls, call: &str, status: c_int) -> Result<()> {
         (calls.describe)(status, &raw mut text);
         if text.is_null() { "unknown error".into() } else { CStr::from_ptr(text).to_string_lossy() }
     };
-    Err(MlxError::described(format!("{call} failed: {text} ({status})")))
+    Err(MlxError::described(&format!("{call} failed: {text} ({status})")))
 }

@@ -17,7 +17,7 @@ pub(super) use batch::RowKv;
 pub(super) use device::{DeviceRow, LayerKv, MOST_SPARE};
 pub(super) use format::GROUP;
 pub use format::{Format, KvSetting, KvSettingError, Vectors};
-pub(super) use paged::{DeviceMemory, DevicePool, HostRow, PoolRow};
+pub(super) use paged::{DeviceMemory, DevicePage, DevicePool, HostRow, PoolRow};
 pub use spec::KvSpec;
 pub(super) use state::{DeviceState, RowStates, device_zero};
 pub use state::{StateTensor, StatesSpec};

@@ -68,7 +68,7 @@ struct Ram {
 
 impl DeviceMemory for Ram {
     fn allocate(&self, bytes: usize) -> Result<u64> {
-        // Not zeros: nothing may be read that was not written.
+        // Not zeros: the host reads nothing that was not written.
         let memory = vec![0xa5a5_a5a5_a5a5_a5a5; bytes.div_ceil(8)].into_boxed_slice();
         let address = memory.as_ptr() as u64;
         self.allocated.borrow_mut().insert(address, memory);

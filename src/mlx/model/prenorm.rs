@@ -55,6 +55,7 @@ impl Model for PreNorm {
             let mixed = layer.mixer.forward(mx, &normed, &rope, pass)?;
             let [sum, normed] = layer.mlp_norm.forward_sum(mx, &x, &mixed)?;
             (x, more) = (sum, Some(layer.feed.forward(mx, &normed)?));
+            pass.begin(mx, &more)?;
         }
         let [_, normed] = after(mx, &self.norm, x, more)?;
         Ok(normed)
@@ -73,13 +74,11 @@ impl Model for PreNorm {
 
 /// `x` and what is to be added, and the norm of it.
 fn after(mx: &Mlx, norm: &RmsNorm, x: Array, more: Option<Array>) -> Result<[Array; 2]> {
-    match more {
-        Some(more) => norm.forward_sum(mx, &x, &more),
-        None => {
-            let normed = norm.forward(mx, &x)?;
-            Ok([x, normed])
-        }
+    if let Some(more) = more {
+        return norm.forward_sum(mx, &x, &more);
     }
+    let normed = norm.forward(mx, &x)?;
+    Ok([x, normed])
 }
 
 impl Layer {

@@ -93,6 +93,7 @@ impl Model for Sandwich {
         for (i, layer) in self.layers.iter().enumerate() {
             let rope = if layer.mask.window().is_some() { &window } else { &full };
             x = layer.forward(mx, &x, rope, pass, vectors.as_ref().map(|all| &all[i]))?;
+            pass.begin(mx, [&x])?;
         }
         self.norm.forward(mx, &x)
     }

@@ -19,8 +19,9 @@ use super::layer::Codes;
 
 /// Rows that the kernel serves at most: beyond, decoding the weight once costs less.
 const MOST_ROWS: usize = 48;
-/// Rows that share a unit of the matrix units' work.
+/// Rows that share a unit of the matrix units' work, and how many such tiles the kernel is compiled for.
 const TILE_ROWS: usize = 8;
+const TILES: [usize; 4] = [1, 2, 4, 6];
 /// Outputs of a block, and its threads, as `rows.cu` has them.
 const BLOCK_OUTPUTS: usize = 16;
 const THREADS: usize = 256;
@@ -76,7 +77,8 @@ impl DeviceProducts {
         let weight = bf16(&wave(outputs * inner, 0.7), PROOF)?;
         let (codes, scales, biases) = mlx_rs::ops::quantize(&weight, group, bits)?;
         let weight = Codes { codes, scales, biases, group, bits, products: None };
-        for rows in (TILE_ROWS..=MOST_ROWS).step_by(TILE_ROWS) {
+        for tiles in TILES {
+            let rows = tiles * TILE_ROWS;
             let rows = rows as i32 - 1;
             let x = bf16(&wave(rows * inner, 0.3), [rows, inner])?;
             if !serves(&x, &weight) {
@@ -111,6 +113,8 @@ impl DeviceProducts {
     fn few(&self, mx: &Mlx, x: &Array, weight: &Codes) -> Result<Array> {
         let Codes { codes, scales, biases, group, bits, .. } = weight;
         let [rows, outputs] = [x, codes].map(|array| array.dim(0) as usize);
+        let tiles =
+            TILES.into_iter().find(|tiles| rows <= tiles * TILE_ROWS).unwrap_or(TILES[TILES.len() - 1]);
         let x = x.contiguous()?;
         // SAFETY: `serves` has checked types and alignment; the kernel stays within the shapes that it reads from its
         // inputs, and writes every element of the result.
@@ -122,7 +126,7 @@ impl DeviceProducts {
                     blocks: [outputs.div_ceil(BLOCK_OUTPUTS), 1],
                     threads: THREADS,
                     constants: &[
-                        ("TILES", Constant::Int(rows.div_ceil(TILE_ROWS))),
+                        ("TILES", Constant::Int(tiles)),
                         ("BITS", Constant::Int(*bits as usize)),
                         ("GROUP", Constant::Int(*group as usize)),
                     ],

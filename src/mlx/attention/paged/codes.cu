@@ -2,9 +2,6 @@
 // of its little-endian words.
 #include <cuda_fp16.h>
 
-// The maximum of no scores.
-#define NOTHING (-__int_as_float(0x7f800000))
-
 // A whole number below 2^23 as a float: one operation on bits and one sum, where a conversion takes four times as long.
 __device__ inline float whole(unsigned int number) { return __uint_as_float(number | 0x4b000000u) - 8388608.f; }
 

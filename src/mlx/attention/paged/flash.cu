@@ -10,7 +10,7 @@
 constexpr int ROWS = 128, THREADS = 256, TILE = D > 128 ? 32 : 64, CHUNKS = D / 8;
 constexpr bool HELD = D <= 128;
 extern __shared__ uint4 shared[];
-const unsigned memory = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+const unsigned memory = shared_address(shared);
 constexpr unsigned Q_BYTES = ROWS * D * 2, TILE_BYTES = TILE * D * 2;
 const int tokens = span[1], position = span[2], origin = span[3], slots = span[4], window = span[5];
 const int head = blockIdx.y, heads = gridDim.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -33,7 +33,7 @@ const auto fetch = [&](int tile, int buffer) {
     begin_copy(to + place<D>(row, chunk), k + from, there);
     begin_copy(to + TILE_BYTES + place<D>(row, chunk), v + from, there);
   }
-  asm volatile("cp.async.commit_group;");
+  end_set();
 };
 fetch(begin, 0);
 for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
@@ -41,7 +41,7 @@ for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
   float x[8];
 #pragma unroll
   for (int e = 0; e < 8; e++) x[e] = first + row < tokens ? static_cast<float>(q[static_cast<long long>(row) * heads * D + chunk * 8 + e]) : 0.f;
-  shared[place<D>(row, chunk) / 16] = make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));
+  shared[place<D>(row, chunk) / 16] = make_uint4(halves(x[0], x[1]), halves(x[2], x[3]), halves(x[4], x[5]), halves(x[6], x[7]));
 }
 __syncthreads();
 unsigned held[HELD ? D / 16 : 1][4];
@@ -61,9 +61,9 @@ const int row = own + warp * 16 + lane / 4;
 for (int tile = begin, buffer = 0; tile < end; tile += TILE, buffer ^= 1) {
   if (tile + TILE < end) {
     fetch(tile + TILE, buffer ^ 1);
-    asm volatile("cp.async.wait_group 1;");
+    wait_for_sets<1>();
   } else {
-    asm volatile("cp.async.wait_group 0;");
+    wait_for_sets<0>();
   }
   __syncthreads();
   const unsigned k_at = memory + Q_BYTES + buffer * 2 * TILE_BYTES, v_at = k_at + TILE_BYTES;
@@ -131,8 +131,8 @@ for (int tile = begin, buffer = 0; tile < end; tile += TILE, buffer ^= 1) {
 #pragma unroll
   for (int s = 0; s < TILE / 16; s++) {
     const unsigned a[4] = {
-        pack(score[2 * s][0], score[2 * s][1]), pack(score[2 * s][2], score[2 * s][3]),
-        pack(score[2 * s + 1][0], score[2 * s + 1][1]), pack(score[2 * s + 1][2], score[2 * s + 1][3])};
+        halves(score[2 * s][0], score[2 * s][1]), halves(score[2 * s][2], score[2 * s][3]),
+        halves(score[2 * s + 1][0], score[2 * s + 1][1]), halves(score[2 * s + 1][2], score[2 * s + 1][3])};
 #pragma unroll
     for (int n = 0; n < D / 16; n++) {
       unsigned b[4];

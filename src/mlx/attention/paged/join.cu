@@ -8,9 +8,9 @@ float top = NOTHING, sum = 0, mix = 0;
 for (int s = 0; s < asked.z; s++) top = fmaxf(top, weights[(first + s * heads) * 2]);
 for (int s = 0; s < asked.z; s++) {
   const float own = weights[(first + s * heads) * 2];
-  const float weight = own == NOTHING ? 0 : __expf(own - top);
+  const float weight = own == NOTHING ? 0 : exp2f(own - top);
   sum += weight * weights[(first + s * heads) * 2 + 1];
   mix += weight * mixed[(first + s * heads) * D + threadIdx.x];
 }
-if constexpr (SINKS) sum += __expf(static_cast<float>(sinks[head]) - top);
+if constexpr (SINKS) sum += exp2f(static_cast<float>(sinks[head]) * 1.4426950408889634f - top);
 attended[(static_cast<long long>(blockIdx.x) * heads + head) * D + threadIdx.x] = static_cast<T>(mix / sum);

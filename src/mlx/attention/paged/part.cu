@@ -1,137 +1,186 @@
-// One share of the keys of one query, for HEADS query heads of one key head: scores, softmax over the share, mixed values.
+// One share of the keys of one query, for HEADS query heads of one key head, on the matrix units: scores, softmax over the share, mixed
+// values.
 //
-// Block (share, key head * SPLIT + group of query heads), four warps. LANES lanes hold a vector, eight elements each, so that a
-// warp reads several tokens at a time; each group of lanes takes STEP tokens before it looks at their scores. Softmax is
-// the running one: a maximum, a sum, and what was mixed so far, rescaled when the maximum grows.
+// Block (share, key head * SPLIT + group of query heads), four warps, each with every fourth tile of 16 tokens. In a product's operands
+// lane 4 r + c holds head r and token r, and of 16 dimensions those that c has; codes become halves exactly, and a group's
+// scale and bias are applied to its sums. Scores lie as the second product wants its weights. Softmax is the running one, by
+// powers of 2.
 //
-// D elements of a head, HEADS * SPLIT query heads a key head, K_BITS and V_BITS of stored elements, PAGE tokens of a page, T
-// of the queries, 64 elements a group.
+// D elements of a head (64, 128 or 256), HEADS (at most 8) * SPLIT query heads a key head, K_BITS and V_BITS of stored elements, PAGE
+// tokens of a page, a multiple of 16, T of the queries, 64 elements a group.
 // step: see step.cu. at [8]: bytes from a page's beginning to the layer's codes, scales and biases of keys, then of values; its part; its
 // mask. query [tokens, heads, D]; factor [1]: of the scores; order: nothing that is read, made when this step's keys are stored.
-// mixed [shares, heads, D], weights [shares, heads, 2]: maximum and sum.
-constexpr int WARPS = 4, STEP = 4, LANES = D / 8, TOKENS = 32 / LANES, GROUPS = WARPS * TOKENS;
-const int lane = threadIdx.x % LANES, token_of = threadIdx.x / LANES;
-const int kv_head = blockIdx.y / SPLIT, kv_heads = gridDim.y / SPLIT, heads = kv_heads * SPLIT * HEADS;
-const int first_head = blockIdx.y * HEADS;
+// mixed [shares, heads, D], weights [shares, heads, 2]: maximum, of scores by powers of 2, and sum.
+constexpr int WARPS = 4, TILE = 16, GROUPS = D / 64;
+// Weights are taken that much larger, so that small ones keep their digits as halves.
+constexpr float RAISED = 64;
+const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
+const int kv_head = blockIdx.y / SPLIT, heads = gridDim.y * HEADS, first_head = blockIdx.y * HEADS;
 const StepWords now(step);
 const int4 share = now.shares(at[7])[blockIdx.x];
 const unsigned long long* table = now.table(at[6], share.y);
 const int begin = share.z, end = share.w;
-const T* own = query + (static_cast<long long>(share.x) * heads + first_head) * D + lane * 8;
+const T* own = query + (static_cast<long long>(share.x) * heads + first_head + r) * D;
 
-float q[HEADS][8], q_sum[HEADS];
+// Queries as the first operand: of step s of a group the dimensions that `dimension_of` says, for head r; and their sums.
+unsigned q[GROUPS][4][2];
+float q_sum[GROUPS];
+const float raised = factor[0] * 1.4426950408889634f;
 #pragma unroll
-for (int h = 0; h < HEADS; h++) {
-  q_sum[h] = 0;
+for (int g = 0; g < GROUPS; g++) {
+  q_sum[g] = 0;
 #pragma unroll
-  for (int e = 0; e < 8; e++) {
-    q[h][e] = static_cast<float>(own[h * D + e]) * factor[0];
-    q_sum[h] += q[h][e];
+  for (int s = 0; s < 4; s++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float x[2] = {0, 0};
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        if (r < HEADS) x[i] = static_cast<float>(own[g * 64 + c * 16 + dimension_of<K_BITS>(s, half, i)]) * raised;
+      }
+      const __half2 pair = __floats2half2_rn(x[0], x[1]);
+      q[g][s][half] = reinterpret_cast<const unsigned&>(pair);
+      q_sum[g] += __low2float(pair) + __high2float(pair);
+    }
   }
+  q_sum[g] += __shfl_xor_sync(0xffffffffu, q_sum[g], 1);
+  q_sum[g] += __shfl_xor_sync(0xffffffffu, q_sum[g], 2);
 }
-const int key_at = at[0] + lane * K_BITS, key_scale_at = at[1] + lane / 8 * 2, key_bias_at = at[2] + lane / 8 * 2;
-const int value_at = at[3] + lane * V_BITS, value_scale_at = at[4] + lane / 8 * 2, value_bias_at = at[5] + lane / 8 * 2;
 
-float top[HEADS], sum[HEADS], mix[HEADS][8];
+float top = NOTHING, sum = 0, mix[GROUPS][8][2], mix_bias[GROUPS];
 #pragma unroll
-for (int h = 0; h < HEADS; h++) {
-  top[h] = NOTHING;
-  sum[h] = 0;
+for (int g = 0; g < GROUPS; g++) {
+  mix_bias[g] = 0;
 #pragma unroll
-  for (int e = 0; e < 8; e++) mix[h][e] = 0;
+  for (int j = 0; j < 8; j++) mix[g][j][0] = mix[g][j][1] = 0;
 }
-for (int round = begin; round < end; round += GROUPS * STEP) {
-  const int base = round + token_of * STEP;
-  float score[STEP][HEADS];
-  const unsigned char* page_of[STEP];
-  int slot_of[STEP];
+for (int tile = begin < end ? begin / TILE * TILE + warp * TILE : end; tile < end; tile += WARPS * TILE) {
+  // A tile lies in one page.
+  const unsigned char* page = reinterpret_cast<const unsigned char*>(table[tile / PAGE]);
+  const int slot = kv_head * PAGE + tile % PAGE;
+  // Everything is asked for before anything is waited for.
+  Key<K_BITS> keys[2][GROUPS];
+  Value<V_BITS> values[4][GROUPS];
+  float k_scale[4][GROUPS], k_bias[4][GROUPS], v_scale[4][GROUPS], v_bias[4][GROUPS];
 #pragma unroll
-  for (int t = 0; t < STEP; t++) {
-    const int position = min(base + t, end - 1);
-    page_of[t] = reinterpret_cast<const unsigned char*>(table[position / PAGE]);
-    slot_of[t] = kv_head * PAGE + position % PAGE;
+  for (int n = 0; n < 2; n++) {
+    const unsigned char* from = page + at[0] + (slot + n * 8 + r) * (D * K_BITS / 8) + c * (2 * K_BITS);
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) keys[n][g].read(from + g * (8 * K_BITS));
   }
 #pragma unroll
-  for (int t = 0; t < STEP; t++) {
-    float code[8];
-    read_eight<K_BITS>(page_of[t] + key_at + slot_of[t] * (D * K_BITS / 8), code);
-    float scale = 1, bias = 0;
+  for (int t = 0; t < 4; t++) {
+    // Tokens 2 c, 2 c + 1, 2 c + 8 and 2 c + 9.
+    const int token = slot + t / 2 * 8 + 2 * c + t % 2;
+    const unsigned char* from = page + at[3] + token * (D * V_BITS / 8) + r * V_BITS;
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) values[t][g].read(from + g * (8 * V_BITS));
+  }
+#pragma unroll
+  for (int n = 0; n < 2; n++) {
+    const int token = (slot + n * 8 + 2 * c) * (2 * GROUPS);
     if constexpr (K_BITS < 16) {
-      scale = read_half(page_of[t] + key_scale_at + slot_of[t] * (D / 32));
-      bias = read_half(page_of[t] + key_bias_at + slot_of[t] * (D / 32));
+      read_two_tokens<GROUPS>(page + at[1] + token, k_scale[2 * n], k_scale[2 * n + 1]);
+      read_two_tokens<GROUPS>(page + at[2] + token, k_bias[2 * n], k_bias[2 * n + 1]);
     }
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-      float dot = 0;
-#pragma unroll
-      for (int e = 0; e < 8; e++) dot += q[h][e] * code[e];
-      score[t][h] = K_BITS < 16 ? scale * dot + bias * q_sum[h] : dot;
-    }
-  }
-#pragma unroll
-  for (int t = 0; t < STEP; t++) {
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-#pragma unroll
-      for (int other = LANES / 2; other > 0; other /= 2) score[t][h] += __shfl_xor_sync(0xffffffffu, score[t][h], other);
-      if (base + t >= end) score[t][h] = NOTHING;
-    }
-  }
-#pragma unroll
-  for (int h = 0; h < HEADS; h++) {
-    float higher = top[h];
-#pragma unroll
-    for (int t = 0; t < STEP; t++) higher = fmaxf(higher, score[t][h]);
-    // Infinity must not meet itself in a difference.
-    const float from = higher == NOTHING ? 0 : higher;
-    const float shrink = __expf(top[h] - from);
-    top[h] = higher;
-    sum[h] *= shrink;
-#pragma unroll
-    for (int e = 0; e < 8; e++) mix[h][e] *= shrink;
-#pragma unroll
-    for (int t = 0; t < STEP; t++) {
-      score[t][h] = __expf(score[t][h] - from);
-      sum[h] += score[t][h];
-    }
-  }
-#pragma unroll
-  for (int t = 0; t < STEP; t++) {
-    float value[8];
-    read_eight<V_BITS>(page_of[t] + value_at + slot_of[t] * (D * V_BITS / 8), value);
     if constexpr (V_BITS < 16) {
-      const float scale = read_half(page_of[t] + value_scale_at + slot_of[t] * (D / 32));
-      const float bias = read_half(page_of[t] + value_bias_at + slot_of[t] * (D / 32));
-#pragma unroll
-      for (int e = 0; e < 8; e++) value[e] = scale * value[e] + bias;
+      read_two_tokens<GROUPS>(page + at[4] + token, v_scale[2 * n], v_scale[2 * n + 1]);
+      read_two_tokens<GROUPS>(page + at[5] + token, v_bias[2 * n], v_bias[2 * n + 1]);
     }
+  }
+  float score[4];
 #pragma unroll
-    for (int e = 0; e < 8; e++) {
+  for (int n = 0; n < 2; n++) {
+    score[2 * n] = score[2 * n + 1] = 0;
 #pragma unroll
-      for (int h = 0; h < HEADS; h++) mix[h][e] += score[t][h] * value[e];
+    for (int g = 0; g < GROUPS; g++) {
+      float sums[2] = {0, 0};
+#pragma unroll
+      for (int s = 0; s < 4; s++) {
+        unsigned pairs[2];
+        keys[n][g].pairs(s, pairs);
+        multiply_upper(sums, q[g][s][0], q[g][s][1], pairs[0], pairs[1]);
+      }
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        score[2 * n + i] += K_BITS < 16 ? k_scale[2 * n + i][g] * sums[i] + k_bias[2 * n + i][g] * q_sum[g] : sums[i];
+      }
+    }
+  }
+  float higher = top;
+#pragma unroll
+  for (int t = 0; t < 4; t++) {
+    const int position = tile + t / 2 * 8 + 2 * c + t % 2;
+    if (position < begin || position >= end) score[t] = NOTHING;
+    higher = fmaxf(higher, score[t]);
+  }
+  higher = fmaxf(higher, __shfl_xor_sync(0xffffffffu, higher, 1));
+  higher = fmaxf(higher, __shfl_xor_sync(0xffffffffu, higher, 2));
+  // A tile has a token of the share, so `higher` is finite.
+  if (__any_sync(0xffffffffu, higher > top)) {
+    const float shrink = exp2f(top - higher);
+    sum *= shrink;
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+      mix_bias[g] *= shrink;
+#pragma unroll
+      for (int j = 0; j < 8; j++) mix[g][j][0] *= shrink, mix[g][j][1] *= shrink;
+    }
+  }
+  top = higher;
+#pragma unroll
+  for (int t = 0; t < 4; t++) {
+    score[t] = exp2f(score[t] - top);
+    sum += score[t];
+  }
+#pragma unroll
+  for (int g = 0; g < GROUPS; g++) {
+    float weight[4];
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+      weight[t] = score[t] * RAISED;
+      if constexpr (V_BITS < 16) {
+        mix_bias[g] += score[t] * v_bias[t][g];
+        weight[t] *= v_scale[t][g];
+      }
+    }
+    const __half2 low = __floats2half2_rn(weight[0], weight[1]), high = __floats2half2_rn(weight[2], weight[3]);
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      const unsigned b0 = across(values[0][g], values[1][g], j), b1 = across(values[2][g], values[3][g], j);
+      multiply_upper(mix[g][j], reinterpret_cast<const unsigned&>(low), reinterpret_cast<const unsigned&>(high), b0, b1);
     }
   }
 }
+sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+sum += __shfl_xor_sync(0xffffffffu, sum, 2);
 
-__shared__ float group_top[GROUPS][HEADS], group_sum[GROUPS][HEADS], group_mix[GROUPS][HEADS][D];
+__shared__ float warp_top[WARPS][HEADS], warp_sum[WARPS][HEADS], warp_mix[WARPS][HEADS][D];
 #pragma unroll
-for (int h = 0; h < HEADS; h++) {
-  if (lane == 0) {
-    group_top[token_of][h] = top[h];
-    group_sum[token_of][h] = sum[h];
+for (int g = 0; g < GROUPS; g++) {
+  mix_bias[g] += __shfl_xor_sync(0xffffffffu, mix_bias[g], 1);
+  mix_bias[g] += __shfl_xor_sync(0xffffffffu, mix_bias[g], 2);
+  if (r < HEADS) {
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) warp_mix[warp][r][g * 64 + (2 * c + i) * 8 + j] = mix[g][j][i] * (1 / RAISED) + mix_bias[g];
+    }
   }
-#pragma unroll
-  for (int e = 0; e < 8; e++) group_mix[token_of][h][lane * 8 + e] = mix[h][e];
 }
+if (r < HEADS && c == 0) warp_top[warp][r] = top, warp_sum[warp][r] = sum;
 __syncthreads();
 for (int i = threadIdx.x; i < HEADS * D; i += WARPS * 32) {
   const int h = i / D;
   float all_top = NOTHING, all_sum = 0, all_mix = 0;
-  for (int g = 0; g < GROUPS; g++) all_top = fmaxf(all_top, group_top[g][h]);
-  for (int g = 0; g < GROUPS; g++) {
-    const float weight = group_top[g][h] == NOTHING ? 0 : __expf(group_top[g][h] - all_top);
-    all_sum += weight * group_sum[g][h];
-    all_mix += weight * group_mix[g][h][i % D];
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) all_top = fmaxf(all_top, warp_top[w][h]);
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) {
+    // Infinity must not meet itself in a difference.
+    const float weight = warp_top[w][h] == NOTHING ? 0 : exp2f(warp_top[w][h] - all_top);
+    all_sum += weight * warp_sum[w][h];
+    all_mix += weight * warp_mix[w][h][i % D];
   }
   const long long head = static_cast<long long>(blockIdx.x) * heads + first_head + h;
   mixed[head * D + i % D] = all_mix;

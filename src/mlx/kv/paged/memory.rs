@@ -40,7 +40,7 @@ pub trait PageMemory: Sized {
     ///
     /// # Errors
     /// When there is no memory for a copy; the page comes back.
-    fn into_own(&self, page: Self::Shared) -> std::result::Result<Self::Own, (Self::Shared, MlxError)>;
+    fn make_own(&self, page: Self::Shared) -> std::result::Result<Self::Own, (Self::Shared, MlxError)>;
 
     /// A copy.
     fn duplicate(&self, page: &Self::Own) -> Result<Self::Own>;
@@ -83,7 +83,7 @@ impl PageMemory for Memory {
         page.share()
     }
 
-    fn into_own(&self, page: Bytes) -> std::result::Result<Buffer, (Bytes, MlxError)> {
+    fn make_own(&self, page: Bytes) -> std::result::Result<Buffer, (Bytes, MlxError)> {
         Ok(page.into_buffer())
     }
 

@@ -7,7 +7,7 @@ mod pool;
 mod row;
 mod table;
 
-pub use pool::{DeviceMemory, DevicePool};
+pub use pool::{DeviceMemory, DevicePage, DevicePool};
 pub use row::PagedRow;
 
 /// A row in the host's memory.

@@ -30,7 +30,7 @@ const SLABS_AT_LEAST: u64 = 16;
 
 /// The memory of a device.
 pub trait DeviceMemory {
-    /// The address of `bytes` bytes.
+    /// The address of `bytes` bytes, zeroed: kernels multiply by 0 what no token has written yet.
     fn allocate(&self, bytes: usize) -> Result<u64>;
     /// Gives back what was allocated.
     fn free(&self, address: u64);
@@ -101,8 +101,8 @@ impl DevicePool {
     }
 
     /// The device's memory.
-    pub fn device(&self) -> &dyn DeviceMemory {
-        &*self.device
+    pub fn device(&self) -> &Rc<dyn DeviceMemory> {
+        &self.device
     }
 
     /// Changes the limit. What is taken beyond it stays until it is free.
@@ -243,7 +243,7 @@ impl PageMemory for DevicePool {
         Rc::new(page.0)
     }
 
-    fn into_own(&self, page: Rc<DevicePage>) -> std::result::Result<OwnPage, (Rc<DevicePage>, MlxError)> {
+    fn make_own(&self, page: Rc<DevicePage>) -> std::result::Result<OwnPage, (Rc<DevicePage>, MlxError)> {
         let page = match Rc::try_unwrap(page) {
             Ok(page) => return Ok(OwnPage(page)),
             Err(page) => page,

@@ -79,7 +79,7 @@ impl<M: PageMemory> PageTable<M> {
         while self.first + self.shared.len() > from
             && let Some(page) = self.shared.pop_back()
         {
-            match memory.into_own(page) {
+            match memory.make_own(page) {
                 Ok(own) => self.own.insert(0, own),
                 Err((page, error)) => {
                     self.shared.push_back(page);

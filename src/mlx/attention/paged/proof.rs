@@ -4,8 +4,11 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 use rayon::prelude::*;
 
-use super::{PagedAttention, Queries};
+use super::PagedAttention;
+use super::step::Decoding;
 use crate::mlx::array::{Result, dims, from_f32, host, host_contiguous, settle};
+use crate::mlx::attention::Queries;
+use crate::mlx::attention::device::inner;
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, KvSpec, PoolRow, device_zero};
@@ -89,8 +92,8 @@ impl PagedAttention {
             let from = mask.visible_from(position);
             let mut told = self.step(mx, spec, &step, &[&mut row])?;
             let found = told.attend_to(mx, layer, queries, Some([&new[0], &new[1]]))?;
-            let inner = super::device::inner(dtype);
-            let [keys, values] = told.decoded(mx, layer, &found, 0, from..end, end - from, inner)?;
+            let decoding = Decoding { row: 0, range: from..end, slots: end - from, dtype: inner(dtype) };
+            let [keys, values] = told.decoded(mx, layer, &found, &decoding)?;
             settle(mx, [&found, &keys, &values])?;
             row.advance(spec, tokens);
             let (keys, values) = (floats(mx, &keys)?, floats(mx, &values)?);

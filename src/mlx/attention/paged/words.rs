@@ -1,18 +1,22 @@
 //! What a step tells the kernels over pages: positions, tables of pages, and how the work is cut, as 32-bit words in the device's
-//! memory. `paged/step.cu` reads them.
+//! memory. `step.cu` reads them.
+
+use std::rc::Rc;
 
 use mlx_rs::Array;
 use prefixd_cache::Part;
 
 use crate::mlx::array::Result;
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{KvSpec, PoolRow};
+use crate::mlx::kv::{DeviceMemory, DevicePage, PoolRow};
 use crate::mlx::mask::Mask;
 use crate::mlx::step::{RowStep, Step};
 
 /// Tokens of a share at least, and shares of a query at most.
 const SHARE_TOKENS: usize = 64;
 const MOST_SHARES: usize = 64;
+/// Tokens that `part.cu` takes at a time: shares end where those do.
+const TILE: usize = 16;
 /// Words in front: places of positions, rows and tables, pages of a table, and two places for each mask.
 const HEAD: usize = 5;
 /// Every list begins at a multiple of 16 bytes.
@@ -21,6 +25,7 @@ const FIRST_CAPACITY: usize = 1 << 20;
 
 /// The words' memory on the device, which grows.
 pub struct Words {
+    device: Rc<dyn DeviceMemory>,
     address: u64,
     capacity: usize,
     /// `[1]`, u64: the address.
@@ -38,21 +43,21 @@ pub struct Counts {
 
 impl Words {
     /// Room for a small step.
-    pub fn new(mx: &Mlx, spec: &KvSpec) -> Result<Self> {
-        let mut words = Self { address: 0, capacity: 0, array: Array::from_slice(&[0_u64], &[1]) };
-        words.grow(mx, spec, FIRST_CAPACITY)?;
+    pub fn new(mx: &Mlx, device: &Rc<dyn DeviceMemory>) -> Result<Self> {
+        let array = Array::from_slice(&[0_u64], &[1]);
+        let mut words = Self { device: device.clone(), address: 0, capacity: 0, array };
+        words.grow(mx, FIRST_CAPACITY)?;
         Ok(words)
     }
 
-    fn grow(&mut self, mx: &Mlx, spec: &KvSpec, bytes: usize) -> Result<()> {
-        let Some(pool) = &spec.pool else { return Ok(()) };
+    fn grow(&mut self, mx: &Mlx, bytes: usize) -> Result<()> {
         if bytes <= self.capacity {
             return Ok(());
         }
         let capacity = bytes.next_power_of_two();
-        let address = pool.device().allocate(capacity)?;
+        let address = self.device.allocate(capacity)?;
         if self.capacity > 0 {
-            pool.device().free(self.address);
+            self.device.free(self.address);
         }
         (self.address, self.capacity) = (address, capacity);
         self.array = Array::from_slice(&[address], &[1]);
@@ -63,7 +68,6 @@ impl Words {
     pub fn tell(
         &mut self,
         mx: &Mlx,
-        spec: &KvSpec,
         step: &Step,
         rows: &[&mut PoolRow],
         masks: &[Mask],
@@ -85,7 +89,7 @@ impl Words {
                 let row = row.table(part);
                 // Pages that have left at the front are read by nobody.
                 let addresses =
-                    std::iter::repeat_n(0, row.first()).chain(row.pages().map(|page| page.address()));
+                    std::iter::repeat_n(0, row.first()).chain(row.pages().map(DevicePage::address));
                 let addresses = addresses.chain(std::iter::repeat(0)).take(pages);
                 table.extend(addresses.flat_map(|address| [address as u32, (address >> 32) as u32]));
             }
@@ -100,18 +104,15 @@ impl Words {
             counts.push(Counts { shares: shares.len() / 4, queries: queries.len() / 4 });
         }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.grow(mx, spec, bytes.len())?;
-        if let Some(pool) = &spec.pool {
-            pool.device().upload(self.address, &bytes)?;
-        }
+        self.grow(mx, bytes.len())?;
+        self.device.upload(self.address, &bytes)?;
         Ok(counts)
     }
+}
 
-    /// Gives the memory back.
-    pub fn free(&self, spec: &KvSpec) {
-        if let Some(pool) = &spec.pool {
-            pool.device().free(self.address);
-        }
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.device.free(self.address);
     }
 }
 
@@ -131,7 +132,8 @@ fn shares(mask: Mask, rows: &[RowStep], few: usize) -> (Vec<u32>, Vec<u32>) {
         for (token, position) in at.range().zip(at.position..) {
             let (from, to) = (mask.visible_from(position), position + 1);
             let count = (to - from).div_ceil(SHARE_TOKENS).min(MOST_SHARES);
-            let each = (to - from).div_ceil(count);
+            let each = (to - from).div_ceil(count).next_multiple_of(TILE);
+            let count = (to - from).div_ceil(each);
             queries.extend([token as u32, shares.len() as u32 / 4, count as u32, 0]);
             for share in 0..count {
                 let begin = (from + share * each).min(to);
@@ -164,7 +166,7 @@ mod tests {
                     let mut at = mask.visible_from(position as usize) as u32;
                     for share in own.chunks(4) {
                         assert_eq!(share[..3], [query[0], 2, at], "{mask:?} {position}");
-                        assert!(share[3] >= at);
+                        assert!(share[3] > at, "no share is empty");
                         at = share[3];
                     }
                     assert_eq!(at, position + 1);

@@ -1,74 +1,28 @@
-//! Attention over pages on NVIDIA GPUs, by kernels of our own that read tables of pages: a length is a number to them and never a
-//! shape, so nothing is compiled or planned while rows grow.
-//!
-//! 1. New keys and values are encoded and stored for all rows of a step in one launch, with what comes before: norms of heads and
-//!    the turn to their positions, where the layer's projections lie side by side.
-//! 2. Few new tokens of a row read the codes where they lie, each byte once (`part.cu`), all such rows in one launch. Their keys are
-//!    cut into shares, so that one row fills the machine, and the shares are joined as running softmaxes join.
-//! 3. A chunk's keys are decoded once for all of its queries (`gather.cu`) and multiplied on the matrix units (`flash.cu`).
-//! 4. Heads of other sizes, and latents, are decoded and left to MLX's fused operation.
-//!
-//! Pages are written in place, behind MLX's back. The order is kept by arrays: what stores a layer's tokens makes one that what
-//! reads them takes.
+//! A step over rows in pages: stores what is new, then attends.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::ops::Range;
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
-use prefixd_cache::Part;
 
-use super::Queries;
-use super::device::{inner, joined, over_decoded};
-use super::words::{Counts, Words};
-use crate::mlx::array::{Result, dims, from_f32, settle};
-use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
+use super::kernels::{
+    FLASH_ROWS, FLASH_THREADS, GATHER_THREADS, HEAD_DIMS, PART_THREADS, STORE_THREADS, STORE_VECTORS,
+};
+use super::words::Counts;
+use super::{FEW, PagedAttention};
+use crate::mlx::array::{Result, dims};
+use crate::mlx::attention::Queries;
+use crate::mlx::attention::device::{inner, joined, over_decoded};
+use crate::mlx::cuda::{Constant, Launch};
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{KvSpec, PoolRow, Vectors};
+use crate::mlx::kv::{KvSpec, Vectors};
 use crate::mlx::layer::RmsNorm;
-use crate::mlx::mask::Mask;
 use crate::mlx::rope::Turn;
 use crate::mlx::step::{RowStep, Step};
 
-/// New tokens of a row that are few: more cost less when their keys are decoded once for all of them.
-const FEW: usize = 8;
 /// Query heads that share a read of their key head at most.
 const MOST_SHARED: usize = 8;
-/// Threads of a block, as the kernels have them, and vectors of a block of `store.cu`.
-const STORE_THREADS: usize = 128;
-const STORE_VECTORS: usize = 4;
-const PART_THREADS: usize = 128;
-const GATHER_THREADS: usize = 256;
-const FLASH_THREADS: usize = 256;
-/// Queries of a block of `flash.cu`.
-const FLASH_ROWS: usize = 128;
-/// Sizes of heads that `part.cu` and `flash.cu` are written for.
-const HEAD_DIMS: [usize; 3] = [64, 128, 256];
-
-/// The kernels of one model.
-pub struct PagedAttention {
-    store: CudaKernel,
-    part: CudaKernel,
-    join: CudaKernel,
-    gather: CudaKernel,
-    /// By the size of a head.
-    flash: HashMap<usize, CudaKernel>,
-    layers: Vec<LayerPlace>,
-    masks: Vec<Mask>,
-    words: RefCell<Words>,
-    /// By their bits: factors of scores, `[1]`, f32.
-    factors: RefCell<HashMap<u32, Array>>,
-    /// `[1]`, f32: for inputs that are not read.
-    nothing: Array,
-}
-
-/// Where a layer's tensors lie in a page.
-struct LayerPlace {
-    /// `[8]`, i32: as `part.cu` reads it.
-    array: Array,
-    mask: usize,
-}
 
 /// The kernels during one step.
 pub struct PagedStep<'a> {
@@ -108,144 +62,30 @@ struct Stored<'a> {
     turn: Option<&'a Turn>,
 }
 
-impl PagedAttention {
-    /// The kernels for a model whose rows lie in pages of the device.
-    pub fn new(mx: &Mlx, spec: &KvSpec) -> Result<Self> {
-        if !spec.block_tokens.is_multiple_of(16) {
-            let found = spec.block_tokens;
-            return Err(MlxError::input(format!(
-                "blocks of {found} tokens; on this device expected a multiple of 16"
-            )));
-        }
-        let kernel = |name: &str,
-                      inputs: &[&str],
-                      outputs: &[&str],
-                      header: &[&str],
-                      body: &str,
-                      shared_bytes: usize| {
-            let header = header.concat();
-            CudaKernel::new(mx, Source { name, inputs, outputs, header: &header, body, shared_bytes })
-        };
-        let [codes, step, encode, decode, units] = [
-            include_str!("paged/codes.cu"),
-            include_str!("paged/step.cu"),
-            include_str!("paged/encode.cu"),
-            include_str!("paged/decode.cu"),
-            include_str!("paged/units.cu"),
-        ];
-        let flash = HEAD_DIMS.map(|head_dim| {
-            let tile = if head_dim > 128 { 32 } else { 64 };
-            // The queries, and two tiles of keys and of values, of halves.
-            let shared_bytes = (FLASH_ROWS + 4 * tile) * head_dim * 2;
-            let name = format!("prefixd_flash_{head_dim}");
-            let inputs = ["query", "keys", "values", "span", "factor", "sinks"];
-            Ok((
-                head_dim,
-                kernel(
-                    &name,
-                    &inputs,
-                    &["attended"],
-                    &[units],
-                    include_str!("paged/flash.cu"),
-                    shared_bytes,
-                )?,
-            ))
-        });
-        let mut masks: Vec<Mask> = Vec::new();
-        let mut place = |layer: usize| {
-            let mask = spec.masks[layer];
-            let number = masks.iter().position(|known| *known == mask).unwrap_or_else(|| {
-                masks.push(mask);
-                masks.len() - 1
-            });
-            let tensors = spec.tensors_of(layer);
-            let mut at = [0_i32; 8];
-            for (side, tensors) in
-                [&tensors[..spec.key_planes()], &tensors[spec.key_planes()..]].into_iter().enumerate()
-            {
-                for (plane, stored) in tensors.iter().enumerate() {
-                    at[3 * side + plane] = (stored.before * spec.block_tokens) as i32;
-                }
-            }
-            at[6] = i32::from(mask.part() == Part::Window);
-            at[7] = number as i32;
-            LayerPlace { array: Array::from_slice(&at, &[8]), mask: number }
-        };
-        let layers: Vec<LayerPlace> = (0..spec.masks.len()).map(&mut place).collect();
-        let kernels = Self {
-            store: kernel(
-                "prefixd_store",
-                &["step", "at", "x_q", "x_k", "x_v", "q_weight", "k_weight", "rates", "turn", "eps"],
-                &["turned"],
-                &[codes, step, encode],
-                include_str!("paged/store.cu"),
-                0,
-            )?,
-            part: kernel(
-                "prefixd_attend_part",
-                &["step", "at", "query", "factor", "order"],
-                &["mixed", "weights"],
-                &[codes, step],
-                include_str!("paged/part.cu"),
-                0,
-            )?,
-            join: kernel(
-                "prefixd_attend_join",
-                &["step", "at", "sinks", "mixed", "weights"],
-                &["attended"],
-                &[codes, step],
-                include_str!("paged/join.cu"),
-                0,
-            )?,
-            gather: kernel(
-                "prefixd_gather",
-                &["step", "at", "span", "order"],
-                &["keys", "values"],
-                &[codes, step, decode],
-                include_str!("paged/gather.cu"),
-                0,
-            )?,
-            flash: flash.into_iter().collect::<Result<_>>()?,
-            layers,
-            masks,
-            words: RefCell::new(Words::new(mx, spec)?),
-            factors: RefCell::default(),
-            nothing: from_f32(mx, &[0.0], &[1])?,
-        };
-        settle(mx, kernels.layers.iter().map(|layer| &layer.array).chain([&kernels.nothing]))?;
-        Ok(kernels)
-    }
-
-    /// Begins a step over rows that have room for it.
-    pub fn step<'a>(
-        &'a self,
-        mx: &Mlx,
-        spec: &'a KvSpec,
-        step: &'a Step,
-        rows: &[&mut PoolRow],
-    ) -> Result<PagedStep<'a>> {
-        let mut words = self.words.borrow_mut();
-        let counts = words.tell(mx, spec, step, rows, &self.masks, FEW)?;
-        Ok(PagedStep { kernels: self, spec, step, counts, words: words.array.clone(), spans: Vec::new() })
-    }
-
-    /// Gives back what it holds of the device.
-    pub fn free(&self, spec: &KvSpec) {
-        self.words.borrow().free(spec);
-    }
-
-    fn factor(&self, mx: &Mlx, scale: f32) -> Result<Array> {
-        if let Some(factor) = self.factors.borrow().get(&scale.to_bits()) {
-            return Ok(factor.clone());
-        }
-        let factor = from_f32(mx, &[scale], &[1])?;
-        settle(mx, [&factor])?;
-        self.factors.borrow_mut().insert(scale.to_bits(), factor.clone());
-        Ok(factor)
-    }
+/// What of a row is decoded.
+pub(super) struct Decoding {
+    /// The row's number in the step.
+    pub row: usize,
+    /// Positions.
+    pub range: Range<usize>,
+    /// Slots of a result, at least as many as positions.
+    pub slots: usize,
+    /// Type of a result.
+    pub dtype: Dtype,
 }
 
-impl PagedStep<'_> {
+impl<'a> PagedStep<'a> {
+    /// A step that the words tell of.
+    pub(super) fn new(
+        kernels: &'a PagedAttention,
+        spec: &'a KvSpec,
+        step: &'a Step,
+        counts: Vec<Counts>,
+        words: Array,
+    ) -> Self {
+        Self { kernels, spec, step, counts, words, spans: Vec::new() }
+    }
+
     /// Stores a step's keys and values in layer `layer` and attends, out of one product. Result: `[tokens, heads * head_dim]`. Lazy.
     pub fn attend_projected(&mut self, mx: &Mlx, layer: usize, projected: Projected<'_>) -> Result<Array> {
         let Projected { vectors, heads, norms, turn, scale, sinks } = projected;
@@ -332,7 +172,7 @@ impl PagedStep<'_> {
         // SAFETY: inputs are contiguous and of the shapes that the constants tell; the words name a page with room for every new
         // token, and `turned` is written whole, or tells the order and is read by nobody.
         let mut out = unsafe {
-            kernels.store.call(
+            kernels.kernels.store.call(
                 mx,
                 &[
                     &self.words,
@@ -420,7 +260,7 @@ impl PagedStep<'_> {
         // SAFETY: the words hold so many shares, of rows whose pages hold what is named, once `order` is there; every share of
         // every head is written, empty ones included.
         let parts = unsafe {
-            kernels.part.call(
+            kernels.kernels.part.call(
                 mx,
                 &[&self.words, place, &query, &factor, order],
                 Launch {
@@ -441,7 +281,7 @@ impl PagedStep<'_> {
         ];
         // SAFETY: a thread an element, over the shares that the words name.
         let mut joined = unsafe {
-            kernels.join.call(
+            kernels.kernels.join.call(
                 mx,
                 &[&self.words, place, sinks.as_ref().unwrap_or(&query), &parts[0], &parts[1]],
                 Launch {
@@ -471,10 +311,11 @@ impl PagedStep<'_> {
         let (from, to) = (mask.visible_from(at.position), at.position + at.tokens);
         let inner = inner(queries.array.dtype());
         let slots = rounded(to - from);
-        let [keys, values] = self.decoded(mx, layer, order, row, from..to, slots, inner)?;
+        let [keys, values] =
+            self.decoded(mx, layer, order, &Decoding { row, range: from..to, slots, dtype: inner })?;
         let width = keys_of.width;
         let heads = queries.array.dim(1) as usize;
-        let flash = kernels.flash.get(&width).filter(|_| {
+        let flash = kernels.kernels.flash(width).filter(|_| {
             !spec.latent
                 && keys_of == values_of
                 && inner == Dtype::Float16
@@ -512,20 +353,19 @@ impl PagedStep<'_> {
         Ok(attended.remove(0))
     }
 
-    /// Keys and values of a row at positions `range`, `[kv heads, slots, width]` each; behind the range nothing is written.
+    /// Keys and values of a row, `[kv heads, slots, width]` each; behind the range nothing is written.
     pub(super) fn decoded(
         &mut self,
         mx: &Mlx,
         layer: usize,
         order: &Array,
-        row: usize,
-        range: std::ops::Range<usize>,
-        slots: usize,
-        dtype: Dtype,
+        decoding: &Decoding,
     ) -> Result<[Array; 2]> {
+        let Decoding { row, range, slots, dtype } = decoding;
+        let (slots, dtype) = (*slots, *dtype);
         let (kernels, spec) = (self.kernels, self.spec);
         let [keys_of, values_of] = spec.sides_of(layer);
-        let span = self.span(vec![row, range.start, range.end, slots]);
+        let span = self.span(vec![*row, range.start, range.end, slots]);
         let eights = (keys_of.width + values_of.width) / 8 * range.len();
         let constants = [
             ("K_WIDTH", Constant::Int(keys_of.width)),
@@ -540,7 +380,7 @@ impl PagedStep<'_> {
         // SAFETY: the row's pages hold these positions once `order` is there, and the results have room for them. What is not
         // written is not read.
         let planes = unsafe {
-            kernels.gather.call(
+            kernels.kernels.gather.call(
                 mx,
                 &[&self.words, &kernels.layers[layer].array, &span, order],
                 Launch {
