@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use mlx_rs::{Array, ArrayElement, Dtype};
+use mlx_rs::{Array, ArrayElement, Dtype, Stream};
 
 use super::error::MlxError;
 use super::gate::Mlx;
@@ -42,6 +42,13 @@ pub(super) fn zeros_of(mx: &Mlx, shape: &[i32], dtype: Dtype) -> Result<Array> {
 /// Evaluates the arrays and waits until they are there.
 pub(super) fn settle<'a>(_: &Mlx, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     Ok(mlx_rs::transforms::eval(arrays)?)
+}
+
+/// Waits until the device has done all that it was given. What failed has failed already.
+pub(super) fn wait(_: &Mlx) {
+    let stream = Stream::thread_local_or_gpu();
+    // SAFETY: the stream is live.
+    unsafe { mlx_sys::mlx_synchronize(stream.as_ptr()) };
 }
 
 /// The memory of an array, evaluated first. The array must be row-contiguous and of type `T`.

@@ -105,6 +105,14 @@ impl DeviceLimits {
     }
 }
 
+/// Leaves `bytes` of the budget to MLX, where rows lie in memory that it does not count. It waits for what is under way rather than take
+/// more: weights that a prompt decodes would otherwise all be there at once, since the host is ahead of the device.
+pub fn leave(_: &Mlx, bytes: u64) {
+    let mut before = 0;
+    // SAFETY: the call only sets a number in MLX's allocator. A failure leaves the limit that was set before.
+    unsafe { mlx_sys::mlx_set_memory_limit(&raw mut before, bytes as usize) };
+}
+
 /// Working memory that a step of `step_tokens` tokens over rows of `context_tokens` may take: activations of two layers at a
 /// time, in which keys and values of the longest row lie decoded beside the chunk's mask. An estimate from shapes.
 pub fn step_bytes(config: &ModelConfig, step_tokens: usize, context_tokens: usize) -> u64 {

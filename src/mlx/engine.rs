@@ -15,7 +15,7 @@ use prefixd_engine::{
     RowWork, StateSpec, Wanted, check_work,
 };
 
-use super::array::{Result, dims, is_settled, settle};
+use super::array::{Result, dims, is_settled, settle, wait};
 use super::attention::{PagedAttention, Proof};
 use super::backend::{Arithmetic, Backend, Kernels};
 use super::budget::{self, DeviceBudget, DeviceLimits};
@@ -152,8 +152,9 @@ impl MlxEngine {
             kv_format: spec.setting.to_string(),
             memory: spec.memory.clone(),
         };
-        if let (Some(pool), Some(rows_bytes)) = (&spec.pool, rows_bytes) {
+        if let (Some(pool), Some(rows_bytes), Some(limits)) = (&spec.pool, rows_bytes, limits) {
             pool.limit(rows_bytes);
+            budget::leave(mx, limits.budget_bytes.saturating_sub(rows_bytes));
         }
         let mut proofs = Vec::new();
         let paged = match &spec.pool {
@@ -351,6 +352,10 @@ impl Engine for MlxEngine {
             return Ok(Vec::new());
         }
         let logits = self.forward(batch, work);
+        if logits.is_err() && self.paged.is_some() {
+            // What has begun may still write into pages that are free from now on.
+            wait(&self.mx);
+        }
         // A prompt is done, or a step has failed.
         let done = work.iter().any(|work| work.wanted == Wanted::Last && work.tokens.len() > GIVEN_BACK_FROM);
         if self.info.rows_bytes.is_some() && (done || logits.is_err()) {

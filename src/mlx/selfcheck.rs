@@ -21,6 +21,10 @@ const MOST_TOLERANCE: f32 = 0.3;
 
 /// Multiply-adds with weights that the check may take on processor cores, and on a GPU: seconds.
 const WORK: [f64; 2] = [5e11, 5e13];
+/// Tokens of prompts that are computed beside a row before anybody waits for one, by powers of two: a library on a GPU loads its
+/// kernels when it first meets a size, which took 3.7 s of the first prompt beside a stream.
+const LEAST_RIDING: usize = 64;
+const MOST_RIDING: usize = 2048;
 /// However large the model, so many tokens are checked: three chunks, and blocks to export.
 const LEAST_TOKENS: usize = 32;
 
@@ -102,13 +106,7 @@ pub fn self_check(
     let tolerance = if engine.backend() == Backend::Cpu {
         0.0
     } else {
-        let mut rows = engine.start()?;
-        let neighbour = engine.start()?;
-        engine.extend(&mut rows, neighbour)?;
-        // One token, as of a running answer: so what a mixed step needs is compiled before anybody waits for it.
-        let work = [tokens.as_slice(), &tokens[..1]].into_iter().enumerate();
-        let work: Vec<_> = work.map(|(row, tokens)| RowWork { row, tokens, wanted: Wanted::Last }).collect();
-        let beside = engine.step(&mut rows, &work)?.swap_remove(0).swap_remove(0);
+        let beside = beside(engine, &tokens, &tokens[..1])?;
         (TIMES * distance(&expected, &beside).0).clamp(TOLERANCE, MOST_TOLERANCE)
     };
     let mut chunked = engine.start()?;
@@ -141,7 +139,24 @@ pub fn self_check(
     advance(3);
     compare("the token after a prompt in chunks", &expected, &after_chunks, tolerance, &mut worst)?;
     compare("the token after export and import", &after_chunks, &after_import, 0.0, &mut worst)?;
+    if engine.backend() == Backend::Cuda {
+        let most = MOST_RIDING.min(prompt_limit).min(context.saturating_sub(2));
+        for riding in (LEAST_RIDING..=most).filter(|tokens| tokens.is_power_of_two()) {
+            let prompt: Vec<u32> = (0..riding).map(|i| (i % vocab) as u32).collect();
+            beside(engine, &prompt, &tokens[..1])?;
+        }
+    }
     Ok(SelfCheck { prompt_tokens: length, distance: worst, tolerance })
+}
+
+/// The logits of a prompt that shares a step with another row's tokens.
+fn beside(engine: &mut MlxEngine, prompt: &[u32], others: &[u32]) -> Result<Vec<f32>, SelfCheckError> {
+    let mut rows = engine.start()?;
+    let neighbour = engine.start()?;
+    engine.extend(&mut rows, neighbour)?;
+    let work = [prompt, others].into_iter().enumerate();
+    let work: Vec<_> = work.map(|(row, tokens)| RowWork { row, tokens, wanted: Wanted::Last }).collect();
+    Ok(engine.step(&mut rows, &work)?.swap_remove(0).swap_remove(0))
 }
 
 /// The next block to export: whole ones as they fill, the rest when the prompt has ended.
