@@ -1,4 +1,4 @@
-//! The kernels over pages of NVIDIA GPUs, run by processor cores: their source, compiled as plain C++ with what a GPU has besides
+//! Our kernels for NVIDIA GPUs, run by processor cores: their source, compiled as plain C++ with what a GPU has besides
 //! (`kernels/device.h`), against the definition in f64. What the hardware itself does is not shown here; there they prove themselves
 //! when a model is loaded.
 
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/attention/paged");
+const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/layer/fused");
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels");
 
 /// Headers that are the same on both; what `units.cu` has is in `device.h`.
@@ -140,31 +141,51 @@ fn loss(bits: usize) -> f64 {
 
 #[test]
 fn kernels_over_pages_follow_the_definition() {
+    let limits = |layer: &Layer| {
+        let [keys, values] = layer.bits.map(loss);
+        vec![("queries", 4e-3), ("keys", keys), ("values", values), ("one", 4e-3), ("chunk", 4e-3)]
+    };
+    let programs = LAYERS.map(|layer| (format!("{layer:?}"), source(&layer), limits(&layer)));
+    all_within(&programs);
+}
+
+#[test]
+fn small_steps_follow_the_definition() {
+    // Elements of a token: fewer than a block has threads, and more, not a multiple.
+    let programs = [(96, false), (600, true)].map(|(width, gelu)| {
+        let read = |name: &str| std::fs::read_to_string(format!("{SMALL}/{name}.cu")).unwrap();
+        let source = format!(
+            "#include \"{TESTS}/device.h\"\nusing T = bf16;\nconstexpr int WIDTH = {width};\nconstexpr bool GELU = {gelu};\n\
+             static void add_norm(const T* x, const T* more, const T* weight, const float* eps, T* sum, T* normed) {{\n{}}}\n\
+             static void gated(const T* x, T* y) {{\n{}}}\n#include \"{TESTS}/small.h\"\n",
+            read("add_norm"),
+            read("gated")
+        );
+        (format!("{width} elements"), source, vec![("sum", 4e-3), ("norm", 4e-3), ("gated", 4e-3)])
+    });
+    all_within(&programs);
+}
+
+/// Compiles and runs programs, each with its name and what it has to print: things that were compared, and limits of their distances.
+fn all_within(programs: &[(String, String, Vec<(&str, f64)>)]) {
     let folder = tempfile::tempdir().unwrap();
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let compiled = LAYERS.iter().enumerate().map(|(number, layer)| {
+    let compiled = programs.iter().enumerate().map(|(number, (_, source, _))| {
         let (path, program) =
             (folder.path().join(format!("{number}.cpp")), folder.path().join(number.to_string()));
-        std::fs::write(&path, source(layer)).unwrap();
+        std::fs::write(&path, source).unwrap();
         let mut command = Command::new(&compiler);
-        command.args(["-std=c++20", "-O1", "-pthread", "-w", "-o"]).arg(&program).arg(&path);
+        command.args(["-std=c++20", "-O1", "-w", "-o"]).arg(&program).arg(&path);
         (program, command.spawn().expect("a C++ compiler"))
     });
     let compiled: Vec<_> = compiled.collect();
-    for (layer, (program, mut compiling)) in LAYERS.iter().zip(compiled) {
-        assert!(compiling.wait().unwrap().success(), "{layer:?} does not compile");
+    for ((name, _, limits), (program, mut compiling)) in programs.iter().zip(compiled) {
+        assert!(compiling.wait().unwrap().success(), "{name} does not compile");
         let found = distances(&program);
-        let limits = [
-            ("queries", 4e-3),
-            ("keys", loss(layer.bits[0])),
-            ("values", loss(layer.bits[1])),
-            ("one", 4e-3),
-            ("chunk", 4e-3),
-        ];
-        assert_eq!(found.len(), limits.len(), "{layer:?}: {found:?}");
-        for ((what, distance), (name, limit)) in found.iter().zip(limits) {
-            assert_eq!(what, name);
-            assert!(*distance < limit, "{layer:?}: {what} {distance:e}, expected below {limit:e}");
+        assert_eq!(found.len(), limits.len(), "{name}: {found:?}");
+        for ((what, distance), (expected, limit)) in found.iter().zip(limits) {
+            assert_eq!(what, expected);
+            assert!(distance < limit, "{name}: {what} {distance:e}, expected below {limit:e}");
         }
     }
 }

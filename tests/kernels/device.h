@@ -1,14 +1,14 @@
-// What the kernels of `src/mlx/attention/paged` need of a GPU, in plain C++: a thread of the host for each of a block's, which meet
-// at barriers where a warp or a block does.
+// What our kernels need of a GPU, in plain C++: a block's threads take turns on one of the host's, and change where a warp or the block
+// meets.
+#include <ucontext.h>
+
 #include <algorithm>
-#include <barrier>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <random>
-#include <thread>
 #include <vector>
 
 #define __device__
@@ -18,8 +18,7 @@ using std::max;
 using std::min;
 
 struct Three { int x = 0, y = 0, z = 0; };
-static thread_local Three threadIdx, blockIdx;
-static Three blockDim, gridDim;
+static Three threadIdx, blockIdx, blockDim, gridDim;
 
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
@@ -39,6 +38,8 @@ static inline To bits(From from) {
 static inline float __uint_as_float(unsigned x) { return bits<float>(x); }
 static inline float __int_as_float(int x) { return bits<float>(x); }
 static inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+static inline float device_exp(float x) { return std::exp(x); }
+#define __expf device_exp
 
 // IEEE halves, rounded to the nearest, ties to even.
 struct __half { uint16_t word; };
@@ -87,19 +88,33 @@ static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   return out;
 }
 
+// A block's threads. One runs until it waits or ends; then the next does.
+static ucontext_t scheduler, contexts[256];
+static bool ended[256];
+
+// Where `size` threads meet.
+struct Meeting {
+  int size = 32, here = 0, number = 0;
+  void arrive_and_wait() {
+    const int mine = number, thread = threadIdx.x;
+    if (++here == size) here = 0, number++;
+    while (number == mine) swapcontext(&contexts[thread], &scheduler);
+  }
+};
+
 // A warp: what its lanes show each other.
 struct Warp {
-  std::barrier<> meet{32};
+  Meeting meet;
   float number[32];
   unsigned words[32][6];
   unsigned address[32];
 };
-static std::unique_ptr<Warp> warps[8];
-static std::unique_ptr<std::barrier<>> block;
-static Warp& own_warp() { return *warps[threadIdx.x / 32]; }
+static Warp warps[8];
+static Meeting block;
+static Warp& own_warp() { return warps[threadIdx.x / 32]; }
 static int own_lane() { return threadIdx.x % 32; }
 
-static void __syncthreads() { block->arrive_and_wait(); }
+static void __syncthreads() { block.arrive_and_wait(); }
 static void __syncwarp() { own_warp().meet.arrive_and_wait(); }
 static float __shfl_xor_sync(unsigned, float x, int mask) {
   Warp& warp = own_warp();
@@ -177,19 +192,35 @@ static void wait_for_sets() {}
 // Runs a kernel: every block after the other.
 template <class Kernel>
 static void launch(int across, int down, int threads, Kernel kernel) {
+  static Kernel* running;
+  static std::vector<char> stacks(256 << 18);
+  const auto run = [] {
+    (*running)();
+    ended[threadIdx.x] = true;
+  };
+  running = &kernel;
   gridDim = {across, down, 1};
   blockDim = {threads, 1, 1};
   for (int i = 0; i < across * down; i++) {
-    for (int w = 0; w < threads / 32; w++) warps[w] = std::make_unique<Warp>();
-    block = std::make_unique<std::barrier<>>(threads);
-    std::vector<std::thread> running;
+    blockIdx = {i % across, i / across, 0};
+    for (Warp& warp : warps) warp.meet = {};
+    block = {threads};
     for (int t = 0; t < threads; t++) {
-      running.emplace_back([=] {
-        threadIdx = {t, 0, 0};
-        blockIdx = {i % across, i / across, 0};
-        kernel();
-      });
+      getcontext(&contexts[t]);
+      contexts[t].uc_stack.ss_sp = &stacks[size_t(t) << 18];
+      contexts[t].uc_stack.ss_size = 1 << 18;
+      contexts[t].uc_link = &scheduler;
+      makecontext(&contexts[t], static_cast<void (*)()>(run), 0);
+      ended[t] = false;
     }
-    for (auto& thread : running) thread.join();
+    for (bool left = true; left;) {
+      left = false;
+      for (int t = 0; t < threads; t++) {
+        if (ended[t]) continue;
+        left = true;
+        threadIdx = {t, 0, 0};
+        swapcontext(&scheduler, &contexts[t]);
+      }
+    }
   }
 }
