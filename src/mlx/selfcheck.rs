@@ -21,8 +21,8 @@ const MOST_TOLERANCE: f32 = 0.3;
 
 /// Multiply-adds with weights that the check may take on processor cores, and on a GPU: seconds.
 const WORK: [f64; 2] = [5e11, 5e13];
-/// Tokens of prompts that are computed beside a row before anybody waits for one, by powers of two: a library on a GPU loads its
-/// kernels when it first meets a size, which took 3.7 s of the first prompt beside a stream.
+/// Tokens of prompts that are computed beside a row before anybody waits for one, by powers of two. The first prompt
+/// beside a stream took 3.7 s on a GPU and the third 0.3; it is likely that libraries load kernels when they first meet a size.
 const LEAST_RIDING: usize = 64;
 const MOST_RIDING: usize = 2048;
 /// However large the model, so many tokens are checked: three chunks, and blocks to export.
