@@ -145,7 +145,11 @@ fn kernels_over_pages_follow_the_definition() {
         let [keys, values] = layer.bits.map(loss);
         vec![("queries", 4e-3), ("keys", keys), ("values", values), ("one", 4e-3), ("chunk", 4e-3)]
     };
-    let programs = LAYERS.map(|layer| (format!("{layer:?}"), source(&layer), limits(&layer)));
+    let programs = LAYERS.map(|layer| Program {
+        name: format!("{layer:?}"),
+        source: source(&layer),
+        limits: limits(&layer),
+    });
     all_within(&programs);
 }
 
@@ -161,16 +165,24 @@ fn small_steps_follow_the_definition() {
             read("add_norm"),
             read("gated")
         );
-        (format!("{width} elements"), source, vec![("sum", 4e-3), ("norm", 4e-3), ("gated", 4e-3)])
+        let limits = vec![("sum", 4e-3), ("norm", 4e-3), ("gated", 4e-3)];
+        Program { name: format!("{width} elements"), source, limits }
     });
     all_within(&programs);
 }
 
-/// Compiles and runs programs, each with its name and what it has to print: things that were compared, and limits of their distances.
-fn all_within(programs: &[(String, String, Vec<(&str, f64)>)]) {
+/// A program and what it has to print: things that were compared, and limits of their distances.
+struct Program {
+    name: String,
+    source: String,
+    limits: Vec<(&'static str, f64)>,
+}
+
+/// Compiles and runs programs.
+fn all_within(programs: &[Program]) {
     let folder = tempfile::tempdir().unwrap();
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let compiled = programs.iter().enumerate().map(|(number, (_, source, _))| {
+    let compiled = programs.iter().enumerate().map(|(number, Program { source, .. })| {
         let (path, program) =
             (folder.path().join(format!("{number}.cpp")), folder.path().join(number.to_string()));
         std::fs::write(&path, source).unwrap();
@@ -179,7 +191,7 @@ fn all_within(programs: &[(String, String, Vec<(&str, f64)>)]) {
         (program, command.spawn().expect("a C++ compiler"))
     });
     let compiled: Vec<_> = compiled.collect();
-    for ((name, _, limits), (program, mut compiling)) in programs.iter().zip(compiled) {
+    for (Program { name, limits, .. }, (program, mut compiling)) in programs.iter().zip(compiled) {
         assert!(compiling.wait().unwrap().success(), "{name} does not compile");
         let found = distances(&program);
         assert_eq!(found.len(), limits.len(), "{name}: {found:?}");
