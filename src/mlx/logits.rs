@@ -49,7 +49,7 @@ impl ToHost {
         })))
     }
 
-    /// Evaluates `logits`, `[rows, vocab]`, beside `others`, and hands each row to `take`.
+    /// Evaluates `logits`, `[rows, vocab]`, beside `others`. Result: each row's.
     pub fn bring<'a>(
         &self,
         mx: &Mlx,

@@ -138,11 +138,7 @@ impl DeviceMemory for Driver {
         let mut stages = self.stages.borrow_mut();
         for (number, part) in source.chunks(STAGE_BYTES).enumerate() {
             let stage = &mut stages[number % 2];
-            let filled = &mut stage.bytes_mut()[..part.len()];
-            filled
-                .par_chunks_mut(PIECE_BYTES)
-                .zip(part.par_chunks(PIECE_BYTES))
-                .for_each(|(to, from)| to.copy_from_slice(from));
+            copy(part, &mut stage.bytes_mut()[..part.len()]);
             if number > 0 {
                 self.wait()?;
             }
@@ -171,10 +167,7 @@ impl DeviceMemory for Driver {
             if let Some(next) = lengths.get(number + 1) {
                 begin(&stages[(number + 1) % 2], number + 1, *next)?;
             }
-            let arrived = &stages[number % 2].bytes_mut()[..part.len()];
-            part.par_chunks_mut(PIECE_BYTES)
-                .zip(arrived.par_chunks(PIECE_BYTES))
-                .for_each(|(to, from)| to.copy_from_slice(from));
+            copy(&stages[number % 2].bytes_mut()[..part.len()], part);
         }
         Ok(())
     }
@@ -210,6 +203,12 @@ impl Drop for Pinned {
         // SAFETY: allocated by the driver, freed once. The driver's library stays loaded: MLX holds it.
         unsafe { (self.free)(self.memory.cast()) };
     }
+}
+
+/// Copies by several cores.
+fn copy(from: &[u8], to: &mut [u8]) {
+    let pieces = to.par_chunks_mut(PIECE_BYTES).zip(from.par_chunks(PIECE_BYTES));
+    pieces.for_each(|(to, from)| to.copy_from_slice(from));
 }
 
 /// An error of the driver's, as it describes it.

@@ -78,8 +78,7 @@ impl DeviceProducts {
         let (codes, scales, biases) = mlx_rs::ops::quantize(&weight, group, bits)?;
         let weight = Codes { codes, scales, biases, group, bits, products: None };
         for tiles in TILES {
-            let rows = tiles * TILE_ROWS;
-            let rows = rows as i32 - 1;
+            let rows = (tiles * TILE_ROWS) as i32 - 1;
             let x = bf16(&wave(rows * inner, 0.3), [rows, inner])?;
             if !serves(&x, &weight) {
                 return Err(MlxError::backend(format!("no kernel for {bits} bits in groups of {group}")));

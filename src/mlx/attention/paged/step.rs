@@ -197,14 +197,19 @@ impl<'a> PagedStep<'a> {
         Ok(out.remove(0))
     }
 
-    /// Attends over what layer `layer` holds when `order` is there.
-    fn attend(&mut self, mx: &Mlx, layer: usize, queries: Queries<'_>, order: &Array) -> Result<Array> {
+    /// Are there kernels for a layer's shape, over codes and in tiles?
+    fn serves(&self, layer: usize, queries: Queries<'_>) -> bool {
         let [keys_of, values_of] = self.spec.sides_of(layer);
         let heads = queries.array.dim(1) as usize;
-        let served = !self.spec.latent
+        !self.spec.latent
             && keys_of == values_of
             && HEAD_DIMS.contains(&keys_of.width)
-            && heads.is_multiple_of(keys_of.heads);
+            && heads.is_multiple_of(keys_of.heads)
+    }
+
+    /// Attends over what layer `layer` holds when `order` is there.
+    fn attend(&mut self, mx: &Mlx, layer: usize, queries: Queries<'_>, order: &Array) -> Result<Array> {
+        let served = self.serves(layer, queries);
         let few = |at: &RowStep| served && at.tokens <= FEW;
         let rows = self.step.rows();
         let counts = self.counts[self.kernels.layers[layer].mask];
@@ -306,7 +311,7 @@ impl<'a> PagedStep<'a> {
         at: RowStep,
     ) -> Result<Array> {
         let (kernels, spec) = (self.kernels, self.spec);
-        let [keys_of, values_of] = spec.sides_of(layer);
+        let keys_of = spec.sides_of(layer)[0];
         let mask = spec.masks[layer];
         let (from, to) = (mask.visible_from(at.position), at.position + at.tokens);
         let inner = inner(queries.array.dtype());
@@ -315,12 +320,8 @@ impl<'a> PagedStep<'a> {
             self.decoded(mx, layer, order, &Decoding { row, range: from..to, slots, dtype: inner })?;
         let width = keys_of.width;
         let heads = queries.array.dim(1) as usize;
-        let flash = kernels.kernels.flash(width).filter(|_| {
-            !spec.latent
-                && keys_of == values_of
-                && inner == Dtype::Float16
-                && heads.is_multiple_of(keys_of.heads)
-        });
+        let served = self.serves(layer, queries) && inner == Dtype::Float16;
+        let flash = kernels.kernels.flash(width).filter(|_| served);
         let Some(flash) = flash else {
             let seen = |array: &Array| array.try_index((.., 0..(to - from) as i32, ..));
             let (keys, values) = (seen(&keys)?, seen(&values)?);

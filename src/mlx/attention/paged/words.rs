@@ -6,7 +6,7 @@ use std::rc::Rc;
 use mlx_rs::Array;
 use prefixd_cache::Part;
 
-use crate::mlx::array::Result;
+use crate::mlx::array::{Result, settle};
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{DeviceMemory, DevicePage, PoolRow};
 use crate::mlx::mask::Mask;
@@ -61,7 +61,7 @@ impl Words {
         }
         (self.address, self.capacity) = (address, capacity);
         self.array = Array::from_slice(&[address], &[1]);
-        crate::mlx::array::settle(mx, [&self.array])
+        settle(mx, [&self.array])
     }
 
     /// Tells the device a step over `rows`. Those with at most `few` new tokens are cut into shares, under each mask.

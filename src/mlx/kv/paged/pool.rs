@@ -153,6 +153,12 @@ impl DevicePool {
         self.free_page(part, bytes).map(page).ok_or_else(|| MlxError::backend("a slab without pages".into()))
     }
 
+    fn copy(&self, page: &DevicePage) -> Result<OwnPage> {
+        let copy = self.page(page.part, page.bytes)?;
+        self.device.duplicate(page.address, copy.address, page.bytes)?;
+        Ok(OwnPage(copy))
+    }
+
     fn free_page(&self, part: Part, bytes: usize) -> Option<u64> {
         let mut shelves = self.shelves.borrow_mut();
         let shelf = &mut shelves[part as usize];
@@ -248,18 +254,11 @@ impl PageMemory for DevicePool {
             Ok(page) => return Ok(OwnPage(page)),
             Err(page) => page,
         };
-        let copy = || {
-            let copy = self.page(page.part, page.bytes)?;
-            self.device.duplicate(page.address, copy.address, page.bytes)?;
-            Ok(OwnPage(copy))
-        };
-        copy().map_err(|error| (page, error))
+        self.copy(&page).map_err(|error| (page, error))
     }
 
     fn duplicate(&self, page: &OwnPage) -> Result<OwnPage> {
-        let copy = self.page(page.part, page.bytes)?;
-        self.device.duplicate(page.address, copy.address, page.bytes)?;
-        Ok(OwnPage(copy))
+        self.copy(page)
     }
 
     fn read<'a>(&self, page: &'a DevicePage) -> Result<Cow<'a, [u8]>> {
