@@ -9,8 +9,8 @@ import re
 
 # A word, a digit, punctuation (each may carry one space), or white space. ASCII classes: every regex engine agrees.
 PIECE = re.compile(r" ?[A-Za-z]+|[0-9]| ?[^ \t\n\rA-Za-z0-9]+|[ \t\n\r]+")
-# A value in one line of JSON: what stands in quotes and is no key, or a number.
-VALUE = re.compile(r'(?<=[:\[,] )"((?:[^"\\]|\\.)*)"(?!:)|(?<=\[)"((?:[^"\\]|\\.)*)"|(?<=: )(-?[0-9.]+)')
+# A value in one line of JSON: what stands in quotes and is no key, a number, true, false or null.
+VALUE = re.compile(r'(?<=[:\[,] )"((?:[^"\\]|\\.)*)"(?!:)|(?<=\[)"((?:[^"\\]|\\.)*)"|(?<=: )(-?[0-9.]+|true|false|null)')
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"]
 TEXT_MARKS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, TOOL, END = range(8)

@@ -4,11 +4,13 @@ A conversation is `{"messages": [...], "turns": [...], "tools": [...]?}`: messag
 says and what the assistant must answer (`expect`), see tasks.py.
 """
 import scenes
+from intents import POOL, TRAINING, Wanted, training_form
 from layouts import section
-from manners import small
+from manners import ONLY, small
 from phrasings import follow_up
 from questions import (NOT_STATED, SAME_ATTRIBUTE, SAME_PERSON, SAME_SUBJECT, WHO, ask, fill, name_of, recall, update,
                        wrap)
+from rough import rough
 from words import DAYS, VOCAB, any_word, line, made_up, phrase, pick, sentence, split
 from values import COLORS, code, invented
 from world import World
@@ -51,14 +53,14 @@ def document(r, budget, count, dense, held, unseen_layouts=None, kinds=None, str
     w = World(r, dense, held, kinds)
     parts, used, misses, theirs = [pick(r, HEAD)], 16, 0, set()
     while misses < 4 and used < budget - 10:
-        before = dict(w.stated) if budget - used < 700 or structure else None
+        before, last = dict(w.stated), budget - used >= 700 and not structure
         this = structure if structure and r.random() < .5 else None
         text = section(w, held if unseen_layouts is None else unseen_layouts, this)
         n = count(text) + 1
         if used + n > budget:
-            if before is not None:
-                w.stated = before
-            else:
+            # What is not shown is not known.
+            w.stated = before
+            if last:
                 break
             misses += 1
             continue
@@ -106,15 +108,15 @@ def reverse(r, s, a, v):
     return pick(r, forms).format(a=name_of(r, a), v=v, w=what)
 
 
-def told(r, budget, count, held, scene=None):
-    """Scenes told one after the other, and questions about their parts."""
+def told(r, budget, count, held, scene=None, made=False):
+    """Scenes told one after the other, and questions about their parts; `made`: with held-out names in scenes composed as in training."""
     v, pool = VOCAB[held], [scene] if scene else scenes.POOL[held]
     parts, used, asks, known = [pick(r, HEAD)], 40, [], set()
     while used < budget - 60:
         if held and scene and len(parts) % 2:
             one = pick(r, scenes.POOL[False])
         else:
-            one = scenes.composed(r) if not held and r.random() < .7 else pick(r, pool)
+            one = scenes.invented(r) if made or not held and r.random() < .8 else pick(r, pool)
         values = scenes.draw(r, one, v)
         names = {values[x] for x in one.slots if scenes.sure(one, x)}
         # A name that two scenes share could be meant by a question about either.
@@ -125,11 +127,12 @@ def told(r, budget, count, held, scene=None):
         text = scenes.tell(r, one, values)
         parts.append(text if r.random() < .8 else sentence(r) + " " + text)
         used += count(parts[-1]) + 1
-        if not held or one in pool:
-            asks += [(q, slot, values) for slot, (_, _, qs) in one.slots.items() for q in qs if all(scenes.sure(one, x) for x in scenes.mentions(q))]
+        if not held or made or one in pool:
+            asks += [(q, slot, values) for slot, (_, _, qs) in one.slots.items() for q in qs if scenes.clear(one, q)]
     turns = []
-    for _ in range(2 if held else 3 + int(r.random() * 8) if asks else 0):
+    for _ in range(2 if held else 3 + int(r.random() * 12) if asks else 0):
         q, slot, values = pick(r, asks)
+        q = rough(r, q) if not held and r.random() < .08 else q
         turns.append(say(wrap(r, q.format(**values), held), values[slot].rstrip(".") + "."))
     if not turns:
         return small_talk(r)
@@ -247,11 +250,21 @@ def echo(r):
     return {"messages": [], "turns": turns}
 
 
-def small_talk(r, held=False, most=4):
-    """A short chat without notes, so that nothing ever ends empty."""
+# Requests that need no tool to be granted are none of these.
+UNARMED = [x for x in TRAINING if x.names[0] not in ("create_note", "send_message", "set_status", "add_shopping_list", "log_meal", "log_workout", "log_hours", "set_timer", "run_command")]
+
+
+def unarmed(r, held=False):
+    """A request that only a tool could fulfil, where none is declared."""
+    tool = Wanted(r, pick(r, POOL[True][3:] if held else UNARMED), str, extras=False)
+    return tool.request(VOCAB[held], tool.intent.requests if held else [training_form(r, tool)])[0]
+
+
+def small_talk(r, held=False, most=4, wide=False):
+    """A short chat without notes, so that nothing ever ends empty. `wide`: with requests that would need a tool."""
     turns = []
     for _ in range(1 + int(r.random() * most)):
-        turns.append(say(*small(r, held)))
+        turns.append(say(unarmed(r), ONLY) if wide and r.random() < .15 else say(*small(r, held)))
         if r.random() < .3 and not held:
             tell, question, draw = pick(r, SAID)
             v = draw(r)

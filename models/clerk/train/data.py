@@ -6,6 +6,8 @@ import torch
 from bpe import Codec
 import extract
 from chat import conversation, echo, small_talk, told
+from loops import loop
+from own import own
 from tools import agent, natural_task, schema_task, text_history, tool_task
 import schemas
 
@@ -18,34 +20,38 @@ def roughly(text):
 
 
 # Below this share of the draws are kinds that stay short however long a conversation may be.
-SHORT = .34
+SHORT = .43
 
 
 def draw(r, budget, k):
     """One conversation of at most about `budget` tokens; `k` from 0 to 1 picks its kind."""
-    if k < .03:
-        return small_talk(r)
-    if k < .045 or budget < 200:
+    if k < .025:
+        return small_talk(r, wide=True)
+    if k < .05:
+        return own(r, False)
+    if k < .065 or budget < 200:
         return echo(r) if r.random() < .6 else extract.task(r, False)
-    if k < .11:
+    if k < .12:
         return tool_task(r, min(budget, 2500), roughly, False)
-    if k < .20:
+    if k < .215:
         return natural_task(r, min(budget, 2500), roughly, False)
-    if k < .24:
+    if k < .27:
+        return loop(r, False)
+    if k < .31:
         return schema_task(r, roughly, False, schemas.STYLES)
-    if k < .255:
+    if k < .33:
         return text_history(r, False)
     if k < SHORT:
         return extract.task(r, False) if r.random() < .8 else extract.from_document(r, min(budget, 3000), roughly, False)
-    if k < .37:
+    if k < .455:
         return tool_task(r, min(budget, 4000), roughly, False) if r.random() < .5 else natural_task(r, min(budget, 4000), roughly, False)
-    if k < .46 and budget > 700:
+    if k < .545 and budget > 700:
         return agent(r, budget, roughly, False)
-    if k < .52:
+    if k < .62:
         return told(r, min(budget, 6000), roughly, False)
     share = r.uniform(.08, .65)
     n = max(3, int(budget * share / 40))
-    kind = "chat" if k < .69 else "mixed"
+    kind = "chat" if k < .75 else "mixed"
     return conversation(r, budget, roughly, r.random() < .65, False, kind, n)
 
 

@@ -27,19 +27,27 @@ def key_style(r):
     return pick(r, (str, str, str, camel, lambda n: n.replace("_", "-")))
 
 
-def asked_fields(r, fields):
-    """Words that tell the keys. `fields`: `(key, is a number)`."""
+# A field's type: False for a string, True for a number, or what JSON calls it.
+TYPES = {False: "string", True: "integer", "boolean": "boolean"}
+PYTHON = {False: "str", True: "int", "boolean": "bool"}
+
+
+def asked_fields(r, fields, hints={}):
+    """Words that tell the keys. `fields`: `(key, type)`; `hints`: a question for a key."""
     keys = [k for k, _ in fields]
-    params = [{"name": k, "type": "integer" if n else "string"} for k, n in fields]
+    params = [{"name": k, "type": TYPES[n]} for k, n in fields]
+    if hints and r.random() < .3:
+        sep, mark = pick(r, (("\n", "- {k}: {q}"), ("\n", "{k}: {q}"), (" ", "{k}: {q}"), ("; ", "{k} ({q})"), ("\n", '"{k}": {q}'), (" ", "{k} = {q}")))
+        return pick(r, ("Answer as JSON. {x}", "Fill in this JSON:\n{x}", "Keys and what they mean:\n{x}", "Return an object. {x}", "Questions, answered in one JSON object:\n{x}")).format(x=sep.join(mark.format(k=k, q=hints.get(k, k.replace("_", " "))) for k in keys))
     k = r.random()
     if k < .25:
         listed = pick(r, (", ".join(keys), ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0], "\n".join("- " + x for x in keys), ", ".join(f'"{x}"' for x in keys)))
         return pick(r, ("Extract {k} as JSON.", "Return JSON with the keys {k}.", "Give me {k} as a JSON object.", "Answer with a JSON object that has {k}.", "I need {k} in JSON.", "Keys: {k}", "Fields: {k}. Answer in JSON.", "JSON with {k}, please.", "Return an object with {k}.")).format(k=listed)
     if k < .4:
-        shape = "{" + ", ".join(f'"{x}": {pick(r, ("...", "number")) if n else pick(r, (chr(34) + "..." + chr(34), "string"))}' for x, n in fields) + "}"
+        shape = "{" + ", ".join(f'"{x}": {pick(r, ("...", "true or false")) if n == "boolean" else pick(r, ("...", "number")) if n else pick(r, (chr(34) + "..." + chr(34), "string"))}' for x, n in fields) + "}"
         return pick(r, ("Answer in this form: {s}", "Use this format: {s}", "Return JSON like {s}", "Format:\n{s}", "Reply only with {s}")).format(s=shape)
     if k < .5:
-        return f"class {cap(made_up(r))}(BaseModel):\n" + "\n".join(f"    {x}: {'int' if n else 'str'}" for x, n in fields) + "\n\nReturn it as JSON."
+        return f"class {cap(made_up(r))}(BaseModel):\n" + "\n".join(f"    {x}: {PYTHON[n]}" for x, n in fields) + "\n\nReturn it as JSON."
     style = pick(r, schemas.STYLES[:5])
     schema = json.dumps(style(r, made_up(r), params), indent=pick(r, (None, None, 2)))
     return pick(r, ("Answer with JSON that follows this schema:\n{s}", "JSON schema:\n{s}", "As a genius expert, your task is to understand the content and provide the parsed objects in json that match the following json_schema:\n\n{s}\n\nMake sure to return an instance of the JSON, not the schema itself",
@@ -53,21 +61,65 @@ def value_of(r, text, number):
 def scene_record(r, held):
     """`(text, record)` of a scene; keys in any order, sometimes not all."""
     v, style = VOCAB[held], key_style(r)
-    scene = scenes.composed(r) if not held and r.random() < .65 else pick(r, scenes.POOL[held])
+    scene = scenes.invented(r) if not held and r.random() < .75 else pick(r, scenes.POOL[held])
     values = scenes.draw(r, scene, v)
     slots = list(scene.slots)
     if r.random() < .3:
         r.shuffle(slots)
     if r.random() < .25 and len(slots) > 2:
         slots = slots[:-1]
-    record, numbers = {}, {}
+    record, numbers, hints = {}, {}, {}
     for s in slots:
-        aliases, kind, _ = scene.slots[s]
+        aliases, kind, asks = scene.slots[s]
         key = style(aliases[0] if r.random() < .6 else pick(r, aliases))
         number = scenes.is_number(kind) and r.random() < .75
         if key not in record:
             record[key], numbers[key] = value_of(r, values[s], number), number
-    return scenes.tell(r, scene, values), record, numbers
+            if not held and asks:
+                hints[key] = pick(r, asks).format(**values)
+    text = scenes.tell(r, scene, values)
+    return text, *(widened(r, text, record, numbers) if not held else (record, numbers)), hints
+
+
+# Yes or no: key, what is said, its contrary.
+FLAGS = """open,is_open=open,closed|paid=paid,unpaid|active,is_active=active,idle|urgent,is_urgent=urgent,in no hurry|available,is_available=available,gone|free,is_free=free,taken|ready,done=ready,unfinished|new,is_new=new,old|insured=insured,without insurance|verified,checked=verified,unchecked
+late,is_late=late,on time|public,is_public=public,private|online,is_online=online,offline|full,is_full=full,empty|safe=safe,dangerous|confirmed=confirmed,still in doubt|broken,is_broken=broken,in good order|expensive=expensive,cheap|allowed=allowed,forbidden|heated=heated,cold|member,is_member=a member,no member
+married,is_married=married,single|vegetarian=a vegetarian,a meat eater|retired=retired,still at work|visible=visible,hidden|locked,is_locked=locked,unlocked|enabled=enabled,disabled|fragile=fragile,sturdy|cancelled=cancelled,still on|signed=signed,not signed yet""".replace("\n", "|").split("|")
+NEVER = "nickname,fax,fax_number,middle_name,blood_type,eye_color,warranty,discount_code,guarantee,signature,latitude,altitude,postal_code,license,sponsor_id,humidity,barcode,isbn,notes,comment,second_phone,godfather,budget_code,deposit,footnote,rating,invoice_address,tax_class".split(",")
+
+
+def some(r, xs, held):
+    """One of a list whose every fifth entry is kept for evaluation."""
+    return pick(r, xs[4::5] if held else [x for i, x in enumerate(xs) if i % 5 != 4])
+
+
+def flagged(r, record, numbers, held=False):
+    """A sentence that says whether something is so, and its key put anywhere into the record."""
+    keys, words = some(r, FLAGS, held).split("=")
+    yes, no = words.split(",")
+    key, value = pick(r, keys.split(",")), r.random() < .5
+    if key in record:
+        return "", record, numbers
+    it = pick(r, ("It is", "This one is", "All in all it is", "Today it is", "As you know, it is"))
+    said = pick(r, (f"{it} {yes}.", f"{it} {yes}.", f"{it} not {no}.", f"{it} {yes}, of course.")) if value else pick(r, (f"{it} not {yes}.", f"{it} not {yes}.", f"{it} {no}.", f"{it} anything but {yes}.", f"{it} not {yes} at all."))
+    at = int(r.random() * (len(record) + 1))
+    items, kinds = list(record.items()), list(numbers.items())
+    items.insert(at, (key, value))
+    kinds.insert(at, (key, "boolean"))
+    return " " + said, dict(items), dict(kinds)
+
+
+def widened(r, text, record, numbers, held=False):
+    """Some records have a key that the text does not tell: null."""
+    if held or r.random() < .12:
+        key = some(r, NEVER, held)
+        if key not in record and key.split("_")[0] not in text:
+            at = int(r.random() * (len(record) + 1))
+            items, kinds = list(record.items()), list(numbers.items())
+            items.insert(at, (key, None))
+            kinds.insert(at, (key, False))
+            return dict(items), dict(kinds)
+    return record, numbers
 
 
 def several(r, held):
@@ -81,7 +133,7 @@ def several(r, held):
     text = pick(r, ("{x} are going to the {e} on {d}.", "On {d} there is the {e} with {x}.", "The {e} on {d}: {x}.", "{x} take part in the {e} ({d}).", "We invite {x} to the {e} on {d}.")).format(x=joined, e=event, d=date)
     style = key_style(r)
     record = {pick(r, ("name", "event", "title", "event_name")): event, pick(r, ("date", "day", "when")): date, style(pick(r, ("participants", "people", "names", "guests", "members", "items", "who"))): xs}
-    return text, record, {k: False for k in record}
+    return text, record, {k: False for k in record}, {}
 
 
 def fact_record(r, held):
@@ -94,7 +146,8 @@ def fact_record(r, held):
         return scene_record(r, held)
     names = [f[1]["names"][0] for f in facts]
     if len(facts) == 2 and r.random() < .4 or len(facts) == 3 and r.random() < .4:
-        patterns = [p for i, p in enumerate(qualified.SAME_SUBJECT) if qualified.held_pair(i) == held and ("{a3}" in p) == (len(facts) == 3)]
+        patterns = [p for i, p in enumerate(qualified.SAME_SUBJECT) if qualified.held_pair(i) == held and ("{a3}" in p) == (len(facts) == 3)] if held else \
+            [p for p in [qualified.pattern_of(r, "same-subject", False) for _ in range(4)] if ("{a3}" in p) == (len(facts) == 3)]
         text = qualified.together(r, facts, names, pick(r, patterns)) if patterns else ""
     else:
         text = ""
@@ -107,7 +160,13 @@ def fact_record(r, held):
         key = style(n.replace(" ", "_").replace("-", "_"))
         number = f[2].isdigit() and f[2][0] != "0" and r.random() < .6
         record[key], numbers[key] = value_of(r, f[2], number), number
-    return text, record, numbers
+    if held:
+        return text, record, numbers, {}
+    if r.random() < .3:
+        items = list(record)
+        r.shuffle(items)
+        record, numbers = {k: record[k] for k in items}, {k: numbers[k] for k in items}
+    return text, *widened(r, text, record, numbers), {}
 
 
 def request_record(r, held):
@@ -116,7 +175,7 @@ def request_record(r, held):
     t.optional = t.group = None
     t.declaration(r, True)
     text, call = t.request(r, VOCAB[held], held)
-    return text, call["arguments"], {k: not isinstance(v, str) for k, v in call["arguments"].items()}
+    return text, call["arguments"], {k: not isinstance(v, str) for k, v in call["arguments"].items()}, {}
 
 
 def nested(r, record):
@@ -129,9 +188,15 @@ def nested(r, record):
 
 
 def task(r, held, kind=None, hidden=None):
-    """One extraction. `kind`: `scene`, `list` or `facts`."""
+    """One extraction. `kind`: `scene`, `list`, `facts`, or `wide`: facts with yes or no and null."""
     k = r.random()
-    text, record, numbers = (scene_record if kind == "scene" or kind is None and k < .5 else several if kind == "list" or kind is None and k < .62 else fact_record if kind == "facts" or k < .9 else request_record)(r, held)
+    text, record, numbers, hints = (scene_record if kind == "scene" or kind is None and k < .5 else several if kind == "list" or kind is None and k < .62 else fact_record if kind in ("facts", "wide") or k < .9 else request_record)(r, held)
+    if kind == "wide":
+        more, record, numbers = flagged(r, *widened(r, text, record, numbers, held), held)
+        text += more
+    if not held and r.random() < .2 and not any(isinstance(x, list) for x in record.values()):
+        more, record, numbers = flagged(r, record, numbers)
+        text += more
     hidden = r.random() < .5 if hidden is None else hidden
     before = " ".join(sentence(r) for _ in range(1 + int(r.random() * 3))) + " " if r.random() < .3 else ""
     after = " " + " ".join(sentence(r) for _ in range(1 + int(r.random() * 3))) if r.random() < .3 else ""
@@ -142,7 +207,7 @@ def task(r, held, kind=None, hidden=None):
     elif any(isinstance(x, list) for x in record.values()):
         ask = pick(r, ("Return JSON with the keys {k}; {l} is a list.", "Extract {k} as JSON, {l} as a list.", "JSON: {k}. {l} is an array.")).format(k=", ".join(record), l=list(record)[-1])
     else:
-        ask = asked_fields(r, list(numbers.items()))
+        ask = asked_fields(r, list(numbers.items()), hints)
     body = pick(r, HEADERS).format(before + text + after)
     k = r.random()
     if k < .4:

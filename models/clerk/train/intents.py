@@ -2,12 +2,15 @@
 
 intents.txt: `# NAMES | DESCRIPTIONS | PARAMETERS`, then one request a line. A parameter is `NAME,ALIAS,...=KIND`; `{0}` in a
 request is the first one's value. Evaluation keeps every fourth request of a tool and every eighth tool whole.
+intents-more.txt is for training alone: more tools, and after `+ NAME` more for a tool of the first file. A line `n WORDS` is a noun
+phrase, `v WORDS` a verb phrase; rough.py makes questions, wishes and commands of them.
 """
 import json
 import pathlib
 
+import rough
 import schemas
-from values import COLORS, code, clock, date, number, person, port, town, version
+from values import COLORS, code, clock, date, number, person, port, role, town, version
 from words import DAYS, ENGLISH, GOODS, KINDS, MONTHS, SERVICE_A, SERVICE_B, VOCAB, any_word, digits, line, made_up, name_part, phrase, pick, split
 
 UPPER = "ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -53,7 +56,7 @@ KINDS_OF = {"town": where, "when": when, "int": None, "ticker": ticker, "cur": l
             "cuisine": lambda r, v: pick(r, CUISINES), "roomname": lambda r, v: pick(r, ROOMS), "good": lambda r, v: pick(r, v.goods) if r.random() < .6 else any_word(r), "expr": expr,
             "unit": lambda r, v: pick(r, UNITS), "lang": lambda r, v: pick(r, LANGUAGES), "word": lambda r, v: any_word(r), "topicword": lambda r, v: pick(r, TASK_WORDS) if r.random() < .5 else any_word(r),
             "service": service, "version": version, "room": lambda r, v: pick(r, UPPER) + digits(r, 2) if r.random() < .5 else digits(r, 3), "month": lambda r, v: pick(r, MONTHS),
-            "year": None}
+            "year": None, "role": role}
 # Optional parameters that a request may leave unsaid: name, type, values.
 EXTRAS = [("unit", ["celsius", "fahrenheit"]), ("units", ["metric", "imperial"]), ("limit", None), ("language", ["en", "de", "fr"]), ("format", ["json", "text", "csv"]), ("max_results", None),
           ("verbose", "boolean"), ("timeout", None), ("order", ["asc", "desc"]), ("page", None), ("category", "string"), ("note", "string"), ("mode", ["fast", "full"]), ("include_details", "boolean"),
@@ -69,6 +72,8 @@ class Intent:
             aliases, kind = p.strip().split("=")
             self.params.append((aliases.split(","), kind))
         self.requests = requests
+        # For training alone: more requests, noun phrases and verb phrases.
+        self.more, self.nouns, self.verbs = [], [], []
 
 
 def read():
@@ -81,8 +86,24 @@ def read():
     return out
 
 
+def read_more(known):
+    """The tools that only training has; adds to those of `known` that both sides have."""
+    out = []
+    for row in (pathlib.Path(__file__).parent / "intents-more.txt").read_text().splitlines():
+        if row.startswith("# "):
+            out.append(Intent(row, []))
+            this = out[-1]
+        elif row.startswith("+ "):
+            this = known[row[2:]]
+        else:
+            (this.nouns if row.startswith("n ") else this.verbs if row.startswith("v ") else this.more).append(row[2:] if row[:2] in ("n ", "v ") else row)
+    return out
+
+
 ALL = read()
 POOL = {False: [x for i, x in enumerate(ALL) if i % 8 != 7], True: ALL[7::8]}
+# What training shows; evaluation asks for those of the first file alone.
+TRAINING = POOL[False] + read_more({x.names[0]: x for x in POOL[False]})
 
 
 def described_as(r, name, kind):
@@ -183,6 +204,30 @@ def forms_of(intent, held, whole):
         return intent.requests
     last = len(intent.requests) - 1
     return [x for i, x in enumerate(intent.requests) if (i % 4 == 3 or i == last < 3) == held]
+
+
+def training_form(r, tool):
+    """A request for `tool` as only training makes them; most in none of the words of its name."""
+    intent = tool.intent
+    for _ in range(4):
+        k = r.random()
+        if k < .3 and intent.nouns:
+            form = rough.of_noun(r, pick(r, intent.nouns))
+        elif k < .6 and intent.verbs:
+            form = rough.of_verb(r, pick(r, intent.verbs))
+        else:
+            plain = forms_of(intent, False, False) + intent.more
+            form = pick(r, plain) if plain else rough.of_verb(r, pick(r, intent.verbs))
+            verb = rough.verb_of(form)
+            if verb and r.random() < .4:
+                form = rough.of_verb(r, verb)
+        if form not in kept_forms(intent) and (r.random() < .4 or unnamed([form], tool)):
+            break
+    return rough.rough(r, form) if r.random() < .16 else form
+
+
+def kept_forms(intent):
+    return forms_of(intent, True, False) if intent.requests else []
 
 
 def unnamed(forms, tool):

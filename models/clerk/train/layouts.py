@@ -113,11 +113,11 @@ def tellings(w, held, structure=None):
     """Facts in sentences that say more than one fact needs; `structure` names one that is kept for evaluation."""
     r, out = w.r, []
     n = 3 + int(r.random() * 9)
-    double = structure in qualified.PAIRS or structure is None and r.random() < .45
+    double = structure in qualified.PAIRS or structure is None and r.random() < (.45 if w.held else .58)
     while len(out) < n and double:
-        kind = structure or pick(r, ("same-subject", "same-subject", "same-attribute", "nothing-shared", "joined"))
+        kind = structure or pick(r, ("same-subject", "same-subject", "same-attribute", "same-attribute", "nothing-shared", "nothing-shared", "joined"))
         pattern = pick(r, qualified.CONNECT) if kind == "joined" else qualified.pattern_of(r, kind, structure is not None)
-        facts = pair(w, kind, 3 if "{a3}" in pattern else 2)
+        facts = pair(w, kind, 3 if "{v3}" in pattern else 2)
         if not facts:
             n -= .2
             continue
@@ -138,17 +138,27 @@ def tellings(w, held, structure=None):
         if not f:
             n -= .2
             continue
-        text, q = qualified.qualified(r, f, named(r, a), structure is not None, structure, w.vocab)
+        text, q, old = qualified.qualified(r, f, named(r, a), structure is not None, structure, w.vocab)
+        if old and r.random() < .5:
+            w.stated[s[0], "former " + a["key"]] = s, former(a), old
         if q and r.random() < .5 and not a["key"].startswith("step"):
             asks = [f"What is the {{a}} of {{s}} {q}?", f"{cap(q)}, what is the {{a}} of {{s}}?", f"Which {{a}} does {{s}} have {q}?", f"Tell me the {{a}} of {{s}} {q}.", f"{{b}} {q}: {{a}}?"]
             w.stated[s[0], a["key"]] = f[0], dict(a, asks=a["asks"] + asks), f[2]
-        if a["says"] and structure is None and r.random() < .25:
+        if a["says"] and structure is None and r.random() < .25 and (w.held or not q and not old):
             text = cap(write(r, pick(r, a["says"]), f)).rstrip(".") + f" {qualified.KINDS[pick(r, ('place', 'time', 'purpose', 'any'))](r, w.vocab)}."
         out.append(text)
     bullet = pick(r, BULLETS)
     if r.random() < .5:
-        return " ".join(out)
+        # In one paragraph every sentence has its end, or a value would run into the next one.
+        return " ".join(out) if w.held else "\n".join(out) if any("\n" in x for x in out) else " ".join(x if x[-1] in ".!?" else x + "." for x in out)
     return "\n".join(bullet + x for x in out)
+
+
+def former(a):
+    """The attribute that an old value answers."""
+    n = a["names"][0]
+    return {"key": "former " + n, "names": ["former " + n, "previous " + n], "draw": None, "says": [],
+            "asks": [f"What was the {n} of {{s}} before?", f"Which {n} did {{s}} have before?", f"What did the {n} of {{s}} use to be?", f"What was the {n} of {{s}} in the past?", f"Which {n} of {{s}} holds no more?"]}
 
 
 SENTENCES = ["The {a} for {s} is {v}.", "{S} was given the {a} {v}.", "{S} uses {v} as {a}.", "{v} is the {a} of {s}."]
@@ -375,8 +385,10 @@ def section(w, held, structure=None):
     k = r.random()
     if structure:
         return tellings(w, True, structure)
-    if k < .24 and not held:
-        body = tellings(w, held) if k < .2 else bare(w, held)
+    # Worlds of evaluation keep the shares that their figures were measured with.
+    most, few = (.2, .24) if w.held else (.8, .84) if w.focus else (.23, .28)
+    if k < few and not held:
+        body = tellings(w, held) if k < most else bare(w, held)
         return body if r.random() < .7 else headed(r, held, body)
     k = r.random()
     body = (lines if k < .45 else grid if k < .87 else procedure if k < .9 else source if k < .94 else prose)(w, held)

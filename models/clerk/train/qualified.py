@@ -4,6 +4,7 @@ A qualifier is words that are neither key nor value: a place, a time, a source, 
 stand: 0 in front, 1 after the attribute, 2 after the subject, 3 after the verb, 4 at the end.
 A structure is a pair of kind and position, a form, or a pattern of two facts; `HELD_*` are kept whole for evaluation.
 """
+import pairs
 from phrasings import cap
 from words import DAYS, MONTHS, ROLES, WHEN, any_word, digits, made_up, name_part, phrase, pick
 from values import clock, code, color, date, number, person, town
@@ -97,6 +98,7 @@ HELD_OLD = OLD[5::5]
 OLD += ["It was {o} and is now {v}: the {a} of {s}.", "{S} used to have the {a} {o}; it is {v} now.", "The {a} of {s} is {v}; {o} is out of date.", "Not {o} but {v} is the {a} of {s}.", "The {a} of {s}: {v} instead of {o}", "{v} replaced {o} as {a} of {s}.",
         "The {a} {o} of {s} is void, take {v}.", "{S} gave up the {a} {o} for {v}.", "The {a} of {s} is not {o}, it is {v}.", "Many think the {a} of {s} is {o}, but it is {v}.", "In the past {s} had the {a} {o}, but it is {v} these days.", "The {a} of {s} moved from {o} to {v}.",
         "Once {o}, the {a} of {s} is {v} since {d}.", "Do not use {o} for {s}: the {a} is {v}.", "Old {a} of {s}: {o}. New: {v}", "The {a} of {s} is {v} ({o} before {d}).", "Until {d} the {a} of {s} was {o}, from then on {v}.", "{b}: {a} {v}, previously {o}"]
+TRAIN_OLD = [x for x in OLD if x not in HELD_OLD]
 # One subject and two or three facts, one attribute of two subjects, or two facts that share nothing.
 SAME_SUBJECT = """The {a} of {s} is {v} and the {a2} is {v2}.
 {S} has the {a} {v} and the {a2} {v2}.
@@ -139,12 +141,16 @@ While the {a} of {s} is {v}, the {a2} of {s2} is {v2}.
 If {s} has the {a} {v}, then {s2} has the {a2} {v2}.
 {S} uses {v} as {a} and {s2} uses {v2} as {a2}.
 The {a} {v} belongs to {s}, the {a2} {v2} to {s2}.""".split("\n")
+HELD_OLD_TWO = ["{S} dropped the {a} {o} in favor of {v}.", "{S} chose {v} over {o} as {a}."]
 CONNECT = [" and ", ", and ", ", but ", "; ", ", while ", ", whereas ", " - ", "; also ", ", so ", ". Then ", ", just as ", " because "]
 PAIRS = {"same-subject": SAME_SUBJECT, "same-attribute": SAME_ATTRIBUTE, "nothing-shared": NOTHING_SHARED}
 
 
 def held_pair(i):
     return i % 5 == 4
+
+
+KEPT = {pairs.bare(x) for xs in PAIRS.values() for i, x in enumerate(xs) if held_pair(i)}
 
 
 def lower(s):
@@ -190,18 +196,21 @@ def choose(r, form, held):
 
 
 def qualified(r, fact, name, held=False, structure=None, v=None):
-    """A sentence for `fact` with qualifiers, and a qualifier that a question may name, or None. With `held` from the structures kept
-    for evaluation: `structure` is `KIND-POSITION`, `form` or `old`."""
+    """A sentence for `fact` with qualifiers, a qualifier that a question may name, or None, and a value that held before, or None. With
+    `held` from the structures kept for evaluation: `structure` is `KIND-POSITION`, `form`, `old` or `old-two`."""
     (bare, the), a, value = fact
-    if structure == "old" or structure is None and r.random() < .14:
-        forms = HELD_OLD if held else [x for x in OLD if x not in HELD_OLD]
+    if structure in ("old", "old-two") or structure is None and r.random() < (.14 if v.held else .26):
+        forms = (HELD_OLD if structure == "old" else HELD_OLD_TWO) if held else TRAIN_OLD
         for _ in range(8):
             old = a["draw"](r, v)
             if old != value and old not in value and value not in old:
                 break
         else:
             old = "unknown"
-        return write(pick(r, forms), bare, the, name, value, old, date(r, v)), None
+        if not v.held and r.random() < .8:
+            form, once = pairs.denial(r)
+            return write(form, bare, the, name, value, old, date(r, v)), None, old if once and old != "unknown" else None
+        return write(pick(r, forms), bare, the, name, value, old, date(r, v)), None, None
     if structure == "form":
         form = pick(r, HELD_FORMS)
         kinds = choose(r, form, False)
@@ -214,7 +223,7 @@ def qualified(r, fact, name, held=False, structure=None, v=None):
         form = pick(r, TRAIN_FORMS)
         kinds = choose(r, form, False)
     form, q = placed(r, form, kinds, v)
-    return write(form, bare, the, name, value, "", ""), q
+    return write(form, bare, the, name, value, "", ""), q, None
 
 
 def write(form, bare, the, name, value, old, d):
@@ -230,22 +239,7 @@ def together(r, facts, names, pattern):
     return pattern.format(**words)
 
 
-def some_pattern(r, kind):
-    """A pattern of two facts that nobody wrote."""
-    join = pick(r, (" and ", ", ", " and ", "; ", ", and ", " / ", " as well as ", ", plus ", " or rather ", " | "))
-    if kind == "same-subject":
-        lead = pick(r, ("{S} has ", "{S}: ", "For {s} we note ", "{S} comes with ", "{b} - ", "Known of {s}: ", "{S} is listed with ", "{S} got ", "In the case of {s}: ", "{S}, by the way, has ", "We know of {s}: ", "{S} always had "))
-        part = pick(r, ("{a} {v}", "the {a} {v}", "{a}: {v}", "{a} = {v}", "{v} ({a})", "a {a} of {v}", "{v} for the {a}", "the {a}, {v}", "a {a}, namely {v}", "{v}, the {a}"))
-        return lead + join.join(part.replace("{a}", "{a" + n + "}").replace("{v}", "{v" + n + "}") for n in ("", "2", "3")[:2 if r.random() < .7 else 3]) + pick(r, (".", ".", "", ", as listed.", " in all."))
-    if kind == "same-attribute":
-        lead, part = pick(r, (("The {a} is ", "{v} with {s}"), ("The {a}: ", "{v} for {s}"), ("By {a}, ", "{s} has {v}"), ("{A} of each: ", "{b} {v}"), ("{A}: ", "{b} = {v}"), ("Each has a {a}: ", "{s} {v}"), ("As for the {a}, ", "{s} takes {v}"), ("The {a}s are ", "{v} ({b})"), ("{A} - ", "{b}: {v}"),
-                              ("We know the {a}: ", "{v} of {s}"), ("", "the {a} of {s} is {v}"), ("The {a} differs: ", "{v} for {s}"), ("When it comes to the {a}, ", "{s} has {v}")))
-    else:
-        lead, part = pick(r, ("", "Note: ", "We know that ", "As listed, ", "It is true that ")), pick(r, ("the {a} of {s} is {v}", "{s} has the {a} {v}", "{v} is the {a} of {s}", "{s} takes {v} as {a}", "{b}: {a} {v}"))
-    return lead + join.join(part if not n else part.replace("{a}", "{a" + (n if kind != "same-attribute" else "") + "}").replace("{v}", "{v2}").replace("{s}", "{s2}").replace("{b}", "{b2}") for n in ("", "2")) + pick(r, (".", ".", ".", ""))
-
-
 def pattern_of(r, kind, held):
-    if not held and r.random() < .55:
-        return some_pattern(r, kind)
+    if not held and r.random() < .8:
+        return pairs.pattern(r, kind, KEPT)
     return pick(r, [x for i, x in enumerate(PAIRS[kind]) if held_pair(i) == held])

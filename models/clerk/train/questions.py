@@ -159,6 +159,9 @@ def ask(r, subject, a, held):
         text = phrasings.question(r, subject[1], subject[0], name_of(r, a))
     else:
         text = fill(pick(r, split(ASK, held)), subject, name_of(r, a))
+    if not held and r.random() < .06:
+        # Typed in haste.
+        text = text.lower().rstrip("?.!")
     return wrap(r, text, held)
 
 

@@ -3,11 +3,14 @@
 A scene: sentences over named slots, and for each slot its names, its kind, and questions about it. Every fifth scene is kept
 for evaluation.
 """
-import pathlib
+import re
 
+import relations
+from deeds import deed
+from frames import frame
 from intents import KINDS_OF
-from values import price, role
-from words import VOCAB, any_word, digits, pick
+from values import QUALIFIERS, price, role
+from words import GATHERINGS, KINDS, MONTHS, SERVICE_B, any_word, digits, made_up, name_part, pick
 
 SCENES = """trip
 > {name} travels from {origin} to {destination} on {date}.|On {date}, {name} goes from {origin} to {destination}.|{name} will leave {origin} on {date} and arrive in {destination}.|{name} is flying to {destination} on {date}, starting in {origin}.
@@ -130,12 +133,21 @@ room,classroom,room_number,where=room ? In which room is {subject} taught?
 """.strip().split("\n")
 EXTRA = {"role": role, "price": price, "phone": lambda r, v: pick(r, ("", "0", "+")) + digits(r, 3) + pick(r, (" ", "-", "")) + digits(r, 4), "animal": lambda r, v: pick(r, "dog cat horse rabbit parrot goat hamster turtle pony donkey".split()),
          "color": lambda r, v: pick(r, "red blue green white black brown grey yellow orange".split()), "surname": lambda r, v: KINDS_OF["person"](r, v).split(" ")[-1], "score": lambda r, v: f"{int(r.random() * 9) + 1}:{int(r.random() * 9)}"}
-DRAW = {**KINDS_OF, **EXTRA}
+REASONS = "the storm,a flood,the strike,bad weather,a broken pump,the holiday,illness,a lost key,heavy snow,the new rules,an accident,a wedding,high prices,a missing part,the heat,lack of money,a fire,too much work,an urgent order".split(",")
+# What only composed scenes have.
+MORE = {"goods": KINDS_OF["good"], "source": KINDS_OF["person"], "company": relations.company, "span": lambda r, v: f"{2 + int(r.random() ** 2 * 40)} {pick(r, ('days', 'weeks', 'hours', 'months', 'minutes', 'years'))}",
+        "yeardate": lambda r, v: str(1900 + int(r.random() * 131)), "month": lambda r, v: pick(r, MONTHS), "event": lambda r, v: f"{pick(r, v.topics) if r.random() < .5 else any_word(r).lower()} {pick(r, GATHERINGS)}",
+        "reason": lambda r, v: pick(r, REASONS) if r.random() < .5 else f"{pick(r, ('the', 'a', 'the new', 'the old', 'another'))} {any_word(r).lower()}",
+        "subject:person": KINDS_OF["person"], "subject:company": relations.company, "subject:vehicle": relations.vehicle, "subject:animal": relations.animal,
+        "subject:site": lambda r, v: f"{name_part(r, v.places, v.held)} {pick(r, KINDS)}", "subject:item": lambda r, v: f"{pick(r, v.shades)} {any_word(r).lower() if r.random() < .5 else pick(r, v.goods)}",
+        "subject:event": lambda r, v: f"{pick(r, v.topics) if r.random() < .4 else any_word(r).lower()} {pick(r, GATHERINGS)}", "subject:service": lambda r, v: f"{pick(r, v.service_a) if r.random() < .5 else made_up(r)}-{pick(r, SERVICE_B)}"}
+DRAW = {**relations.DRAW, **KINDS_OF, **EXTRA, **MORE}
 
 
 class Scene:
     def __init__(self, name):
-        self.name, self.says, self.slots = name, [], {}
+        # `loose`: a question may name parts that other scenes share, beside one that none does.
+        self.name, self.says, self.slots, self.loose = name, [], {}, False
 
 
 def read():
@@ -169,15 +181,18 @@ def draw(r, scene, v):
 
 
 def tell(r, scene, values):
-    return pick(r, scene.says).format(**values)
+    text = pick(r, scene.says)
+    if scene.loose and "a {" in text:
+        text = re.sub(r"\ba \{(\w+)\}", lambda m: m.group().replace("a ", "an ", 1) if values[m.group(1)][0] in "aeiou" else m.group(), text)
+    return text.format(**values)
 
 
 def is_number(kind):
-    return kind in ("int", "year")
+    return kind in ("int", "year", "yeardate") or kind in relations.NUMBERS
 
 
 # Slots whose kinds have few values: several scenes may share one, so no question may name a scene by them alone.
-FEW = ("int", "when", "role", "color", "animal", "good", "topicword", "dish", "clock", "year", "score", "lang")
+FEW = ("int", "when", "role", "color", "animal", "good", "topicword", "dish", "clock", "year", "score", "lang", "goods", "yeardate", "span", "event", "reason", "room", *relations.FEW)
 
 
 def mentions(question):
@@ -186,6 +201,22 @@ def mentions(question):
 
 def sure(scene, slot):
     return scene.slots[slot][1] not in FEW
+
+
+def clear(scene, question):
+    """Whether a question means this scene alone."""
+    return (any if scene.loose else all)(sure(scene, x) for x in mentions(question))
+
+
+def invented(r):
+    """A scene that nobody wrote."""
+    k = r.random()
+    if k < .34:
+        return composed(r)
+    s = Scene("deed" if k < .7 else "frame")
+    s.says, s.slots = deed(r) if k < .7 else frame(r)
+    s.loose = True
+    return s
 
 
 def base_verb(r):

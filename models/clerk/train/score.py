@@ -99,6 +99,11 @@ def main():
     print(f"{'task':20} {'length':>6} {'turns':>6} {'16-bit KV':>10} {'K8 V4':>8}")
     for (task, bucket), (share, n) in plain.items():
         print(f"{task:20} {bucket:6} {n:6} {100 * share:9.1f}% {100 * coarse[task, bucket][0]:7.1f}%")
+    for task in dict.fromkeys(t for t, _ in plain):
+        mine = [k for k in plain if k[0] == task]
+        if len(mine) > 1:
+            n = sum(plain[k][1] for k in mine)
+            print(f"{task:20} {'all':>6} {n:6}" + "".join(f"{100 * sum(cells[k][0] * cells[k][1] for k in mine) / n:{w}.1f}%" for cells, w in ((plain, 10), (coarse, 7))))
 
 
 if __name__ == "__main__":

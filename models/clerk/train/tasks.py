@@ -17,7 +17,10 @@ import extract
 import qualified
 import scenes
 import schemas
-from chat import conversation, small_talk, told
+from chat import conversation, say, small_talk, told, unarmed
+from loops import KINDS, loop
+from manners import ONLY
+from own import own
 from tools import agent, natural_task, schema_task, text_history, tool_task
 from words import pick
 
@@ -25,16 +28,28 @@ BUCKETS = [2048, 4096, 8192, 16384]
 TASKS = ["fact", "dense", "chat", "absent", "tool", "agent"]
 
 # Structures that training never shows: kinds of qualifiers at a position, forms, patterns of two facts.
-KEPT = [f"{k}-{n}" for k, n in sorted(qualified.HELD_PAIRS)] + ["form", "old"] + sorted(qualified.PAIRS)
+KEPT = [f"{k}-{n}" for k, n in sorted(qualified.HELD_PAIRS)] + ["form", "old", "old-two"] + sorted(qualified.PAIRS)
 # Structures that it does show, for comparison.
 SHOWN = ["place-2", "place-4", "time-2", "purpose-4"]
 STRUCTURES = {f"text-{x}": [1024, 2048, 4096] for x in KEPT} | {f"seen-{x}": [2048, 4096] for x in SHOWN} | {"scene": [1024, 4096]} | \
     {x: [2048] for x in ("natural", "natural-new")} | {f"schema-{x}": [2048] for x in schemas.BY_NAME} | \
-    {f"{a}-{b}": [1024] for a in ("json", "fields") for b in ("scene", "list", "facts")} | {"manners": [1024], "wrapped": [4096], "history": [2048]}
+    {f"{a}-{b}": [1024] for a in ("json", "fields") for b in ("scene", "list", "facts", "wide")} | {"manners": [1024], "wrapped": [4096], "history": [2048]} | \
+    {"seen-scene": [1024, 4096], "hasty": [2048], "own": [1024], "unarmed": [1024]} | {f"loop-{x}": [2048] for x in KINDS}
 
 
 def structured(task, bucket, r, count):
     kind, _, rest = task.partition("-")
+    if task == "seen-scene":
+        return told(r, bucket, count, True, made=True)
+    if task == "hasty":
+        c = conversation(r, bucket, count, r.random() < .3, True, "fact", 2)
+        return dict(c, turns=[dict(t, user=t["user"].lower().rstrip("?.!")) for t in c["turns"]]) if c["messages"] else c
+    if kind == "loop":
+        return loop(r, True, rest)
+    if task == "own":
+        return own(r, True)
+    if task == "unarmed":
+        return {"messages": [], "turns": [say(unarmed(r, True), ONLY)]}
     if kind in ("text", "seen"):
         return conversation(r, bucket, count, r.random() < .3, True, "fact", 2, structure=rest)
     if kind == "scene":

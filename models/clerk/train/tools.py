@@ -6,8 +6,9 @@ Names, parameters and descriptions are composed, so evaluation (`held`) asks for
 import json
 
 import schemas
+import synonyms
 from chat import document, say
-from intents import ALL, POOL, Wanted, forms_of, unnamed
+from intents import ALL, POOL, TRAINING, Wanted, forms_of, training_form, unnamed
 from manners import small
 from questions import NOT_STATED, ask, wrap
 from values import DRAWS, code, clock, date, number, person, town
@@ -268,10 +269,15 @@ def natural_task(r, budget, count, held, whole=False, own=True, style_of=None, t
     """Tools of everyday life, asked for as people do. `whole`: tools kept for evaluation; `own` False: only requests that share
     no word with the tool's name; `style_of`: the framework that declares them."""
     plain, spelled = style(r), style(r, True)
-    pool = POOL[True] if whole else POOL[False]
+    pool = POOL[True] if whole else POOL[False] if held else TRAINING
     framework = style_of or (None if r.random() < .6 else pick(r, schemas.STYLES))
     wanted = {}
-    for intent in r.sample(pool, 1) + r.sample(ALL if held else POOL[False], int(r.random() * 5)):
+    asked = r.sample(pool, 1) + r.sample(ALL if held else TRAINING, int(r.random() * 5))
+    if not held and r.random() < .3:
+        # Tools of synonyms, some of them alike in one half.
+        asked = [synonyms.composed(r)]
+        asked += [synonyms.composed(r, asked[0] if r.random() < .6 else None) for _ in range(int(r.random() * 4))] + r.sample(TRAINING, int(r.random() * 2))
+    for intent in asked:
         if intent not in [t.intent for t in wanted.values()]:
             t = Wanted(r, intent, spelled if spelled is not plain else plain, pick(r, style_of) if style_of else framework)
             wanted[t.name] = t
@@ -286,8 +292,8 @@ def natural_task(r, budget, count, held, whole=False, own=True, style_of=None, t
         k = r.random()
         if held or k < .8:
             t = pick(r, mine)
-            forms = forms_of(t.intent, held, whole)
-            if not own:
+            forms = forms_of(t.intent, held, whole) if held else [training_form(r, t)]
+            if not own and held:
                 forms = unnamed(forms, t)
                 if not forms:
                     continue
@@ -336,13 +342,13 @@ FINAL = ("final_answer", "Provides a final answer to the given problem.", [{"nam
 def text_history(r, held):
     """A client that writes calls and results into the history as texts (smolagents): the next call, or the one that ends the task."""
     spelled = style(r)
-    tool = Wanted(r, pick(r, POOL[held]), spelled, schemas.plain) if r.random() < .5 else Tool(r, held, spelled)
+    tool = Wanted(r, pick(r, POOL[True] if held else TRAINING), spelled, schemas.plain) if r.random() < .5 else Tool(r, held, spelled)
     final = schemas.declare(r, *FINAL, schemas.plain)[0]
     if isinstance(tool, Tool):
         shown = tool.declaration(r, held)
         text, call = tool.request(r, VOCAB[held], held)
     else:
-        shown, (text, call) = tool.declaration, tool.request(VOCAB[held], forms_of(tool.intent, held, held))
+        shown, (text, call) = tool.declaration, tool.request(VOCAB[held], forms_of(tool.intent, held, held) if held else [training_form(r, tool)])
     if r.random() < .6:
         result, field, value = answered(r, held)
         text = closed(text) + pick(r, (" What is the {f}?", " Tell me the {f}.", " I need the {f}.")).format(f=field)
@@ -475,7 +481,7 @@ def setting(r):
     return {"role": pick(r, ("user", "user", "user", "system")), "content": text}
 
 
-FOR_AGENTS = [x for x in POOL[False] if x.names[0] in ("read_file", "web_search", "fetch_url", "list_files", "search_code", "run_tests", "delete_file")]
+FOR_AGENTS = [x for x in TRAINING if x.names[0] in ("copy_file", "move_file", "compress_folder", "make_directory", "disk_usage", "git_commit", "create_branch", "summarize_file", "count_words", "read_file", "web_search", "fetch_url", "list_files", "search_code", "run_tests", "delete_file")]
 
 
 def agent(r, budget, count, held, ten=False, wrapped=False):
@@ -501,7 +507,7 @@ def agent(r, budget, count, held, ten=False, wrapped=False):
     turns = []
     for _ in range(1 + int(r.random() * 3)):
         if other and r.random() < .35:
-            text_, call = other.request(VOCAB[held], forms_of(other.intent, held, False))
+            text_, call = other.request(VOCAB[held], [training_form(r, other)])
             result, answer = outcome(r, held)
             turns += [{"user": text_, "expect": {"call": call}, "tool": result}, {"expect": {"text": answer}}]
         elif r.random() < .8 or held and (not w or not w.facts):

@@ -1,5 +1,8 @@
 """Train the model on one GPU: `python3 train.py --minutes 20.5 --out DIR [--resume] [--weights DIR --begin SHARE]`.
 
+In parts: `--minutes 18 --stop-after 9.2` ends with a checkpoint 9.2 minutes after its start, compilation included; the same command with
+`--resume` goes on with the same schedule. A run that is killed goes on from its newest checkpoint.
+
 Writes DIR/log.txt, DIR/state.pt (everything, to resume) and DIR/weights-{0,1}.safetensors (bf16, for export.py) at every
 checkpoint. The longest conversation grows with the share of the schedule that has passed; learning rates fall to zero at the
 end. `--weights` goes on from an earlier run's weights, at `--begin` of the schedule, with fresh optimizer states.
@@ -51,6 +54,7 @@ def main():
     p.add_argument("--minutes", type=float, default=20.5)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
+    p.add_argument("--stop-after", type=float, help="minutes after which this command ends, whatever the schedule has left")
     p.add_argument("--weights", type=pathlib.Path, help="directory with weights-*.safetensors to go on from")
     p.add_argument("--begin", type=float, default=0., help="share of the schedule at which the run begins")
     p.add_argument("--row", type=int, default=ROW)
@@ -58,7 +62,7 @@ def main():
     p.add_argument("--checkpoint-minutes", type=float, default=3)
     p.add_argument("--seed", type=int, default=SEED)
     p.add_argument("--tasks", help="JSONL from tasks.py, scored at every checkpoint")
-    a = p.parse_args()
+    a, born = p.parse_args(), time.time()
     a.out.mkdir(parents=True, exist_ok=True)
     log = open(a.out / "log.txt", "a")
 
@@ -74,22 +78,27 @@ def main():
         model.load_state_dict({k: w for f in sorted(a.weights.glob("weights-*.safetensors")) for k, w in load_file(f).items()})
     muon, adam = optimizers(model)
     step, spent = 0, 0.
-    if a.resume:
+    if a.resume and not (a.out / "state.pt").exists():
+        say(f"{a.out} has no checkpoint: from the start")
+    elif a.resume:
         state = torch.load(a.out / "state.pt", map_location=device)
         model.load_state_dict(state["model"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
         step, spent = state["step"], state["spent"]
+        say(f"going on from step {step}, {spent:.0f} s of the schedule")
     say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
     loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
     codec, tasks = Codec(), score.load(a.tasks) if a.tasks else []
-    length = torch.tensor([length_at(a.begin)]).share_memory_()
+    total = a.minutes * 60
+    # Workers make some rows ahead, so they start at the length that is due.
+    length = torch.tensor([length_at(a.begin + (1 - a.begin) * spent / total)]).share_memory_()
     rows = iter(torch.utils.data.DataLoader(Rows(a.seed + step, length), batch_size=1, num_workers=a.workers,
                                             prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))
-    total, start, saved, shown = a.minutes * 60, None, spent, (spent, step)
+    start, saved, shown = None, spent, (spent, step)
     while True:
         share = a.begin + (1 - a.begin) * spent / total
-        if share >= 1:
+        if share >= 1 or a.stop_after and time.time() - born > a.stop_after * 60:
             break
         length[0] = length_at(share)
         ids, weights, docs = (x[:, :a.row + 1].to(device, non_blocking=True) for x in next(rows))
@@ -124,6 +133,9 @@ def main():
                 say("  " + score.report(model, codec, keep, device) + f"  ({time.time() - t:.0f}s)")
                 start += time.time() - t
     checkpoint(model, muon, adam, step, spent, a.out)
+    if share < 1:
+        say(f"stopped at {100 * share:.1f} % of the schedule; --resume goes on")
+        return
     if tasks:
         for coarse in (False, True):
             say(f"final {'K8 V4' if coarse else '16 bit'}: " + score.report(model, codec, tasks, device, coarse))

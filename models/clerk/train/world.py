@@ -6,6 +6,7 @@ A fact is `(subject, attribute, value)`.
 A dense world draws its subjects from products of small pools (20 first x 15 last names and the like), so every part of a
 key is shared by many facts and only the whole key is unique. A wide world draws from everything, made-up names included.
 """
+import relations
 from values import ATTRS, QUALIFIERS, invented
 from words import ENVS, GATHERINGS, KINDS, SERVICE_B, VOCAB, any_word, made_up, name_part, pick
 
@@ -20,6 +21,12 @@ for (_kind, _held), _attrs in ATTRS.items():
     for _a in _attrs:
         if _held and _kind not in HOME.setdefault(_a["key"], []):
             HOME[_a["key"]].append(_kind)
+# In training, those of the relations too.
+HOME_ALL = {key: list(kinds) for key, kinds in HOME.items()}
+for _kind, _attrs in relations.ATTRIBUTES.items():
+    for _a in _attrs:
+        HOME_ALL.setdefault(_a["key"], []).append(_kind)
+WIDE = KIND_WEIGHTS + ["company"] * 3 + ["vehicle", "animal"]
 
 
 def sample(r, xs, n):
@@ -28,10 +35,12 @@ def sample(r, xs, n):
 
 class World:
     def __init__(self, r, dense, held=False, kinds=None):
-        self.families = kinds or (["person"] if dense and r.random() < .4 else KIND_WEIGHTS)
+        self.families = kinds or (["person"] if dense and r.random() < .4 else KIND_WEIGHTS if held else WIDE)
         self.r, self.dense, self.held, self.vocab = r, dense, held, VOCAB[held]
         self.stated, self.closed = {}, set()
         self.qualified = r.random() < .15
+        # Most sections in sentences that say more than one fact.
+        self.focus = not held and r.random() < .2
         v = self.vocab
         self.share = 0 if held else pick(r, (0, 0, .3, .9))
         self.invented = [invented(r) for _ in range(5 + int(r.random() * 12))]
@@ -53,6 +62,8 @@ class World:
 
     def subject(self, kind):
         r, v, dense = self.r, self.vocab, self.dense
+        if kind in relations.SUBJECTS:
+            return relations.subject(r, kind, v)
         if kind == "person":
             if dense:
                 s = f"{pick(r, self.firsts)} {pick(r, self.lasts)}"
@@ -95,7 +106,13 @@ class World:
         return list(seen.values())
 
     def attribute(self, kind):
-        a = pick(self.r, self.invented if self.r.random() < self.share else ATTRS[kind, self.held])
+        k = self.r.random()
+        if k < self.share:
+            a = pick(self.r, self.invented)
+        elif not self.held and kind in relations.ATTRIBUTES and (kind in relations.SUBJECTS or self.r.random() < .4):
+            a = pick(self.r, relations.ATTRIBUTES[kind])
+        else:
+            a = pick(self.r, ATTRS[kind, self.held])
         if self.qualified and self.r.random() < .4:
             q = pick(self.r, QUALIFIERS)
             a = {"key": f"{q} {a['key']}", "names": [f"{q} {n}" for n in a["names"]], "draw": a["draw"], "says": [], "asks": []}
@@ -142,17 +159,17 @@ class World:
 
     def absent(self):
         """A pair that is not stated: half of the time both of its parts are, in other facts."""
-        facts = list(self.stated.values())
+        facts, home = list(self.stated.values()), HOME if self.held else HOME_ALL
         for _ in range(40):
             one, two = pick(self.r, facts), pick(self.r, facts)
             if not one[1]["draw"] or not two[1]["draw"]:
                 continue
-            known = HOME.get(one[1]["key"])
+            known = home.get(one[1]["key"])
             if self.r.random() < .5 and known:
                 s, a = self.subject(pick(self.r, known) if len(self.families) > 1 else "person"), one[1]
             else:
                 s, a = two[0], one[1]
-                if HOME.get(two[1]["key"]) != known:
+                if home.get(two[1]["key"]) != known:
                     continue
             if all((s[0], k) not in self.stated and (s[0], k) not in self.closed for k in self.related(a)):
                 return s, a

@@ -1,0 +1,71 @@
+"""Scenes composed from relations: several facts of one subject in a sentence or two, told by their verbs, by their nouns, or by nothing."""
+import relations
+from words import pick
+
+WEIGHTS = ["person"] * 9 + ["company"] * 4 + ["vehicle"] * 2 + ["animal"] * 2 + ["site", "site", "item", "event", "event", "service"]
+# Kinds whose values tell by themselves what they are.
+PLAIN = ("email", "phone", "url", "ip", "street", "path")
+WHO = ("person", "animal")
+
+
+def frame(r):
+    """`(sentences, slots)` of one scene; a slot has its names, its kind and its questions."""
+    family = pick(r, WEIGHTS)
+    picked = r.sample(relations.RELATIONS[family], 2 + int(r.random() * 2.7))
+    the = "the " if family in ("site", "item", "event") or family == "vehicle" and r.random() < .5 else ""
+    who = the + "{subject}"
+    he = pick(r, ("He", "She")) if family == "person" else pick(r, ("It", "It", "He", "She")) if family == "animal" else "It"
+    own = {"He": "His", "She": "Her", "It": "Its"}[he]
+    which = "who" if family in WHO else "which"
+    slots = {"subject": (["name", "name", family, "subject", "who" if family in WHO else "title"], "subject:" + family, [])}
+    verbs, nouns, kinds = [], [], []
+    for i, x in enumerate(picked):
+        key, n = f"r{i}", pick(r, x.nouns)
+        slot = "{" + key + "}"
+        phrase = pick(r, x.phrases).replace("{v}", slot)
+        keys = [y.replace(" ", "_").replace("-", "_") for y in x.names]
+        slots[key] = (keys + [keys[0].split("_")[-1]] * (len(keys[0].split("_")) == 2), x.kind, [y.replace("{s}", who) for y in x.asks] + [f"What is the {n} of {who}?"])
+        verbs.append(phrase)
+        nouns.append((n, slot))
+        kinds.append(x.kind)
+        if x.kind not in relations.FEW:
+            other = "Who" if family in WHO else "Which company" if family == "company" else "What"
+            slots["subject"][2].append(pick(r, ("{w} {p}?", "{w} is it that {p}?", "Tell me {w2} {p}.")).format(w=other, w2=other.lower(), p=phrase))
+    return [tell(r, who, he, own, which, verbs, nouns, kinds)], slots
+
+
+def tell(r, who, he, own, which, verbs, nouns, kinds):
+    S = who[:1].upper() + who[1:] if who[0] != "{" else who
+    n0, v0 = nouns[0]
+    rest = verbs[1:]
+    k = r.random()
+    if k < .2:
+        text = f"{S} {listed(verbs)}."
+    elif k < .32:
+        text = f"{S} {listed(verbs[:-1])}. {he} {verbs[-1]}."
+    elif k < .44:
+        text = f"{S}, {which} {verbs[0]}, {listed(rest)}."
+    elif k < .52:
+        text = f"With the {n0} {v0}, {who} {listed(rest)}."
+    elif k < .6:
+        inside = v0 if kinds[0] in PLAIN and r.random() < .6 else f"{n0} {v0}" if r.random() < .6 else f"{n0}: {v0}"
+        text = f"{S} ({inside}) {listed(rest)}."
+    elif k < .68:
+        sep, between = pick(r, (", ", "; ", " | ", " - ")), pick(r, (" ", ": ", " = "))
+        text = S + pick(r, (": ", " - ", ", ", " | ")) + sep.join(v if kind in PLAIN and r.random() < .5 else n + between + v for (n, v), kind in zip(nouns, kinds))
+    elif k < .76:
+        text = f"The {n0} of {who} is {v0}" + pick(r, (". {h} {v}.", "; {l} {v}.", ", and {l} {v}.")).format(h=he, l=he.lower(), v=listed(rest))
+    elif k < .82:
+        text = pick(r, ("It is {s} that {v}. {h} {w}.", "There is {s}, {x} {v} and {w}.", "Meet {s}: {l} {v}. {h} {w}.", "About {s}: {l} {v}, and {l} {w}.", "You know {s}, {x} {v}? {h} {w}.")).format(
+            s=who, v=verbs[0], h=he, l=he.lower(), w=listed(rest), x=which)
+    elif k < .88:
+        text = f"{S} {verbs[0]}. " + " ".join(f"{own} {n} is {v}." for n, v in nouns[1:])
+    elif k < .94:
+        text = f"{S} {verbs[0]}" + "".join(pick(r, (", and {l} {v}", "; {l} {v}", " and also {v}", ". Besides, {l} {v}")).format(l=he.lower(), v=v) for v in rest) + "."
+    else:
+        text = "\n".join([S] + [f"{n[:1].upper()}{n[1:]}: {v}" for n, v in nouns])
+    return text
+
+
+def listed(xs):
+    return xs[0] if len(xs) == 1 else ", ".join(xs[:-1]) + " and " + xs[-1]
