@@ -51,6 +51,11 @@ invite invites invited invited|p|occasion
 teach teaches taught taught|p|topic price room lang
 drive drives drove driven|p|vehicle price
 follow follows followed followed|p|vehicle
+discuss discusses discussed discussed|s|audience room lang
+study studies studied studied|s|source2 room duration lang
+practice practices practiced practiced|s|room duration beneficiary
+present presents presented presented|s|audience room lang
+review reviews reviewed reviewed|s|room price beneficiary
 travel travels traveled -|-|origin destination vehicle price duration
 fly flies flew -|-|origin destination price
 go goes went -|-|origin destination vehicle
@@ -70,6 +75,8 @@ earn earns earned earned|m|firm role
 owe owes owed owed|m|recipient beneficiary2""".split("\n")
 # role: kind, phrases, question words (with {o}: the object as the question names it), names as a JSON key.
 ROLES = {
+    "audience": ("int", ["before {x} people", "with {x} others", "in front of {x} guests", "among {x} listeners"], ["Before how many people", "How many people|with"], "audience,people,listeners,class_size,attendance"),
+    "source2": ("person", ["with the help of {x}", "under {x}", "guided by {x}"], ["With whose help", "Under whom"], "teacher,lecturer,guide,mentor,by"),
     "place": ("town", ["in {x}", "in {x}", "near {x}", "outside {x}"], ["Where", "In which town", "In what place", "Where exactly"], "place,city,town,location,where"),
     "room": ("room", ["in room {x}", "in room {x}"], ["In which room", "Where"], "room,room_number,where,location"),
     "day": ("day", ["on {x}", "on {x}", "this {x}"], ["When", "On which day", "On what day of the week"], "day,weekday,when,date"),
@@ -103,7 +110,7 @@ ROLES = {
 COMMON = ["place", "place", "day", "date", "clock", "month", "yeardate", "companion", "reason"]
 TIMES = ("day", "date", "month", "yeardate")
 FRONT = ("place", "day", "date", "clock", "month", "yeardate", "reason", "companion")
-OBJECTS = {"t": ("goods", "item,thing,object,what,product"), "f": ("dish", "dish,food,meal,what"), "p": ("person", "person,whom,other,guest,second_person"), "m": ("price", "amount,sum,money,total")}
+OBJECTS = {"t": ("goods", "item,thing,object,what,product"), "f": ("dish", "dish,food,meal,what"), "p": ("person", "person,whom,other,guest,second_person"), "s": ("topicword", "subject,topic,course,what,theme"), "m": ("price", "amount,sum,money,total")}
 
 
 def deed(r):
@@ -138,8 +145,8 @@ def deed(r):
             obj = pick(r, ("{quantity} {object}s", "{quantity} {object}s", "{quantity} pieces of {object}"))
             named = "the {object}s"
         else:
-            obj = {"t": pick(r, ("a new {object}", "the {object}", "the {object}", "one {object}", "our {object}", "this {object}")), "f": pick(r, ("{object}", "the {object}", "some {object}")), "p": "{object}", "m": "{object}"}[kind]
-            named = {"t": "the {object}", "f": "the {object}", "p": "{object}", "m": "{object}"}[kind]
+            obj = {"t": pick(r, ("a new {object}", "the {object}", "the {object}", "one {object}", "our {object}", "this {object}")), "f": pick(r, ("{object}", "the {object}", "some {object}")), "p": "{object}", "m": "{object}", "s": "{object}"}[kind]
+            named = {"t": "the {object}", "f": "the {object}", "p": "{object}", "m": "{object}", "s": "{object}"}[kind]
     tail = " " + named if named else ""
     for role in roles:
         k, phrases, words, names = ROLES[role]
@@ -170,7 +177,7 @@ def deed(r):
     if k < .26 and front:
         f = pick(r, front)
         text = parts[f] + pick(r, (", ", ", ", " ")) + core + joined([parts[x] for x in order if x != f])
-    elif k < .36 and done != "-" and kind in "tfp" and tense in ("past", "now", "will"):
+    elif k < .36 and done != "-" and kind in "tfps" and tense in ("past", "now", "will"):
         be = {"past": "were" if quantity else "was", "now": "are" if quantity else "is", "will": "will be"}[tense]
         mine = [parts[x] for x in order]
         cut = int(r.random() * (len(mine) + 1))

@@ -18,27 +18,36 @@ def frame(r):
     own = {"He": "His", "She": "Her", "It": "Its"}[he]
     which = "who" if family in WHO else "which"
     slots = {"subject": (["name", "name", family, "subject", "who" if family in WHO else "title"], "subject:" + family, [])}
-    verbs, nouns, kinds = [], [], []
+    verbs, nouns, kinds, others = [], [], [], []
     for i, x in enumerate(picked):
         key, n = f"r{i}", pick(r, x.nouns)
         slot = "{" + key + "}"
         phrase = pick(r, x.phrases).replace("{v}", slot)
         keys = [y.replace(" ", "_").replace("-", "_") for y in x.names]
         slots[key] = (keys + [keys[0].split("_")[-1]] * (len(keys[0].split("_")) == 2), x.kind, [y.replace("{s}", who) for y in x.asks] + [f"What is the {n} of {who}?"])
+        other, asks = pick(r, x.others) if x.others else ("", "")
+        others.append(other.replace("{v}", slot).replace("{s}", who))
         verbs.append(phrase)
         nouns.append((n, slot))
         kinds.append(x.kind)
         if x.kind not in relations.FEW:
-            other = "Who" if family in WHO else "Which company" if family == "company" else "What"
-            slots["subject"][2].append(pick(r, ("{w} {p}?", "{w} is it that {p}?", "Tell me {w2} {p}.")).format(w=other, w2=other.lower(), p=phrase))
-    return [tell(r, who, he, own, which, verbs, nouns, kinds)], slots
+            w = "Who" if family in WHO else "Which company" if family == "company" else "What"
+            slots["subject"][2].append(pick(r, ("{w} {p}?", "{w} is it that {p}?", "Tell me {w2} {p}.")).format(w=w, w2=w.lower(), p=phrase))
+            if family in ("person", "company", "animal"):
+                slots["subject"][2].append(pick(r, ("Whose {n} is {v}?", "Who has the {n} {v}?")).format(n=n, v=slot))
+            if asks:
+                slots["subject"][2].append(f"{pick(r, (dict(person='Whom', animal='Which animal').get(family, 'Which ' + family), 'Whom' if family == 'person' else 'What'))} {asks.replace('{v}', slot)}?")
+    return [tell(r, who, he, own, which, verbs, nouns, kinds, others)], slots
 
 
-def tell(r, who, he, own, which, verbs, nouns, kinds):
+def tell(r, who, he, own, which, verbs, nouns, kinds, others):
     S = who[:1].upper() + who[1:] if who[0] != "{" else who
     n0, v0 = nouns[0]
     rest = verbs[1:]
     k = r.random()
+    told = [i for i, x in enumerate(others) if x]
+    if told and r.random() < .45:
+        return told_by_others(r, who, he, own, which, verbs, nouns, others, told)
     if k < .2:
         text = f"{S} {listed(verbs)}."
     elif k < .32:
@@ -65,6 +74,26 @@ def tell(r, who, he, own, which, verbs, nouns, kinds):
     else:
         text = "\n".join([S] + [f"{n[:1].upper()}{n[1:]}: {v}" for n, v in nouns])
     return text
+
+
+def told_by_others(r, who, he, own, which, verbs, nouns, others, told):
+    """One or two parts in sentences in which the subject comes last or between; the rest by verbs or nouns."""
+    r.shuffle(told)
+    told = told[:1 if r.random() < .6 else 2]
+    rest = [x for i, x in enumerate(verbs) if i not in told]
+    n, v = nouns[-1]
+    text = others[told[0]]
+    if len(told) > 1:
+        text += pick(r, (" and {b}", ", {b}", ". {B}", "; {b}")).format(b=others[told[1]].replace(who, pick(r, (who, he.lower() if others[told[1]].startswith(who) else who))), B=cap(others[told[1]]))
+    if rest and text.endswith(who) and r.random() < .5:
+        text += f", {which} {listed(rest)}"
+    elif rest:
+        text += pick(r, (". {h} {v}", "; {l} {v}", ", and {l} {v}")).format(h=he, l=he.lower(), v=listed(rest))
+    return cap(text) + pick(r, (".", ".", ".", "!"))
+
+
+def cap(s):
+    return s[:1].upper() + s[1:] if s[0] != "{" else s
 
 
 def listed(xs):

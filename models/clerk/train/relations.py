@@ -1,7 +1,8 @@
 """Attributes that have sentences and questions of their own: where somebody was born, what a firm makes, who drives a bus.
 
-relations.txt: `# FAMILY`, then one relation a line: `NAME,ALIAS,...=KIND | VERB PHRASES | QUESTIONS`. A verb phrase goes on after the
-subject, so it also asks: "was born in Kelso" - "Who was born in Kelso?". Training alone uses them.
+relations.txt: `# FAMILY`, then one relation a line: `NAME,ALIAS,...=KIND | VERB PHRASES | QUESTIONS | OTHERS`. A verb phrase goes on after
+the subject, so it also asks: "was born in Kelso" - "Who was born in Kelso?". Others are whole sentences, or verbs ("lead leads") that the
+value does to the subject. Training alone uses them.
 """
 import pathlib
 
@@ -59,7 +60,12 @@ NUMBERS = ("small", "age", "year", "height", "shoe", "number")
 
 class Relation:
     def __init__(self, row):
-        head, phrases, asks = (x.strip() for x in row.split(" | "))
+        head, phrases, asks, *others = (x.strip() for x in row.split(" | "))
+        # `(sentence, question for the subject or "")`
+        self.others = []
+        for x in others[0].split("; ") if others else []:
+            words = x.split(" ")
+            self.others.append((x, "") if "{" in x else ("{v} " + " ".join(words[len(words) // 2:]) + " {s}", "does {v} " + " ".join(words[:len(words) // 2])))
         names, self.kind = head.split("=")
         self.names, self.phrases, self.asks = names.split(","), phrases.split("; "), asks.split("; ")
         self.draw = DRAW[self.kind]

@@ -54,7 +54,7 @@ class World:
     def names(self, pool, n):
         """`n` capitalized names; in training the pool's share is anything from none to all."""
         share = 1 if self.held else self.r.random() * 1.2
-        return list({pick(self.r, pool) if self.r.random() < share else any_word(self.r).capitalize() for _ in range(n * 2)})[:n] \
+        return list(dict.fromkeys(pick(self.r, pool) if self.r.random() < share else any_word(self.r).capitalize() for _ in range(n * 2)))[:n] \
             if not self.held else sample(self.r, pool, n)
 
     def words(self, pool, n):
