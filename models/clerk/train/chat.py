@@ -130,13 +130,17 @@ def told(r, budget, count, held, scene=None, made=False):
         if not held or made or one in pool:
             asks += [(q, slot, values) for slot, (_, _, qs) in one.slots.items() for q in qs if scenes.clear(one, q)]
     turns = []
-    for _ in range(2 if held else 3 + int(r.random() * 12) if asks else 0):
+    for _ in range(2 if held else 3 + int(r.random() * max(10, used / 80)) if asks else 0):
         q, slot, values = pick(r, asks)
         q = rough(r, q) if not held and r.random() < .08 else q
         turns.append(say(wrap(r, q.format(**values), held), values[slot].rstrip(".") + "."))
     if not turns:
         return small_talk(r)
-    return place(r, pick(r, ("\n", "\n", " ", "\n\n")).join(parts), turns)
+    between = pick(r, ("\n", "\n", " ", "\n\n"))
+    if between == " " and not held:
+        # In one paragraph every scene has its end, or its last value would run into the next one.
+        parts = [x + "\n" if "\n" in x else x if x[-1] in ".!?:" else x + "." for x in parts]
+    return place(r, between.join(parts), turns)
 
 
 def own_fact(r):

@@ -20,38 +20,38 @@ def roughly(text):
 
 
 # Below this share of the draws are kinds that stay short however long a conversation may be.
-SHORT = .43
+SHORT = .47
 
 
 def draw(r, budget, k):
     """One conversation of at most about `budget` tokens; `k` from 0 to 1 picks its kind."""
-    if k < .025:
+    if k < .02:
         return small_talk(r, wide=True)
     if k < .05:
         return own(r, False)
-    if k < .065 or budget < 200:
+    if k < .063 or budget < 200:
         return echo(r) if r.random() < .6 else extract.task(r, False)
-    if k < .12:
+    if k < .115:
         return tool_task(r, min(budget, 2500), roughly, False)
-    if k < .215:
+    if k < .225:
         return natural_task(r, min(budget, 2500), roughly, False)
-    if k < .27:
+    if k < .285:
         return loop(r, False)
-    if k < .31:
+    if k < .325:
         return schema_task(r, roughly, False, schemas.STYLES)
-    if k < .33:
+    if k < .345:
         return text_history(r, False)
     if k < SHORT:
         return extract.task(r, False) if r.random() < .8 else extract.from_document(r, min(budget, 3000), roughly, False)
-    if k < .455:
+    if k < .49:
         return tool_task(r, min(budget, 4000), roughly, False) if r.random() < .5 else natural_task(r, min(budget, 4000), roughly, False)
-    if k < .545 and budget > 700:
+    if k < .575 and budget > 700:
         return agent(r, budget, roughly, False)
-    if k < .62:
+    if k < .66:
         return told(r, min(budget, 6000), roughly, False)
     share = r.uniform(.08, .65)
     n = max(3, int(budget * share / 40))
-    kind = "chat" if k < .75 else "mixed"
+    kind = "chat" if k < .775 else "mixed"
     return conversation(r, budget, roughly, r.random() < .65, False, kind, n)
 
 

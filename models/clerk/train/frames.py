@@ -23,7 +23,7 @@ def frame(r):
         key, n = f"r{i}", pick(r, x.nouns)
         slot = "{" + key + "}"
         phrase = pick(r, x.phrases).replace("{v}", slot)
-        keys = [y.replace(" ", "_").replace("-", "_") for y in x.names]
+        keys = [y.replace(" ", "_").replace("-", "_") for y in x.keys]
         slots[key] = (keys + [keys[0].split("_")[-1]] * (len(keys[0].split("_")) == 2), x.kind, [y.replace("{s}", who) for y in x.asks] + [f"What is the {n} of {who}?"])
         other, asks = pick(r, x.others) if x.others else ("", "")
         others.append(other.replace("{v}", slot).replace("{s}", who))
@@ -84,7 +84,7 @@ def told_by_others(r, who, he, own, which, verbs, nouns, others, told):
     n, v = nouns[-1]
     text = others[told[0]]
     if len(told) > 1:
-        text += pick(r, (" and {b}", ", {b}", ". {B}", "; {b}")).format(b=others[told[1]].replace(who, pick(r, (who, he.lower() if others[told[1]].startswith(who) else who))), B=cap(others[told[1]]))
+        text += pick(r, (" and {b}", ". {B}", ". {B}", "; {b}")).format(b=others[told[1]].replace(who, pick(r, (who, he.lower() if others[told[1]].startswith(who) else who))), B=cap(others[told[1]]))
     if rest and text.endswith(who) and r.random() < .5:
         text += f", {which} {listed(rest)}"
     elif rest:

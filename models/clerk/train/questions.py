@@ -1,6 +1,7 @@
 """How a fact is asked for, corrected and referred to. All pools are split into training and held-out phrasings;
 training takes most of its phrasings from phrasings.py."""
 import phrasings
+import rough
 from phrasings import cap
 from words import pick, split
 
@@ -120,6 +121,8 @@ The first answer again, please.|The answer you gave me first, please.|What did y
 WHO = ["About whom did I ask first?", "Who was my first question about?", "Whose entry did I ask for first?",
        "Which name did I ask about first?", "Who did I start with?", "What name was in my first question?"]
 
+# How a noun phrase is asked for, without the words of a question that is kept.
+FACTS = [x for x in rough.OF_NOUN if not x.startswith("Do you know")]
 
 
 def fill(form, subject, name, v=""):
@@ -156,7 +159,10 @@ def ask(r, subject, a, held):
     if own and (a["key"] in ("value", "default") or a["key"].startswith("step ") or r.random() < .4):
         text = fill(pick(r, own), subject, a["key"])
     elif not held and r.random() < .65:
-        text = phrasings.question(r, subject[1], subject[0], name_of(r, a))
+        if r.random() < .15:
+            text = rough.of_noun(r, f"the {name_of(r, a)} {pick(r, ('of', 'of', 'for'))} {subject[1]}", FACTS)
+        else:
+            text = phrasings.question(r, subject[1], subject[0], name_of(r, a))
     else:
         text = fill(pick(r, split(ASK, held)), subject, name_of(r, a))
     if not held and r.random() < .06:

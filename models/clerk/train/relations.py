@@ -1,8 +1,8 @@
 """Attributes that have sentences and questions of their own: where somebody was born, what a firm makes, who drives a bus.
 
-relations.txt: `# FAMILY`, then one relation a line: `NAME,ALIAS,...=KIND | VERB PHRASES | QUESTIONS | OTHERS`. A verb phrase goes on after
+relations.txt: `# FAMILY`, then one relation a line: `NAME,ALIAS,~KEY,...=KIND | VERB PHRASES | QUESTIONS | OTHERS`. A verb phrase goes on after
 the subject, so it also asks: "was born in Kelso" - "Who was born in Kelso?". Others are whole sentences, or verbs ("lead leads") that the
-value does to the subject. Training alone uses them.
+value does to the subject. A KEY is a name in JSON alone. Training alone uses all this.
 """
 import pathlib
 
@@ -67,7 +67,9 @@ class Relation:
             words = x.split(" ")
             self.others.append((x, "") if "{" in x else ("{v} " + " ".join(words[len(words) // 2:]) + " {s}", "does {v} " + " ".join(words[:len(words) // 2])))
         names, self.kind = head.split("=")
-        self.names, self.phrases, self.asks = names.split(","), phrases.split("; "), asks.split("; ")
+        words = names.split(",")
+        self.names, self.keys = [x for x in words if x[0] != "~"], [x.lstrip("~") for x in words]
+        self.phrases, self.asks = phrases.split("; "), asks.split("; ")
         self.draw = DRAW[self.kind]
         # Names that stand after "the"; the others are keys alone.
         self.nouns = [n for n in self.names if n.split(" ")[-1] not in ("by", "in", "to", "of", "on", "from", "call") and n.split(" ")[0] not in PLURAL]

@@ -17,8 +17,8 @@ def cap(s):
     return s[:1].upper() + s[1:]
 
 
-def of_noun(r, x):
-    return pick(r, OF_NOUN).replace("{x}", x).replace("{X}", cap(x))
+def of_noun(r, x, forms=OF_NOUN):
+    return pick(r, forms).replace("{x}", x).replace("{X}", cap(x))
 
 
 def of_verb(r, x):

@@ -411,8 +411,40 @@ AROUND = [lambda r, o, c: f"Exit code: {c}\nWall time: {seconds(r)} seconds\nOut
           lambda r, o, c: f"Ran for {seconds(r)} s and ended with {c}. It printed:\n{o}\n"]
 
 
+LABELS = "Output,Result,Stdout,Printed,Response,Text,Log,Console,Answer,OUT,RESULT,Standard output,Program output,Tool output,Returned".split(",")
+NOTHING = ["Errors:\n(none)", "Errors:\n", "Warnings: none", "Stderr: (empty)", "ERR:\n", "Problems:\nnone", "Standard error:\n"]
+
+
+def free_around(r, o, c):
+    """Lines that no client has: fields before and after the output, tags or JSON around it."""
+    def field():
+        n = pick(r, ("Status", "Code", "Return code", "Exit status", "Time", "Duration", "Bytes", "Lines", "Id", "Host", phrase(r, 2).capitalize()))
+        return n + pick(r, (": ", ": ", " = ", " ")) + pick(r, (str(c), number(r, None), seconds(r), hexadecimal(r), any_word(r)))
+    k = r.random()
+    if k < .35:
+        after = ([pick(r, NOTHING)] if r.random() < .5 else []) + [field() for _ in range(int(r.random() * 3))]
+        label = pick(r, LABELS)
+        lines = [field() for _ in range(int(r.random() * 3))] + [pick(r, ("{}:", "{}:", "--- {} ---", "[{}]", "== {}", "# {}")).format(label if r.random() < .7 else label.upper()), o]
+        return "\n".join(lines) + ("\n\n" + "\n".join(after) if after else "")
+    if k < .6:
+        tag = pick(r, ("stdout", "out", "text", "response", "value", "log", "printed", any_word(r).lower()))
+        inner = pick(r, (f"<{tag}>{o}</{tag}>", f"<{tag}>\n{o}\n</{tag}>"))
+        others = [f"<{t}>{pick(r, (str(c), number(r, None), seconds(r)))}</{t}>" for t in r.sample(("code", "exit", "time", "state", "size", "host"), int(r.random() * 3))]
+        lines = others + [inner] if r.random() < .6 else [inner] + others
+        outer = pick(r, ("", "", "call", "run", "answer", "shell_result"))
+        return "\n".join([f"<{outer}>"] * bool(outer) + lines + [f"</{outer}>"] * bool(outer))
+    if k < .8:
+        more = {x: pick(r, (c, int(number(r, None)), "", None, True)) for x in r.sample(("code", "status", "error", "time_ms", "truncated", "stderr", "signal"), int(r.random() * 4))}
+        items = [(pick(r, ("result", "text", "content", "data", "out", "printed", "log", "response")), o), *more.items()]
+        r.shuffle(items)
+        return json.dumps(dict(items), ensure_ascii=False, indent=pick(r, (None, None, 1)))
+    return pick(r, ("The command printed:\n{o}", "{o}\n-- end of output --", "Done in {s} s.\n{o}", "{o}\n\n(took {s} s)", "Ok, code {c}:\n{o}", ">>>\n{o}\n<<<", "It said:\n{o}\nand ended with {c}.", "result> {o}")).format(o=o, s=seconds(r), c=c)
+
+
 def around(r, output, held, n=None):
     """`output` in a client's lines; every fifth kind is kept for evaluation."""
+    if not held and r.random() < .5:
+        return free_around(r, output, 0 if r.random() < .8 else 1 + int(r.random() * 127))
     kept = [x for i, x in enumerate(AROUND) if (i % 5 == 4) == held]
     return pick(r, kept)(r, output, 0 if r.random() < .8 else 1 + int(r.random() * 127))
 
