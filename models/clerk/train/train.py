@@ -1,7 +1,8 @@
 """Train the model on one GPU: `python3 train.py --minutes 20.5 --out DIR [--resume] [--weights DIR --begin SHARE]`.
 
-In parts: `--minutes 18 --stop-after 9.2` ends with a checkpoint 9.2 minutes after its start, compilation included; the same command with
-`--resume` goes on with the same schedule. A run that is killed goes on from its newest checkpoint.
+In parts: `--minutes 17 --stop-after 9` ends with a checkpoint 9 minutes after its start, compilation included; the same command with
+`--resume` goes on with the same schedule, and `--resume --end-after 9` fits what is left of it into 9 minutes from its start. A run that is
+killed goes on from its newest checkpoint.
 
 Writes DIR/log.txt, DIR/state.pt (everything, to resume) and DIR/weights-{0,1}.safetensors (bf16, for export.py) at every
 checkpoint. The longest conversation grows with the share of the schedule that has passed; learning rates fall to zero at the
@@ -55,6 +56,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run"))
     p.add_argument("--resume", action="store_true")
     p.add_argument("--stop-after", type=float, help="minutes after which this command ends, whatever the schedule has left")
+    p.add_argument("--end-after", type=float, help="minutes after which this command has run the schedule to its end")
     p.add_argument("--weights", type=pathlib.Path, help="directory with weights-*.safetensors to go on from")
     p.add_argument("--begin", type=float, default=0., help="share of the schedule at which the run begins")
     p.add_argument("--row", type=int, default=ROW)
@@ -77,7 +79,7 @@ def main():
     if a.weights:
         model.load_state_dict({k: w for f in sorted(a.weights.glob("weights-*.safetensors")) for k, w in load_file(f).items()})
     muon, adam = optimizers(model)
-    step, spent = 0, 0.
+    step, spent, share = 0, 0., a.begin
     if a.resume and not (a.out / "state.pt").exists():
         say(f"{a.out} has no checkpoint: from the start")
     elif a.resume:
@@ -85,19 +87,20 @@ def main():
         model.load_state_dict(state["model"])
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
-        step, spent = state["step"], state["spent"]
-        say(f"going on from step {step}, {spent:.0f} s of the schedule")
+        step, spent, share = state["step"], state["spent"], state["share"]
+        say(f"going on from step {step}, after {spent:.0f} s and {100 * share:.1f} % of the schedule")
     say(f"{sum(x.numel() for x in model.parameters())} parameters on {device}")
     loss_of = torch.compile(model.loss, dynamic=False) if device == "cuda" else model.loss
     codec, tasks = Codec(), score.load(a.tasks) if a.tasks else []
-    total = a.minutes * 60
+    # Share of the schedule per second; with `--end-after` it is known once compilation is over.
+    pace, base = (1 - a.begin) / (a.minutes * 60), (share, spent)
     # Workers make some rows ahead, so they start at the length that is due.
-    length = torch.tensor([length_at(a.begin + (1 - a.begin) * spent / total)]).share_memory_()
+    length = torch.tensor([length_at(share)]).share_memory_()
     rows = iter(torch.utils.data.DataLoader(Rows(a.seed + step, length), batch_size=1, num_workers=a.workers,
                                             prefetch_factor=4 if a.workers else None, pin_memory=device == "cuda"))
     start, saved, shown = None, spent, (spent, step)
     while True:
-        share = a.begin + (1 - a.begin) * spent / total
+        share = base[0] + pace * (spent - base[1])
         if share >= 1 or a.stop_after and time.time() - born > a.stop_after * 60:
             break
         length[0] = length_at(share)
@@ -119,6 +122,8 @@ def main():
             # Compilation is not training time.
             torch.cuda.synchronize() if device == "cuda" else None
             start = time.time() - spent
+            if a.end_after:
+                pace = (1 - base[0]) / max(1, a.end_after * 60 - (time.time() - born))
         spent = time.time() - start
         if step % 100 == 0 or device == "cpu":
             speed = (step - shown[1]) * a.row / max(1e-9, spent - shown[0]) / 1e6
@@ -126,13 +131,13 @@ def main():
             say(f"step {step} {spent:.0f}s length {length.item()} loss {loss.item():.3f} answers {answer.item():.4f} {speed:.2f} Mtok/s")
         if spent - saved > a.checkpoint_minutes * 60:
             saved = spent
-            checkpoint(model, muon, adam, step, spent, a.out)
+            checkpoint(model, muon, adam, step, spent, share, a.out)
             if tasks:
                 t = time.time()
                 keep = [x for x in tasks if x["bucket"] <= 2 * length.item() or x["task"] == "agent"]
                 say("  " + score.report(model, codec, keep, device) + f"  ({time.time() - t:.0f}s)")
                 start += time.time() - t
-    checkpoint(model, muon, adam, step, spent, a.out)
+    checkpoint(model, muon, adam, step, spent, share, a.out)
     if share < 1:
         say(f"stopped at {100 * share:.1f} % of the schedule; --resume goes on")
         return
@@ -142,8 +147,8 @@ def main():
     say("done")
 
 
-def checkpoint(model, muon, adam, step, spent, out):
-    torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "step": step, "spent": spent},
+def checkpoint(model, muon, adam, step, spent, share, out):
+    torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "step": step, "spent": spent, "share": share},
                out / "state.tmp")
     (out / "state.tmp").rename(out / "state.pt")
     save_weights(model, out)
