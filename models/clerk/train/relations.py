@@ -53,7 +53,7 @@ def animal(r, v):
 # Families that only training has, and how their subjects are called.
 SUBJECTS = {"company": company, "vehicle": vehicle, "animal": animal}
 # Kinds whose values are so few that two subjects may share one.
-FEW = ("small", "age", "year", "height", "shoe", "color", "haircolor", "animal", "vehicle", "hobbies", "drinks", "occasions", "instrument", "fuel", "material", "proglang", "role", "number", "month", "lang", "dish", "good", "clock", "date", "day", "when", "price", "int")
+FEW = ("small", "age", "year", "height", "shoe", "color", "haircolor", "animal", "vehicle", "hobbies", "drinks", "occasions", "instrument", "fuel", "material", "proglang", "role", "number", "month", "lang", "dish", "good", "clock", "date", "day", "when", "int")
 PLURAL = ("children", "floors", "rooms", "passengers", "visitors")
 NUMBERS = ("small", "age", "year", "height", "shoe", "number")
 

@@ -192,7 +192,7 @@ def is_number(kind):
 
 
 # Slots whose kinds have few values: several scenes may share one, so no question may name a scene by them alone.
-FEW = ("int", "when", "role", "color", "animal", "good", "topicword", "dish", "clock", "year", "score", "lang", "goods", "yeardate", "span", "event", "reason", "room", *relations.FEW)
+FEW = ("int", "when", "role", "color", "animal", "good", "topicword", "dish", "clock", "year", "score", "lang", "goods", "yeardate", "span", "event", "reason", *relations.FEW)
 
 
 def mentions(question):
