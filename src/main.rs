@@ -1,12 +1,17 @@
 //! The `prefixd` program.
 
-use std::process::ExitCode;
+use std::io::Write;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     // SAFETY: this is the first thing that the process does.
     unsafe { prefixd::config::prepare_mlx() };
-    prefixd::cli::run().unwrap_or_else(|error| {
+    let fine = prefixd::cli::run().unwrap_or_else(|error| {
         eprintln!("prefixd: {error:#}");
-        ExitCode::FAILURE
-    })
+        false
+    });
+    // What could still be done about a standard output that takes nothing?
+    drop(std::io::stdout().flush());
+    // Not by way of the libraries' own last acts: MLX's run after CUDA's driver has gone, and end the process as a crash.
+    // SAFETY: nothing of this program is left to be done.
+    unsafe { libc::_exit(i32::from(!fine)) }
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/attention/paged");
 const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/layer/fused");
+const SCAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/layer/scan");
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels");
 
 /// Headers that are the same on both; what `units.cu` has is in `device.h`.
@@ -167,6 +168,34 @@ fn small_steps_follow_the_definition() {
         );
         let limits = vec![("sum", 4e-3), ("norm", 4e-3), ("gated", 4e-3)];
         Program { name: format!("{width} elements"), source, limits }
+    });
+    all_within(&programs);
+}
+
+#[test]
+fn recurrent_layers_follow_the_definition() {
+    // Key heads, value heads, elements of a key and of a value, taps.
+    let programs = [[1, 2, 32, 48, 4], [2, 2, 16, 16, 3]].map(|[key_heads, value_heads, key, value, taps]| {
+        let read = |name: &str| std::fs::read_to_string(format!("{SCAN}/{name}.cu")).unwrap();
+        let words = std::fs::read_to_string(format!("{SOURCES}/step.cu")).unwrap();
+        let width = 2 * key_heads * key + value_heads * value;
+        let source = format!(
+            "#include \"{TESTS}/device.h\"\nusing T = bf16;\n{words}\n\
+             constexpr int KEY_HEADS = {key_heads}, VALUE_HEADS = {value_heads}, K = {key}, V = {value}, TAPS = {taps}, \
+             BEGIN = {}, UNIT = K, UNITS = 2 * KEY_HEADS, QUERIES = KEY_HEADS;\nconstexpr bool SILU = true;\n\
+             static void delta(const unsigned long long* step, const int* at, const float* mixed, const T* decays, \
+             const T* strengths, const float* rate, const T* bias, float* read) {{\n{}}}\n\
+             constexpr int WIDTH = {width};\n\
+             static void conv(const unsigned long long* step, const int* at, const T* x, const T* kernel, float* mixed) {{\n{}}}\n\
+             static void gated_norm(const float* x, const T* gate, const T* weight, const float* eps, T* y) {{\n{}}}\n\
+             #include \"{TESTS}/scan.h\"\n",
+            (taps - 1) * width * 2,
+            read("delta"),
+            read("conv"),
+            read("gated_norm")
+        );
+        let limits = vec![("mixed", 1e-5), ("read", 1e-4), ("gated", 4e-3), ("kept", 1e-4)];
+        Program { name: format!("{key_heads} and {value_heads} heads of {key} and {value}"), source, limits }
     });
     all_within(&programs);
 }

@@ -14,8 +14,6 @@ mod serve;
 mod shell;
 mod table;
 
-use std::process::ExitCode;
-
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
@@ -75,7 +73,7 @@ impl ServeArgs {
 }
 
 /// Runs what the command line asks for.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub fn run() -> anyhow::Result<bool> {
     let cli = Cli::parse();
     let fine = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args).map(|()| true)?,
@@ -94,5 +92,5 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
         Command::Manual(args) => shell::manual(&args).map(|()| true)?,
     };
-    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(fine)
 }

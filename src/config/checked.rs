@@ -291,8 +291,11 @@ impl Config {
     }
 }
 
+/// Readers that one restore keeps busy at most: beyond, the copies of what they read are the slower part.
+const MOST_READERS: usize = 16;
+
 fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Option<CacheConfig> {
-    let readers = faults.at_least("cache.readers", cache.readers, 1);
+    let readers = if cache.readers == 0 { cores().clamp(2, MOST_READERS) } else { cache.readers };
     for (key, found) in [("pin_share", cache.pin_share), ("snapshot_share", cache.snapshot_share)] {
         if !(0.0..=1.0).contains(&found) {
             faults.0.push(format!("cache.{key} is {found}; expected a number from 0 to 1"));

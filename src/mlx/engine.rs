@@ -26,7 +26,7 @@ use super::error::LoadError;
 use super::fingerprint::fingerprint;
 use super::gate::Mlx;
 use super::kv::{BatchKv, DevicePool, KvSetting, KvSpec, MOST_SPARE, RowKv, StateTensor, StatesSpec};
-use super::layer::{FusedKernels, Source};
+use super::layer::{FusedKernels, ScanKernels, Source};
 use super::logits::ToHost;
 use super::memory::MemoryNeed;
 use super::model::{self, Model};
@@ -127,9 +127,19 @@ impl MlxEngine {
         let fingerprint = fingerprint(dir, &files, &config, &spec, arithmetic, progress)?;
         let products = DeviceProducts::new(mx, backend)?.map(Rc::new);
         let fused = FusedKernels::new(mx, backend)?.map(Rc::new);
+        let scans = ScanKernels::new(mx, backend)?.map(Rc::new);
         let joined = spec.pool.is_some() && config.rope.long_queries.is_none();
-        let mut source =
-            Source { weights, elements: 0, config: &config, arithmetic, products, fused, joined, progress };
+        let mut source = Source {
+            weights,
+            elements: 0,
+            config: &config,
+            arithmetic,
+            products,
+            fused,
+            scans,
+            joined,
+            progress,
+        };
         let model = (family.load)(mx, &mut source)?;
         let elements = source.elements;
         source.weights.finish()?;
@@ -279,7 +289,8 @@ fn state_of(spec: &KvSpec, shared: &[usize]) -> std::result::Result<StateSpec, L
     });
     let shared = shared.iter().map(|with| LayerState::Shared { with: *with });
     let recurrent = spec.states.iter().flat_map(|states| {
-        let row_bytes = states.layer_bytes() as u64;
+        // In pages of a device a step writes the next one beside it.
+        let row_bytes = states.layer_bytes() as u64 * if spec.pool.is_some() { 2 } else { 1 };
         states.layers.iter().map(move |_| OwnState { rule: ReuseRule::At, token_bytes: 0, row_bytes })
     });
     let layers = attention.map(LayerState::Own).chain(shared).chain(recurrent.map(LayerState::Own));

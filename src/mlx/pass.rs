@@ -8,7 +8,9 @@ use super::array::{Result, dims, settle};
 use super::attention::{self, PagedAttention, PagedStep, Projected, Queries};
 use super::error::MlxError;
 use super::gate::Mlx;
-use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, PoolRow, RowKv, RowStates, StatesSpec};
+use super::kv::{
+    DeviceRow, DeviceState, HostRow, KvSpec, PoolRow, RowKv, RowStates, StateTensor, StatesSpec,
+};
 use super::step::{RowStep, Step};
 
 /// The rows of a batch while they take a step.
@@ -31,7 +33,7 @@ pub struct HostState<'a> {
 /// They are all of one kind.
 enum Rows<'a> {
     Host(Vec<&'a mut HostRow>),
-    Pool(Vec<&'a mut PoolRow>, Box<PagedStep<'a>>),
+    Pool(Box<PagedStep<'a>>),
     Device(Vec<&'a mut DeviceRow>),
 }
 
@@ -57,7 +59,7 @@ impl<'a> Pass<'a> {
             (_, 0, 0, _) => Rows::Host(host),
             (0, _, 0, Some(paged)) => {
                 let told = paged.step(mx, spec, step, &pool)?;
-                Rows::Pool(pool, Box::new(told))
+                Rows::Pool(Box::new(told))
             }
             (0, 0, _, _) => Rows::Device(device),
             _ => return Err(MlxError::backend("a step over rows of several kinds".into())),
@@ -103,7 +105,7 @@ impl<'a> Pass<'a> {
                 let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&**row, *at));
                 attention::host(mx, spec, layer, queries, rows)
             }
-            Rows::Pool(_, paged) => paged.attend_to(mx, layer, queries, new),
+            Rows::Pool(paged) => paged.attend_to(mx, layer, queries, new),
             Rows::Device(rows) => {
                 let encoded = encoded()?;
                 for (row, at) in rows.iter_mut().zip(step.rows()).filter(|_| new.is_some()) {
@@ -124,7 +126,7 @@ impl<'a> Pass<'a> {
     /// When the rows do not lie in pages of a device.
     pub fn attend_projected(&mut self, mx: &Mlx, layer: usize, projected: Projected<'_>) -> Result<Array> {
         match &mut self.rows {
-            Rows::Pool(_, paged) => paged.attend_projected(mx, layer, projected),
+            Rows::Pool(paged) => paged.attend_projected(mx, layer, projected),
             Rows::Host(_) | Rows::Device(_) => Err(MlxError::backend(
                 "rows elsewhere than in pages of a device, for which projections are joined".into(),
             )),
@@ -157,10 +159,29 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The same on a device: `advance` makes the state of a row after its share of the step out of that before it. Lazy.
+    /// What tells kernels over pages of the step: see `step.cu`.
     ///
     /// # Errors
-    /// When the rows are on the host.
+    /// When the rows do not lie in pages of a device.
+    pub fn words(&self) -> Result<&Array> {
+        match &self.rows {
+            Rows::Pool(paged) => Ok(paged.words()),
+            Rows::Host(_) | Rows::Device(_) => {
+                Err(MlxError::backend("states elsewhere than in pages of a device".into()))
+            }
+        }
+    }
+
+    /// Bytes of a recurrent layer's state before its tensor number `tensor`.
+    pub fn state_begin(&self, tensor: usize) -> usize {
+        let tensors = self.spec.states.iter().flat_map(|states| &states.tensors);
+        tensors.take(tensor).map(StateTensor::bytes).sum()
+    }
+
+    /// Takes the states of a recurrent layer, in arrays on a device, through the step: `advance` makes the state of a row after its share of the step out of that before it. Lazy.
+    ///
+    /// # Errors
+    /// When the rows lie in pages.
     pub fn advance_device(
         &mut self,
         layer: usize,
@@ -174,9 +195,8 @@ impl<'a> Pass<'a> {
         };
         let at = self.step.rows().iter();
         match &mut self.rows {
-            Rows::Host(_) => Err(MlxError::backend("states on the host, expected them on a device".into())),
-            Rows::Pool(rows, _) => {
-                rows.iter_mut().zip(at).try_for_each(|(row, at)| take(at, &mut row.states))
+            Rows::Host(_) | Rows::Pool(..) => {
+                Err(MlxError::backend("states in pages, expected them in arrays of a device".into()))
             }
             Rows::Device(rows) => rows.iter_mut().zip(at).try_for_each(|(row, at)| take(at, &mut row.states)),
         }

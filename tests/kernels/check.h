@@ -51,7 +51,7 @@ int main() {
   constexpr int PAGES = (LENGTH + PAGE - 1) / PAGE;
   std::vector<std::vector<uint64_t>> pages(PAGES, std::vector<uint64_t>(size_t(before) * PAGE / 8 + 2));
   // The words of a step: see step.cu.
-  std::vector<int> words(8);
+  std::vector<int> words(10);
   const auto put = [&](const std::vector<int>& list) {
     words.resize((words.size() + 3) / 4 * 4);
     const int place = int(words.size());
@@ -71,7 +71,7 @@ int main() {
     shares.insert(shares.end(), {0, 0, begin, min(begin + each, LENGTH)});
   }
   queries = {0, 0, 3, 0};
-  words[0] = put(positions), words[1] = put(rows), words[2] = words[3] = put(table), words[4] = PAGES, words[5] = put(shares), words[6] = put(queries);
+  words[0] = put(positions), words[1] = put(rows), words[2] = words[3] = put(table), words[4] = PAGES, words[8] = put(shares), words[9] = put(queries);
   const unsigned long long step[1] = {reinterpret_cast<unsigned long long>(words.data())};
 
   std::vector<T> x(size_t(LENGTH) * STRIDE), turned(size_t(LENGTH) * HEADS_ALL * D), q_weight(D), k_weight(D), sinks(HEADS_ALL);

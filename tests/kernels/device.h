@@ -20,6 +20,7 @@ using std::min;
 struct Three { int x = 0, y = 0, z = 0; };
 static Three threadIdx, blockIdx, blockDim, gridDim;
 
+struct int2 { int x, y; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct int4 { int x, y, z, w; };

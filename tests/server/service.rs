@@ -60,7 +60,7 @@ fn settings_are_checked_without_serving() {
     assert_eq!(String::from_utf8_lossy(&fine.stdout), "the configuration is valid\n");
     for (wrong, named) in [
         ("[server]\nprot = 1\n", "prot"),
-        ("[cache]\nreaders = 0\n", "cache.readers"),
+        ("[cache]\nsession_ttl_m = 0\n", "cache.session_ttl_m"),
         ("[kv]\nbits = \"7\"\n", "kv.bits"),
         ("[log]\nlevel = \"prefixd=loud\"\n", "log.level"),
         ("[cache]\ncontexts = [\"/no/such/context.json\"]\n", "/no/such/context.json"),

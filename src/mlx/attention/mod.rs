@@ -12,7 +12,7 @@ mod tests;
 
 pub use device::device;
 pub use host::host;
-pub use paged::{PagedAttention, PagedStep, Projected, Proof};
+pub use paged::{PagedAttention, PagedStep, Projected, Proof, STEP};
 
 use mlx_rs::Array;
 

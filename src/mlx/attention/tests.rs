@@ -58,7 +58,7 @@ fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads:
         let by_token =
             |plane: &Array| host_contiguous(mx, &plane.transpose_axes(&[1, 0, 2]).unwrap()).unwrap();
         let encoded: Vec<_> = encoded.iter().map(by_token).collect();
-        host.reserve(spec, count, || unreachable!()).unwrap();
+        host.reserve(spec, count).unwrap();
         host.write(mx, spec, 0, RowStep { position: at, tokens: count, first: 0 }, &encoded).unwrap();
         at += count;
         if at < length {

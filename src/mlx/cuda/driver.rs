@@ -64,7 +64,7 @@ calls! {
     stream = "cuStreamCreate" (*mut *mut c_void, c_uint);
     wait = "cuStreamSynchronize" (*mut c_void);
     allocate = "cuMemAlloc_v2" (*mut u64, usize);
-    clear = "cuMemsetD8_v2" (u64, c_uchar, usize);
+    clear = "cuMemsetD8Async" (u64, c_uchar, usize, *mut c_void);
     free = "cuMemFree_v2" (u64);
     lock = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
     unlock = "cuMemFreeHost" (*mut c_void);
@@ -123,9 +123,7 @@ impl DeviceMemory for Driver {
         let mut address = 0;
         // SAFETY: the call writes one address.
         check(&self.calls, "cuMemAlloc", unsafe { (self.calls.allocate)(&raw mut address, bytes) })?;
-        // SAFETY: so many bytes were allocated there.
-        let status = unsafe { (self.calls.clear)(address, 0, bytes) };
-        check(&self.calls, "cuMemsetD8", status).inspect_err(|_| self.free(address))?;
+        self.clear(address, bytes).inspect_err(|_| self.free(address))?;
         Ok(address)
     }
 
@@ -176,6 +174,13 @@ impl DeviceMemory for Driver {
         // SAFETY: both are allocations of at least so many bytes.
         let status = unsafe { (self.calls.duplicate)(to, from, bytes, self.stream) };
         check(&self.calls, "cuMemcpyDtoDAsync", status)?;
+        self.wait()
+    }
+
+    fn clear(&self, address: u64, bytes: usize) -> Result<()> {
+        // SAFETY: an allocation of at least so many bytes.
+        let status = unsafe { (self.calls.clear)(address, 0, bytes, self.stream) };
+        check(&self.calls, "cuMemsetD8Async", status)?;
         self.wait()
     }
 }

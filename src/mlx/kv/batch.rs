@@ -14,7 +14,6 @@ use mlx_rs::Array;
 use super::device::{DeviceRow, LayerKv};
 use super::paged::{HostRow, PoolRow};
 use super::spec::KvSpec;
-use super::state::{RowStates, StatesSpec, device_zero};
 use crate::mlx::array::{Result, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::error::MlxError;
@@ -67,24 +66,22 @@ impl RowKv {
     /// When there is no memory, or a recurrent layer's state is missing.
     pub fn reserve(&mut self, mx: &Mlx, spec: &KvSpec, more: usize) -> Result<()> {
         match self {
-            Self::Host(row) => {
-                let bytes = spec.states.as_ref().map_or(0, StatesSpec::layer_bytes);
-                row.reserve(spec, more, || Ok(spec.memory.buffer(bytes).share()))
-            }
-            Self::Pool(row) => row.reserve(spec, more, || device_zero(mx, spec)),
+            Self::Host(row) => row.reserve(spec, more),
+            Self::Pool(row) => row.reserve(spec, more),
             Self::Device(row) => row.reserve(mx, spec, more),
         }
     }
 
-    /// The arrays that belong to it: its tokens', if they lie in arrays, and its states on a device.
+    /// The arrays that belong to it: none where it lies in pages.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let (layers, states) = match self {
-            Self::Host(_) => (None, None),
-            Self::Pool(row) => (None, Some(&row.states)),
-            Self::Device(row) => (Some(&row.layers), Some(&row.states)),
+        let row = match self {
+            Self::Host(_) | Self::Pool(_) => None,
+            Self::Device(row) => Some(row),
         };
-        let states = states.into_iter().flat_map(RowStates::all).flat_map(|state| &state.tensors);
-        layers.into_iter().flatten().flat_map(LayerKv::planes).chain(states)
+        row.into_iter().flat_map(|row| {
+            let states = row.states.all().flat_map(|state| &state.tensors);
+            row.layers.iter().flat_map(LayerKv::planes).chain(states)
+        })
     }
 }
 

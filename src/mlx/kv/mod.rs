@@ -19,7 +19,7 @@ pub(super) use format::GROUP;
 pub use format::{Format, KvSetting, KvSettingError, Vectors};
 pub(super) use paged::{DeviceMemory, DevicePage, DevicePool, HostRow, PoolRow};
 pub use spec::KvSpec;
-pub(super) use state::{DeviceState, RowStates, device_zero};
+pub(super) use state::{DeviceState, RowStates};
 pub use state::{StateTensor, StatesSpec};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use prefixd_cache::{Bytes, Counted, Dtype as BlockDtype, Part, Payload, TensorBy
 
 use super::batch::{BatchKv, RowKv};
 use super::device::DeviceRow;
-use super::paged::PoolRow;
+use super::paged::{DevicePool, PageMemory};
 use super::spec::KvSpec;
 use crate::mlx::array::{Result, bytes, dims, from_bytes, host_contiguous, item_bytes, zeros_of};
 use crate::mlx::error::MlxError;
@@ -39,7 +39,8 @@ pub struct StateTensor {
 }
 
 impl StateTensor {
-    fn bytes(&self) -> usize {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * item_bytes(self.dtype)
     }
 
@@ -116,6 +117,19 @@ impl<S: Clone> RowStates<S> {
             .ok_or_else(|| MlxError::backend(format!("no state of recurrent layer {layer}")))
     }
 
+    /// Recurrent layers of the step.
+    pub fn layers(&self) -> usize {
+        self.next.len()
+    }
+
+    /// A layer's states before and after the step.
+    pub fn both(&self, layer: usize) -> Result<[&S; 2]> {
+        let next = self.next.get(layer).and_then(Option::as_ref);
+        let next = next
+            .ok_or_else(|| MlxError::backend(format!("no place for the state of recurrent layer {layer}")))?;
+        Ok([self.before(layer)?, next])
+    }
+
     /// Takes a layer's state after the step.
     pub fn put(&mut self, layer: usize, state: S) {
         if let Some(next) = self.next.get_mut(layer) {
@@ -167,7 +181,7 @@ impl<S: Clone> RowStates<S> {
 }
 
 impl BatchKv {
-    /// A row's states after all of its tokens. On the host they are not copied.
+    /// A row's states after all of its tokens. On the host they are not copied, and in pages of a device they stay there, too.
     ///
     /// # Errors
     /// When the model has no recurrent layers, or the row no state.
@@ -183,17 +197,26 @@ impl BatchKv {
                 data,
             });
         };
+        let mut add_all = |layer: usize, held: &Bytes| {
+            let mut from = 0;
+            for tensor in &states.tensors {
+                add(layer, tensor, held.slice(from..from + tensor.bytes()));
+                from += tensor.bytes();
+            }
+        };
         match self.row(row)? {
             RowKv::Host(row) => {
                 for (layer, held) in states.layers.iter().zip(row.states.held()?) {
-                    let mut from = 0;
-                    for tensor in &states.tensors {
-                        add(*layer, tensor, held.slice(from..from + tensor.bytes()));
-                        from += tensor.bytes();
-                    }
+                    add_all(*layer, held);
                 }
             }
-            RowKv::Pool(PoolRow { states: held, .. }) | RowKv::Device(DeviceRow { states: held, .. }) => {
+            RowKv::Pool(row) => {
+                let pool = DevicePool::of(self.spec())?;
+                for (layer, held) in states.layers.iter().zip(row.states.held()?) {
+                    add_all(*layer, &pool.export(held)?);
+                }
+            }
+            RowKv::Device(DeviceRow { states: held, .. }) => {
                 for (layer, held) in states.layers.iter().zip(held.held()?) {
                     for (tensor, array) in states.tensors.iter().zip(&held.tensors) {
                         let array = host_contiguous(mx, array)?;
@@ -224,7 +247,12 @@ impl BatchKv {
             RowKv::Host(row) => {
                 row.states.resume(layers.iter().map(|tensors| joined(&spec, tensors)).collect())
             }
-            RowKv::Pool(PoolRow { states: held, .. }) | RowKv::Device(DeviceRow { states: held, .. }) => {
+            RowKv::Pool(row) => {
+                let pool = DevicePool::of(&spec)?;
+                let each = layers.iter().map(|tensors| pool.import(Part::State, joined(&spec, tensors)));
+                row.states.resume(each.collect::<Result<_>>()?)
+            }
+            RowKv::Device(DeviceRow { states: held, .. }) => {
                 let each = layers.iter().map(|tensors| {
                     let arrays = tensors.iter().zip(&states.tensors).map(|(tensor, expected)| {
                         from_bytes(mx, &tensor.data, &expected.dims(), expected.dtype)

@@ -92,6 +92,12 @@ impl DeviceMemory for Ram {
         Ok(())
     }
 
+    fn clear(&self, address: u64, bytes: usize) -> Result<()> {
+        // SAFETY: as above.
+        unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
     fn duplicate(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         self.uploads.borrow_mut()[1] += 1;
         // SAFETY: as above.
@@ -124,7 +130,11 @@ fn step_states(mx: &Mlx, batch: &mut BatchKv, row: usize, layers: usize, value: 
                 state.copy_from_slice(&[value.to_le_bytes(); 3].concat());
                 row.states.put(layer, state.share());
             }
-            RowKv::Pool(row) => row.states.put(layer, array()),
+            RowKv::Pool(row) => {
+                let [_, after] = row.states.both(layer).unwrap();
+                let device = spec.pool.as_ref().unwrap().device();
+                device.upload(after.address(), &[value.to_le_bytes(); 3].concat()).unwrap();
+            }
             RowKv::Device(row) => row.states.put(layer, array()),
         }
     }

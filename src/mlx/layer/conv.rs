@@ -1,9 +1,12 @@
 //! A gated convolution of few tokens as a layer: LFM2's. Its vectors are `B x`, and `C` times what it gives goes on.
 
+use std::rc::Rc;
+
 use mlx_rs::ops::indexing::{IndexOp, TryIndexOp};
 use mlx_rs::{Array, Dtype};
 
 use super::linear::Linear;
+use super::scan::{Behind, ScanKernels};
 use super::source::Source;
 use crate::mlx::array::{Result, from_f32, host, settle};
 use crate::mlx::backend::Kernels;
@@ -22,6 +25,8 @@ pub struct GatedConv {
     /// `[taps, hidden]`.
     kernel: Array,
     kernels: Kernels,
+    /// On an NVIDIA GPU.
+    scans: Option<Rc<ScanKernels>>,
 }
 
 impl GatedConv {
@@ -38,6 +43,7 @@ impl GatedConv {
             output: Linear::load(mx, source, &format!("{path}.out_proj"), [hidden, hidden], false)?,
             kernel: short_kernel(mx, source, &format!("{path}.conv.weight"), recurrent)?,
             kernels: source.kernels(),
+            scans: source.scans.clone(),
         })
     }
 
@@ -81,15 +87,20 @@ impl GatedConv {
         let width = projected.dim(1) / 3;
         let part = |at: i32| projected.try_index((.., at * width..(at + 1) * width));
         let vectors = part(0)?.multiply(part(2)?)?;
-        let mut mixed = Vec::new();
-        pass.advance_device(layer, |at, state| {
-            let own = vectors.try_index(at.first as i32..at.range().end as i32)?;
-            let joined = mlx_rs::ops::concatenate(&[state[0].clone(), own.as_dtype(state[0].dtype())?], 0)?;
-            mixed.push(convolved(mx, &self.kernel, &joined, at.tokens)?);
-            Ok(vec![joined.try_index(at.tokens as i32..)?.contiguous()?])
-        })?;
-        let mixed = mlx_rs::ops::concatenate(&mixed, 0)?.as_dtype(projected.dtype())?;
-        Ok(part(1)?.multiply(mixed)?)
+        let mixed = if let Some(scans) = &self.scans {
+            scans.conv(mx, pass, layer, [&vectors, &self.kernel], Behind::Nothing)?
+        } else {
+            let mut mixed = Vec::new();
+            pass.advance_device(layer, |at, state| {
+                let own = vectors.try_index(at.first as i32..at.range().end as i32)?;
+                let own = own.as_dtype(state[0].dtype())?;
+                let joined = mlx_rs::ops::concatenate(&[state[0].clone(), own], 0)?;
+                mixed.push(convolved(mx, &self.kernel, &joined, at.tokens)?);
+                Ok(vec![joined.try_index(at.tokens as i32..)?.contiguous()?])
+            })?;
+            mlx_rs::ops::concatenate(&mixed, 0)?
+        };
+        Ok(part(1)?.multiply(mixed.as_dtype(projected.dtype())?)?)
     }
 
     /// The arrays it holds.

@@ -1,11 +1,14 @@
 //! The gated delta rule as a layer: projections, a short convolution, the scan, and a gated norm.
 
+use std::rc::Rc;
+
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use super::conv::{convolved, short_kernel};
 use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
+use super::scan::{Behind, Gates, ScanKernels};
 use super::source::Source;
 use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::backend::Kernels;
@@ -41,6 +44,8 @@ pub struct GatedDelta {
     taps: usize,
     shape: DeltaShape,
     kernels: Kernels,
+    /// On an NVIDIA GPU.
+    scans: Option<Rc<ScanKernels>>,
 }
 
 impl GatedDelta {
@@ -73,6 +78,7 @@ impl GatedDelta {
             taps: recurrent.taps,
             shape,
             kernels: source.kernels(),
+            scans: source.scans.clone(),
         })
     }
 
@@ -80,9 +86,10 @@ impl GatedDelta {
     pub fn forward(&self, mx: &Mlx, x: &Array, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {
         let all = [&self.vectors, &self.gate, &self.strength, &self.decay];
         let projected = Linear::forward_all(mx, x, all)?;
-        let read = match self.kernels {
-            Kernels::Host => self.on_host(mx, &projected, pass, layer)?,
-            Kernels::Device => self.on_device(mx, &projected, pass, layer)?,
+        let read = match (self.kernels, &self.scans) {
+            (Kernels::Host, _) => self.on_host(mx, &projected, pass, layer)?,
+            (Kernels::Device, Some(scans)) => self.scanned_in_pages(mx, scans, &projected, pass, layer)?,
+            (Kernels::Device, None) => self.on_device(mx, &projected, pass, layer)?,
         };
         self.output.forward(mx, &read)
     }
@@ -117,7 +124,22 @@ impl GatedDelta {
         from_f32(mx, &read, gate.shape())
     }
 
-    /// Token by token.
+    /// By kernels of our own.
+    fn scanned_in_pages(
+        &self,
+        mx: &Mlx,
+        scans: &ScanKernels,
+        [vectors, gate, strength, decay]: &[Array; 4],
+        pass: &Pass<'_>,
+        layer: usize,
+    ) -> Result<Array> {
+        let mixed = scans.conv(mx, pass, layer, [vectors, &self.kernel], Behind::Delta(self.shape))?;
+        let gates = Gates { decay, strength, rate: &self.rate, bias: &self.bias };
+        let read = scans.delta(mx, pass, layer, self.shape, &mixed, gates)?;
+        scans.gated_norm(mx, &read, gate, &self.norm)
+    }
+
+    /// Token by token, by MLX's operations.
     fn on_device(
         &self,
         mx: &Mlx,

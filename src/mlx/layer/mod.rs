@@ -15,6 +15,7 @@ mod mixer;
 mod mlp;
 mod norm;
 mod per_layer;
+mod scan;
 mod source;
 
 pub use attention::{KeyValues, SelfAttention};
@@ -26,4 +27,5 @@ pub use mixer::Mixer;
 pub use mlp::Mlp;
 pub use norm::{Offset, RmsNorm};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
+pub use scan::ScanKernels;
 pub use source::{Codes, Source};

@@ -8,6 +8,7 @@ use mlx_rs::{Array, Dtype};
 use super::fused::FusedKernels;
 use super::host::HostMatrix;
 use super::linear::Weight;
+use super::scan::ScanKernels;
 use crate::mlx::array::settle;
 use crate::mlx::backend::{Arithmetic, Kernels};
 use crate::mlx::config::ModelConfig;
@@ -132,6 +133,8 @@ pub struct Source<'a> {
     pub products: Option<Rc<DeviceProducts>>,
     /// What takes small steps in one launch, where launches are what costs.
     pub fused: Option<Rc<FusedKernels>>,
+    /// The steps of recurrent layers.
+    pub scans: Option<Rc<ScanKernels>>,
     /// Do queries, keys and values come from one product? Where kernels take them so.
     pub joined: bool,
     /// Told after every tensor.

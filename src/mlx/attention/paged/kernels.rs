@@ -16,7 +16,8 @@ pub const FLASH_ROWS: usize = 128;
 pub const HEAD_DIMS: [usize; 3] = [64, 128, 256];
 
 const CODES: &str = include_str!("codes.cu");
-const STEP: &str = include_str!("step.cu");
+/// How kernels read what a step tells them.
+pub const STEP: &str = include_str!("step.cu");
 const OPERANDS: &str = include_str!("operands.cu");
 const UNITS: &str = include_str!("units.cu");
 const ENCODE: &str = include_str!("encode.cu");

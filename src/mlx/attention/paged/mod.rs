@@ -32,6 +32,7 @@ use crate::mlx::kv::{DeviceMemory, KvSpec, PoolRow};
 use crate::mlx::mask::Mask;
 use crate::mlx::step::Step;
 
+pub use kernels::STEP;
 pub use proof::Proof;
 pub use step::{PagedStep, Projected};
 

@@ -11,7 +11,7 @@ use crate::mlx::attention::Queries;
 use crate::mlx::attention::device::inner;
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::kv::{Format, KvSpec, PoolRow, device_zero};
+use crate::mlx::kv::{Format, KvSpec, PoolRow};
 use crate::mlx::mask::Mask;
 use crate::mlx::step::Step;
 
@@ -83,7 +83,7 @@ impl PagedAttention {
         let mut row = PoolRow::default();
         let mut position = 0;
         for tokens in STEPS {
-            row.reserve(spec, tokens, || device_zero(mx, spec))?;
+            row.reserve(spec, tokens)?;
             let step = Step::new(mx, [(position, tokens)]);
             let query = noise([tokens, heads, width])?;
             let end = position + tokens;

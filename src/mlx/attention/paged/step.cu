@@ -9,8 +9,14 @@ struct StepWords {
   __device__ const unsigned long long* table(int part, int row) const {
     return reinterpret_cast<const unsigned long long*>(words + words[2 + part]) + static_cast<long long>(row) * words[4];
   }
+  // Of each row: its first new token, and how many it has.
+  __device__ const int2* runs() const { return reinterpret_cast<const int2*>(words + words[5]); }
+  // The addresses of what recurrent layer number `layer` keeps of a row: before the step, and after it.
+  __device__ const unsigned long long* state(int layer, int row) const {
+    return reinterpret_cast<const unsigned long long*>(words + words[6]) + (static_cast<long long>(layer) * words[7] + row) * 2;
+  }
   // For queries with mask `mask`: shares as (token, row, first position, position behind the last), and queries as
   // (token, first share, number of shares, 0).
-  __device__ const int4* shares(int mask) const { return reinterpret_cast<const int4*>(words + words[5 + 2 * mask]); }
-  __device__ const int4* queries(int mask) const { return reinterpret_cast<const int4*>(words + words[6 + 2 * mask]); }
+  __device__ const int4* shares(int mask) const { return reinterpret_cast<const int4*>(words + words[8 + 2 * mask]); }
+  __device__ const int4* queries(int mask) const { return reinterpret_cast<const int4*>(words + words[9 + 2 * mask]); }
 };

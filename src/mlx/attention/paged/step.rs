@@ -86,6 +86,11 @@ impl<'a> PagedStep<'a> {
         Self { kernels, spec, step, counts, words, spans: Vec::new() }
     }
 
+    /// The address of what the step tells kernels, `[1]`, u64.
+    pub fn words(&self) -> &Array {
+        &self.words
+    }
+
     /// Stores a step's keys and values in layer `layer` and attends, out of one product. Result: `[tokens, heads * head_dim]`. Lazy.
     pub fn attend_projected(&mut self, mx: &Mlx, layer: usize, projected: Projected<'_>) -> Result<Array> {
         let Projected { vectors, heads, norms, turn, scale, sinks } = projected;

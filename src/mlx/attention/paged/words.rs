@@ -17,8 +17,9 @@ const SHARE_TOKENS: usize = 64;
 const MOST_SHARES: usize = 64;
 /// Tokens that `part.cu` takes at a time: shares end where those do.
 const TILE: usize = 16;
-/// Words in front: places of positions, rows and tables, pages of a table, and two places for each mask.
-const HEAD: usize = 5;
+/// Words in front: places of positions, rows and tables, pages of a table, places of runs and states, rows; then two places for
+/// each mask.
+const HEAD: usize = 8;
 /// Every list begins at a multiple of 16 bytes.
 const ALIGNED: usize = 4;
 const FIRST_CAPACITY: usize = 1 << 20;
@@ -91,11 +92,20 @@ impl Words {
                 let addresses =
                     std::iter::repeat_n(0, row.first()).chain(row.pages().map(DevicePage::address));
                 let addresses = addresses.chain(std::iter::repeat(0)).take(pages);
-                table.extend(addresses.flat_map(|address| [address as u32, (address >> 32) as u32]));
+                table.extend(addresses.flat_map(halves));
             }
             words[2 + number] = put(&mut words, &table);
         }
         words[4] = pages as u32;
+        let runs: Vec<u32> = step.rows().iter().flat_map(|at| [at.first as u32, at.tokens as u32]).collect();
+        words[5] = put(&mut words, &runs);
+        let layers = 0..rows.iter().map(|row| row.states.layers()).max().unwrap_or(0);
+        let states = layers.flat_map(|layer| rows.iter().map(move |row| row.states.both(layer)));
+        let states = states.collect::<Result<Vec<_>>>()?;
+        let states: Vec<u32> =
+            states.into_iter().flatten().flat_map(|state| halves(state.address())).collect();
+        words[6] = put(&mut words, &states);
+        words[7] = rows.len() as u32;
         let mut counts = Vec::with_capacity(masks.len());
         for (number, mask) in masks.iter().enumerate() {
             let (shares, queries) = shares(*mask, step.rows(), few);
@@ -114,6 +124,11 @@ impl Drop for Words {
     fn drop(&mut self) {
         self.device.free(self.address);
     }
+}
+
+/// An address as words.
+fn halves(address: u64) -> [u32; 2] {
+    [address as u32, (address >> 32) as u32]
 }
 
 /// Puts a list behind the others. Returns its place.

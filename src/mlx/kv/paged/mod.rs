@@ -7,10 +7,6 @@ mod pool;
 mod row;
 mod table;
 
+pub use memory::PageMemory;
 pub use pool::{DeviceMemory, DevicePage, DevicePool};
-pub use row::PagedRow;
-
-/// A row in the host's memory.
-pub type HostRow = PagedRow<prefixd_cache::Memory>;
-/// A row in a device's.
-pub type PoolRow = PagedRow<DevicePool>;
+pub use row::{HostRow, PoolRow};

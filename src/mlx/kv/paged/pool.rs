@@ -1,9 +1,9 @@
-//! Pages in a device's memory, and which of the cache's blocks lie there.
+//! Pages in a device's memory, and which of the cache's blocks and snapshots lie there. The state of one recurrent layer is a page, too.
 //!
-//! 1. A page is freed when nobody holds its handle: rows do, and the pool itself for blocks that it has seen. The latter only as long
-//!    as the cache holds the block in the host's memory, and only until a row needs the room; the longest unused go first.
+//! 1. A page is freed when nobody holds its handle: rows do, and the pool itself for what it has seen of the cache. The latter only as
+//!    long as the cache holds the same bytes in the host's memory, and only until a row needs the room; the longest unused go first.
 //!    So a prefix that is used again takes entries of a table, and one whose page is gone is uploaded from the host.
-//! 2. Memory is taken in slabs of several pages, up to a limit. A slab without pages in use goes back when the other part needs it.
+//! 2. Memory is taken in slabs of several pages, up to a limit. A slab without pages in use goes back when another part needs it.
 //! 3. Everything happens on the gate's thread, between steps.
 
 use std::borrow::Cow;
@@ -21,8 +21,9 @@ use super::memory::PageMemory;
 use crate::mlx::array::Result;
 use crate::mlx::error::MlxError;
 use crate::mlx::kv::spec::KvSpec;
-use crate::mlx::kv::state::DeviceState;
 
+/// Kinds of pages, by their numbers.
+const PARTS: usize = 3;
 /// Bytes that are taken from the device at a time, about.
 const SLAB_BYTES: usize = 64 << 20;
 /// How many slabs fill the pool at least.
@@ -40,6 +41,8 @@ pub trait DeviceMemory {
     fn download(&self, address: u64, into: &mut [u8]) -> Result<()>;
     /// Copies on the device.
     fn duplicate(&self, from: u64, to: u64, bytes: usize) -> Result<()>;
+    /// Writes zeros.
+    fn clear(&self, address: u64, bytes: usize) -> Result<()>;
 }
 
 /// The pages of one model.
@@ -48,7 +51,7 @@ pub struct DevicePool {
     /// Where pages in use count.
     memory: Memory,
     limit_bytes: Cell<u64>,
-    shelves: Rc<RefCell<[Shelf; 2]>>,
+    shelves: Rc<RefCell<[Shelf; PARTS]>>,
     resident: RefCell<HashMap<(usize, usize), Resident>>,
     /// Counts uses of residents.
     clock: Cell<u64>,
@@ -59,7 +62,7 @@ pub struct DevicePage {
     address: u64,
     bytes: usize,
     part: Part,
-    shelves: Weak<RefCell<[Shelf; 2]>>,
+    shelves: Weak<RefCell<[Shelf; PARTS]>>,
     _counted: Counted,
 }
 
@@ -199,18 +202,30 @@ impl DevicePool {
         oldest.is_some_and(|key| resident.remove(&key).is_some())
     }
 
-    /// Gives slabs of the other part that hold nothing back to the device, after letting go of what only blocks keep there.
+    /// Gives slabs of the other parts that hold nothing back to the device, after letting go of what only blocks keep there.
     fn give_back_slabs(&self, part: Part) {
-        let other = if part == Part::Full { Part::Window } else { Part::Full };
-        while self.let_one_go(other) {}
-        let mut shelves = self.shelves.borrow_mut();
-        shelves[other as usize].slabs.retain(|slab| {
-            let empty = slab.free.len() == slab.pages;
-            if empty {
-                self.device.free(slab.address);
-            }
-            !empty
-        });
+        for other in [Part::Full, Part::Window, Part::State].into_iter().filter(|other| *other != part) {
+            while self.let_one_go(other) {}
+            self.shelves.borrow_mut()[other as usize].slabs.retain(|slab| {
+                let empty = slab.free.len() == slab.pages;
+                if empty {
+                    self.device.free(slab.address);
+                }
+                !empty
+            });
+        }
+    }
+
+    /// A recurrent layer's state, to be written by one step.
+    pub fn state(&self, bytes: usize) -> Result<Rc<DevicePage>> {
+        self.page(Part::State, bytes).map(Rc::new)
+    }
+
+    /// The state before the first token.
+    pub fn zero_state(&self, bytes: usize) -> Result<Rc<DevicePage>> {
+        let state = self.state(bytes)?;
+        self.device.clear(state.address, bytes)?;
+        Ok(state)
     }
 
     fn tick(&self) -> u64 {
@@ -228,7 +243,7 @@ impl PageMemory for DevicePool {
     type Page = DevicePage;
     type Own = OwnPage;
     type Shared = Rc<DevicePage>;
-    type State = DeviceState;
+    type State = Rc<DevicePage>;
 
     fn of(spec: &KvSpec) -> Result<&Self> {
         let host = || MlxError::backend("a row on a device of a model whose pages lie on the host".into());

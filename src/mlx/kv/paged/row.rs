@@ -6,14 +6,20 @@
 //! 3. Window layers hold what the next query sees, what the last step appended and a block before it; whole pages before
 //!    that leave when room is made for the next step.
 
-use prefixd_cache::Part;
+use prefixd_cache::{Memory, Part};
 
 use super::memory::PageMemory;
+use super::pool::DevicePool;
 use super::table::PageTable;
 use crate::mlx::array::Result;
 use crate::mlx::error::MlxError;
 use crate::mlx::kv::spec::KvSpec;
-use crate::mlx::kv::state::RowStates;
+use crate::mlx::kv::state::{RowStates, StatesSpec};
+
+/// A row in the host's memory.
+pub type HostRow = PagedRow<Memory>;
+/// A row in a device's.
+pub type PoolRow = PagedRow<DevicePool>;
 
 /// A row in pages.
 #[derive(Debug)]
@@ -56,10 +62,7 @@ impl<M: PageMemory> PagedRow<M> {
 
     /// Makes room for `more` tokens behind the row's end, in memory that is the row's alone.
     /// `zero` makes what a recurrent layer holds before the first token.
-    ///
-    /// # Errors
-    /// When a recurrent layer's state is missing, or there is no memory.
-    pub fn reserve(
+    fn make_room(
         &mut self,
         spec: &KvSpec,
         more: usize,
@@ -123,6 +126,33 @@ impl<M: PageMemory> PagedRow<M> {
         let end = length.div_ceil(spec.block_tokens);
         self.full.truncate(end);
         self.window.truncate(end);
+        Ok(())
+    }
+}
+
+impl HostRow {
+    /// Makes room for `more` tokens behind the row's end, in memory that is the row's alone.
+    ///
+    /// # Errors
+    /// When a recurrent layer's state is missing, or there is no memory.
+    pub fn reserve(&mut self, spec: &KvSpec, more: usize) -> Result<()> {
+        let bytes = spec.states.as_ref().map_or(0, StatesSpec::layer_bytes);
+        self.make_room(spec, more, || Ok(spec.memory.buffer(bytes).share()))
+    }
+}
+
+impl PoolRow {
+    /// The same, and for the states that the next step makes.
+    ///
+    /// # Errors
+    /// As on the host.
+    pub fn reserve(&mut self, spec: &KvSpec, more: usize) -> Result<()> {
+        let pool = DevicePool::of(spec)?;
+        let bytes = spec.states.as_ref().map_or(0, StatesSpec::layer_bytes);
+        self.make_room(spec, more, || pool.zero_state(bytes))?;
+        for layer in 0..self.states.layers() {
+            self.states.put(layer, pool.state(bytes)?);
+        }
         Ok(())
     }
 }

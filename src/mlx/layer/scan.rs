@@ -1,0 +1,212 @@
+//! Recurrent layers on NVIDIA GPUs: kernels over states in pages of the device, all rows of a step in one launch.
+//!
+//! They go through a row's new tokens in order, so neither chunks nor neighbours change what a token does to a state. States are read where
+//! they are and written where the step has made room for the next ones ([`PoolRow::reserve`](crate::mlx::kv::PoolRow::reserve)).
+
+use std::cell::RefCell;
+
+use mlx_rs::{Array, Dtype};
+
+use super::norm::RmsNorm;
+use crate::mlx::array::{Result, dims, settle};
+use crate::mlx::attention::STEP;
+use crate::mlx::backend::Backend;
+use crate::mlx::cpu::delta::DeltaShape;
+use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
+use crate::mlx::error::MlxError;
+use crate::mlx::gate::Mlx;
+use crate::mlx::pass::Pass;
+
+/// Threads of a block at most: elements that share a norm.
+const MOST_THREADS: usize = 256;
+/// Threads of a block of `delta.cu`, and columns of a state that it serves.
+const DELTA_THREADS: usize = 128;
+const COLUMNS: usize = 32;
+/// What a key's elements must be a multiple of, for `delta.cu`.
+const KEY_STEP: usize = 16;
+
+/// The kernels, ready to be called.
+#[derive(Debug)]
+pub struct ScanKernels {
+    conv: CudaKernel,
+    delta: CudaKernel,
+    gated_norm: CudaKernel,
+    /// `[1]`, i32, of each recurrent layer: its number.
+    numbers: RefCell<Vec<Array>>,
+}
+
+/// What is done to a convolution's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing.
+    Nothing,
+    /// An activation; queries and keys of this shape, in front, are then made unit vectors.
+    Delta(DeltaShape),
+}
+
+/// The projections of a delta layer that its states are changed by.
+#[derive(Clone, Copy, Debug)]
+pub struct Gates<'a> {
+    /// `[tokens, value heads]`.
+    pub decay: &'a Array,
+    /// The same.
+    pub strength: &'a Array,
+    /// `[value heads]`, f32.
+    pub rate: &'a Array,
+    /// `[value heads]`.
+    pub bias: &'a Array,
+}
+
+impl ScanKernels {
+    /// `None` where MLX's operations serve.
+    pub fn new(mx: &Mlx, backend: Backend) -> Result<Option<Self>> {
+        if backend != Backend::Cuda {
+            return Ok(None);
+        }
+        let header = format!("#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n{STEP}");
+        let kernel = |name, inputs, outputs, body| {
+            CudaKernel::new(mx, Source { name, inputs, outputs, header: &header, body, shared_bytes: 0 })
+        };
+        let conv = ["step", "at", "x", "kernel"];
+        let delta = ["step", "at", "mixed", "decays", "strengths", "rate", "bias"];
+        Ok(Some(Self {
+            conv: kernel("prefixd_short_conv", &conv, &["mixed"], include_str!("scan/conv.cu"))?,
+            delta: kernel("prefixd_delta", &delta, &["read"], include_str!("scan/delta.cu"))?,
+            gated_norm: kernel(
+                "prefixd_gated_norm",
+                &["x", "gate", "weight", "eps"],
+                &["y"],
+                include_str!("scan/gated_norm.cu"),
+            )?,
+            numbers: RefCell::default(),
+        }))
+    }
+
+    /// The convolution of each row's new vectors `x`, `[tokens, width]`, with those that recurrent layer `layer` holds. `weight` is
+    /// `[taps, width]`. Result `[tokens, width]`, f32. Lazy.
+    pub fn conv(
+        &self,
+        mx: &Mlx,
+        pass: &Pass<'_>,
+        layer: usize,
+        [x, weight]: [&Array; 2],
+        behind: Behind,
+    ) -> Result<Array> {
+        let (x, weight) = (x.contiguous()?, weight.as_dtype(x.dtype())?.contiguous()?);
+        let (tokens, width) = (x.dim(0) as usize, x.dim(1) as usize);
+        let (unit, units, queries) = match behind {
+            Behind::Nothing => (MOST_THREADS, 0, 0),
+            Behind::Delta(shape) => (shape.key_dim, 2 * shape.key_heads, shape.key_heads),
+        };
+        if unit > MOST_THREADS {
+            return Err(MlxError::input(format!("keys of {unit} elements; expected at most {MOST_THREADS}")));
+        }
+        let number = self.number(mx, layer)?;
+        // SAFETY: the words name a state before and after the step for each row, which begin with so many vectors of this type and
+        // width; every element is written.
+        let mut out = unsafe {
+            self.conv.call(
+                mx,
+                &[pass.words()?, &number, &x, &weight],
+                Launch {
+                    blocks: [width.div_ceil(unit), tokens],
+                    threads: unit.next_multiple_of(32),
+                    constants: &[
+                        ("WIDTH", Constant::Int(width)),
+                        ("TAPS", Constant::Int(weight.dim(0) as usize)),
+                        ("UNIT", Constant::Int(unit)),
+                        ("UNITS", Constant::Int(units)),
+                        ("QUERIES", Constant::Int(queries)),
+                        ("SILU", Constant::Flag(behind != Behind::Nothing)),
+                        ("T", Constant::Type(x.dtype())),
+                    ],
+                    outputs: &[(&dims([tokens, width]), Dtype::Float32)],
+                },
+            )?
+        };
+        Ok(out.remove(0))
+    }
+
+    /// What the states of recurrent layer `layer` are read as by each token, `[tokens, value heads * value dim]`, f32. `mixed` is
+    /// what [`conv`](Self::conv) gives. Lazy.
+    pub fn delta(
+        &self,
+        mx: &Mlx,
+        pass: &Pass<'_>,
+        layer: usize,
+        shape: DeltaShape,
+        mixed: &Array,
+        gates: Gates<'_>,
+    ) -> Result<Array> {
+        let DeltaShape { key_heads, value_heads, key_dim, value_dim } = shape;
+        if !key_dim.is_multiple_of(KEY_STEP) {
+            return Err(MlxError::input(format!(
+                "keys of {key_dim} elements; on this device expected a multiple of {KEY_STEP}"
+            )));
+        }
+        let (tokens, rows) = (mixed.dim(0) as usize, pass.step().rows().len());
+        let (decay, strength) = (gates.decay.contiguous()?, gates.strength.contiguous()?);
+        let number = self.number(mx, layer)?;
+        let constants = [
+            ("KEY_HEADS", Constant::Int(key_heads)),
+            ("VALUE_HEADS", Constant::Int(value_heads)),
+            ("K", Constant::Int(key_dim)),
+            ("V", Constant::Int(value_dim)),
+            ("BEGIN", Constant::Int(pass.state_begin(1))),
+            ("T", Constant::Type(decay.dtype())),
+        ];
+        let bias = gates.bias.as_dtype(decay.dtype())?;
+        // SAFETY: as above, with a head's matrices behind the vectors; a row's tokens lie one behind the other, and each block writes
+        // its columns of every one.
+        let mut out = unsafe {
+            self.delta.call(
+                mx,
+                &[pass.words()?, &number, mixed, &decay, &strength, gates.rate, &bias],
+                Launch {
+                    blocks: [value_heads * value_dim.div_ceil(COLUMNS), rows],
+                    threads: DELTA_THREADS,
+                    constants: &constants,
+                    outputs: &[(&dims([tokens, value_heads * value_dim]), Dtype::Float32)],
+                },
+            )?
+        };
+        Ok(out.remove(0))
+    }
+
+    /// The norm of each head of `read`, times the activation of `gate`, both `[tokens, heads * width]`. Of the gate's type. Lazy.
+    pub fn gated_norm(&self, mx: &Mlx, read: &Array, gate: &Array, norm: &RmsNorm) -> Result<Array> {
+        let gate = gate.contiguous()?;
+        let (tokens, all, width) =
+            (gate.dim(0) as usize, gate.dim(1) as usize, norm.weight().dim(0) as usize);
+        if width > MOST_THREADS {
+            return Err(MlxError::input(format!(
+                "values of {width} elements; expected at most {MOST_THREADS}"
+            )));
+        }
+        let weight = norm.weight().as_dtype(gate.dtype())?;
+        // SAFETY: a thread an element of contiguous arrays of these shapes.
+        let mut out = unsafe {
+            self.gated_norm.call(
+                mx,
+                &[read, &gate, &weight, norm.eps()],
+                Launch {
+                    blocks: [all / width, tokens],
+                    threads: width.next_multiple_of(32),
+                    constants: &[("V", Constant::Int(width)), ("T", Constant::Type(gate.dtype()))],
+                    outputs: &[(&dims([tokens, all]), gate.dtype())],
+                },
+            )?
+        };
+        Ok(out.remove(0))
+    }
+
+    fn number(&self, mx: &Mlx, layer: usize) -> Result<Array> {
+        let mut numbers = self.numbers.borrow_mut();
+        while numbers.len() <= layer {
+            let number = Array::from_slice(&[numbers.len() as i32], &[1]);
+            settle(mx, [&number])?;
+            numbers.push(number);
+        }
+        Ok(numbers[layer].clone())
+    }
+}
