@@ -3,7 +3,8 @@
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cross=${CARGO_TARGET_DIR:-$root/target}/cross
+native=${CARGO_TARGET_DIR:-$root/target}
+cross=$native/cross
 # A folder of its own, so that the builds of this machine's program are not thrown away.
 export CARGO_TARGET_DIR=$cross/build
 jobs=${JOBS:-$(nproc)}
@@ -14,6 +15,10 @@ fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+for tool in cargo apt-get dpkg-deb python3; do
+    command -v $tool >/dev/null || fail "found no $tool; expected Debian or Ubuntu with Rust and Python 3"
+done
 
 # say WHAT COMMAND…: runs a command whose output goes to a file, which is shown if it fails, and says how long it took.
 say() {

@@ -25,6 +25,7 @@ import tempfile
 import zipfile
 
 import licenses
+from mach_o import MachO
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -161,23 +162,11 @@ def relocated(program, platform):
         shutil.copy2(program, copy)
         if platform.system == "linux":
             run("patchelf", "--set-rpath", "$ORIGIN/../../mlx/lib", copy)
-        elif (paths := mac_run_paths(copy)) != [MAC_RUN_PATH]:
+        elif (paths := MachO(copy).run_paths) != [MAC_RUN_PATH]:
             removed = [part for path in paths for part in ("-delete_rpath", path)]
             run("install_name_tool", *removed, "-add_rpath", MAC_RUN_PATH, copy)
             run("codesign", "--force", "--sign", "-", copy)
         return copy.read_bytes()
-
-
-def mac_run_paths(program):
-    """The run paths of a Mach-O program, out of its load commands."""
-    data, at, paths = program.read_bytes(), 32, []
-    for _ in range(struct.unpack_from("<I", data, 16)[0]):
-        command, size = struct.unpack_from("<II", data, at)
-        if command == 0x8000001C:
-            path = at + struct.unpack_from("<I", data, at + 8)[0]
-            paths.append(data[path:data.index(b"\0", path)].decode())
-        at += size
-    return paths
 
 
 def run(*command):
