@@ -24,8 +24,11 @@ stubs() {
     sed 's/, *arm64e\.x1-[a-z]*//g; s/arm64e\.x1-[a-z]*,* *//g; s/arm64e-/arm64-/g' "$zig/lib/libc/darwin/libSystem.tbd" >"$sdk/usr/lib/libSystem.tbd"
     # Further names of the C library, as on macOS.
     for name in c m pthread dl; do ln -s libSystem.tbd "$sdk/usr/lib/lib$name.tbd"; done
-    # Rust's libc crate names libiconv; prefixd takes nothing from it.
-    python3 packaging/macos_stubs.py "$sdk" "${binaries[@]}" --also /usr/lib/libiconv.2.dylib _iconv
+    # Public and older than macOS 14, but in none of those binaries: what the sysinfo crate reads the processor's speed with. Rust's
+    # libc crate names libiconv; prefixd takes nothing from it.
+    python3 packaging/macos_stubs.py "$sdk" "${binaries[@]}" --also /usr/lib/libiconv.2.dylib _iconv \
+        --also /System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation \
+        _CFRetain _CFStringCreateWithBytesNoCopy _kCFAllocatorNull
 }
 
 # zig is told the platform by its own name, and has the system's headers.
@@ -43,8 +46,10 @@ while [ \$# -gt 0 ]; do
     esac
     shift
 done
-# As Apple's compiler does: no checks that need a library of their own, and \`delete\` without a size.
-exec "$zig/zig" $language -target aarch64-macos.$MACOSX_DEPLOYMENT_TARGET -fno-sanitize=undefined -fno-sized-deallocation "\${own[@]}"
+# As Apple's compiler does: no checks that need a library of their own, \`delete\` without a size, and of the C++ library nothing that
+# is younger than the oldest macOS (zig brings its own, newer library and takes no heed).
+exec "$zig/zig" $language -target aarch64-macos.$MACOSX_DEPLOYMENT_TARGET -fno-sanitize=undefined -fno-sized-deallocation \\
+    -U_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS -D_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS=1 -Wno-macro-redefined "\${own[@]}"
 COMPILER
     done
     # Build scripts speak to a compiler that hands words on; there is none before this linker. The run path is the one that the
