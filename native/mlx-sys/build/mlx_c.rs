@@ -16,6 +16,8 @@ pub fn source() -> Result<PathBuf, String> {
     let output = Command::new(variable("CARGO")?)
         .args(["metadata", "--format-version=1", "--locked", "--manifest-path"])
         .arg(&manifest)
+        // Flags for the platform built for, which the one that builds may not know.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .output()
         .map_err(|why| format!("cargo metadata did not start: {why}"))?;
     if !output.status.success() {

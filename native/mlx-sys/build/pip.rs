@@ -8,14 +8,15 @@ use std::process::{self, Command};
 
 use crate::platform::Wheel;
 
-/// The directory of the unpacked wheel, fetched if the cache lacks it.
-pub fn unpacked(wheel: &Wheel, cache: &Path) -> Result<PathBuf, String> {
+/// The directory of the unpacked wheel, fetched if the cache lacks it. `foreign` names the platform it is for, where
+/// that is not this machine's.
+pub fn unpacked(wheel: &Wheel, foreign: Option<&str>, cache: &Path) -> Result<PathBuf, String> {
     let dir = cache.join(format!("{}-{}-{}", wheel.name, wheel.version, digest(wheel)));
     if dir.is_dir() {
         return Ok(dir);
     }
     let work = cache.join(format!("fetching-{}-{}", wheel.name, process::id()));
-    let done = fetch(wheel, &work).and_then(|tree| match fs::rename(&tree, &dir) {
+    let done = fetch(wheel, foreign, &work).and_then(|tree| match fs::rename(&tree, &dir) {
         Err(_) if dir.is_dir() => Ok(()), // another build was first
         renamed => renamed.map_err(|why| format!("{} -> {}: {why}", tree.display(), dir.display())),
     });
@@ -28,7 +29,7 @@ fn digest(wheel: &Wheel) -> &str {
     wheel.sha256.first().and_then(|hash| hash.get(..12)).unwrap_or("unpinned")
 }
 
-fn fetch(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
+fn fetch(wheel: &Wheel, foreign: Option<&str>, work: &Path) -> Result<PathBuf, String> {
     let Wheel { name, version, sha256 } = wheel;
     let create = |dir: &Path| fs::create_dir_all(dir).map_err(|why| format!("{}: {why}", dir.display()));
     let (download, tree) = (work.join("download"), work.join("tree"));
@@ -46,6 +47,9 @@ fn fetch(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
         .arg(&download)
         .arg("--requirement")
         .arg(&wanted);
+    if let Some(platform) = foreign {
+        pip.args(["--platform", platform]);
+    }
     run(&mut pip).map_err(|why| {
         format!(
             "fetching {name} {version} needs Python 3 with pip 20.3 or newer (python3, python3-pip), a network on the \

@@ -13,13 +13,15 @@ pub struct Wheel {
 /// The platform built for.
 pub struct Platform {
     pub mlx: &'static Wheel,
+    /// Of the platform that builds.
     pub libclang: &'static Wheel,
     /// The library MLX's wheel must hold.
     pub library: &'static str,
     /// Where wheels are kept: under the target directory, shared by all profiles.
     pub cache: PathBuf,
-    /// `Some` where the wheels that pip offers this machine are not for the platform built for.
-    pub cross: Option<String>,
+    /// pip's name of the platform built for, where that is not the one that builds. pip is asked for that platform's
+    /// wheel then.
+    pub cross: Option<&'static str>,
 }
 
 static LINUX_X86_64: [Wheel; 2] = [
@@ -68,28 +70,29 @@ static MACOS_ARM64: [Wheel; 2] = [
 
 impl Platform {
     pub fn of_build() -> Result<Self, String> {
-        let os = variable("CARGO_CFG_TARGET_OS")?;
-        let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-        let wheels = match (os.as_str(), arch.as_str()) {
-            ("linux", "x86_64") => &LINUX_X86_64,
-            ("linux", "aarch64") => &LINUX_AARCH64,
-            ("macos", "aarch64") => &MACOS_ARM64,
-            _ => {
-                return Err(format!(
-                    "MLX has no wheel for {os} on {arch}; there are wheels for linux on x86_64 and aarch64, and for \
-                     macos on aarch64"
-                ));
-            }
-        };
-        let [mlx, libclang] = wheels;
         let (host, target) = (variable("HOST")?, variable("TARGET")?);
+        let ([mlx, _], tag) = wheels(&target)?;
+        let ([_, libclang], _) = wheels(&host)?;
         Ok(Self {
             mlx,
             libclang,
-            library: if os == "macos" { "libmlx.dylib" } else { "libmlx.so" },
+            library: if target.contains("apple") { "libmlx.dylib" } else { "libmlx.so" },
             cache: cache()?,
-            cross: (host != target).then(|| format!("built for {target} on {host}")),
+            cross: (host != target).then_some(tag),
         })
+    }
+}
+
+/// The wheels for a triple, and pip's name of the oldest system that MLX's runs on.
+fn wheels(triple: &str) -> Result<(&'static [Wheel; 2], &'static str), String> {
+    match triple {
+        "x86_64-unknown-linux-gnu" => Ok((&LINUX_X86_64, "manylinux_2_35_x86_64")),
+        "aarch64-unknown-linux-gnu" => Ok((&LINUX_AARCH64, "manylinux_2_35_aarch64")),
+        "aarch64-apple-darwin" => Ok((&MACOS_ARM64, "macosx_14_0_arm64")),
+        _ => Err(format!(
+            "MLX has no wheel for {triple}; there are wheels for x86_64-unknown-linux-gnu, aarch64-unknown-linux-gnu and \
+             aarch64-apple-darwin"
+        )),
     }
 }
 

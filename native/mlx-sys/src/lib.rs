@@ -1,11 +1,13 @@
 //! mlx-c's interface as bindgen reads it, over MLX's own binaries.
 //!
 //! A stand-in for the crate of the same name and version, which builds on macOS only. Beside the generated bindings it
-//! holds what mlx-rs expects and mlx-c lacks off Apple silicon: half-precision access (`half`) and a clock (`clock`).
+//! holds what mlx-rs expects and mlx-c lacks off Apple silicon: half-precision access (`half`), a clock (`clock`) and a signed
+//! `char` (`pad`).
 
 #[cfg(not(target_vendor = "apple"))]
 mod clock;
 mod half;
+mod pad;
 
 // Linked for the symbol it exports, which libmlx looks up at run time.
 #[cfg(target_os = "linux")]
@@ -13,6 +15,7 @@ use prefixd_blas as _;
 
 pub use bindings::*;
 pub use half::*;
+pub use pad::*;
 
 #[allow(
     clippy::all,

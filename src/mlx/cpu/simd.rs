@@ -1,5 +1,6 @@
 //! Instruction sets: one source, compiled for each, picked at run time.
 
+#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 /// How a product is added to a sum.
@@ -13,6 +14,7 @@ pub trait Arith: Copy + Send + Sync {
 pub struct Fused;
 
 /// Two roundings, where fusing would be a library call.
+#[cfg(any(test, not(target_arch = "aarch64")))]
 #[derive(Clone, Copy)]
 pub struct Plain;
 
@@ -23,6 +25,7 @@ impl Arith for Fused {
     }
 }
 
+#[cfg(any(test, not(target_arch = "aarch64")))]
 impl Arith for Plain {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -30,40 +33,37 @@ impl Arith for Plain {
     }
 }
 
-/// What this processor offers.
+/// What an x86-64 processor offers. Others have one instruction set here.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
     /// 16 lanes, fused.
-    #[cfg(target_arch = "x86_64")]
     Avx512,
     /// 8 lanes, fused.
-    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// What every machine of the target has.
     Baseline,
 }
 
 /// The instruction set in use, decided once.
+#[cfg(target_arch = "x86_64")]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-                return Isa::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Isa::Avx2;
-            }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+            Isa::Avx512
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            Isa::Avx2
+        } else {
+            Isa::Baseline
         }
-        Isa::Baseline
     })
 }
 
-/// Arithmetic of [`Isa::Baseline`]: aarch64 always fuses, x86-64 without FMA cannot.
+/// Arithmetic of what every machine of the target has: aarch64 always fuses, x86-64 without FMA cannot.
 #[cfg(target_arch = "aarch64")]
 pub type Baseline = Fused;
-/// Arithmetic of [`Isa::Baseline`]: aarch64 always fuses, x86-64 without FMA cannot.
+/// Arithmetic of what every machine of the target has: aarch64 always fuses, x86-64 without FMA cannot.
 #[cfg(not(target_arch = "aarch64"))]
 pub type Baseline = Plain;
 
