@@ -8,9 +8,7 @@ use super::array::{Result, dims, settle};
 use super::attention::{self, PagedAttention, PagedStep, Projected, Queries};
 use super::error::MlxError;
 use super::gate::Mlx;
-use super::kv::{
-    DeviceRow, DeviceState, HostRow, KvSpec, PoolRow, RowKv, RowStates, StateTensor, StatesSpec,
-};
+use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, RowKv, RowStates, StateTensor, StatesSpec};
 use super::step::{RowStep, Step};
 
 /// The rows of a batch while they take a step.
