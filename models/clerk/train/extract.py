@@ -93,6 +93,15 @@ def some(r, xs, held):
     return pick(r, xs[4::5] if held else [x for i, x in enumerate(xs) if i % 5 != 4])
 
 
+def with_key(r, record, numbers, key, value, kind):
+    """The record and its types with one key more, anywhere."""
+    at = int(r.random() * (len(record) + 1))
+    items, kinds = list(record.items()), list(numbers.items())
+    items.insert(at, (key, value))
+    kinds.insert(at, (key, kind))
+    return dict(items), dict(kinds)
+
+
 def flagged(r, record, numbers, held=False):
     """A sentence that says whether something is so, and its key put anywhere into the record."""
     keys, words = some(r, FLAGS, held).split("=")
@@ -102,11 +111,7 @@ def flagged(r, record, numbers, held=False):
         return "", record, numbers
     it = pick(r, ("It is", "This one is", "All in all it is", "Today it is", "As you know, it is"))
     said = pick(r, (f"{it} {yes}.", f"{it} {yes}.", f"{it} not {no}.", f"{it} {yes}, of course.")) if value else pick(r, (f"{it} not {yes}.", f"{it} not {yes}.", f"{it} {no}.", f"{it} anything but {yes}.", f"{it} not {yes} at all."))
-    at = int(r.random() * (len(record) + 1))
-    items, kinds = list(record.items()), list(numbers.items())
-    items.insert(at, (key, value))
-    kinds.insert(at, (key, "boolean"))
-    return " " + said, dict(items), dict(kinds)
+    return " " + said, *with_key(r, record, numbers, key, value, "boolean")
 
 
 def widened(r, text, record, numbers, held=False):
@@ -114,11 +119,7 @@ def widened(r, text, record, numbers, held=False):
     if held or r.random() < .12:
         key = some(r, NEVER, held)
         if key not in record and key.split("_")[0] not in text:
-            at = int(r.random() * (len(record) + 1))
-            items, kinds = list(record.items()), list(numbers.items())
-            items.insert(at, (key, None))
-            kinds.insert(at, (key, False))
-            return dict(items), dict(kinds)
+            return with_key(r, record, numbers, key, None, False)
     return record, numbers
 
 

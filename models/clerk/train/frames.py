@@ -1,5 +1,6 @@
 """Scenes composed from relations: several facts of one subject in a sentence or two, told by their verbs, by their nouns, or by nothing."""
 import relations
+from phrasings import cap
 from words import pick
 
 WEIGHTS = ["person"] * 9 + ["company"] * 4 + ["vehicle"] * 2 + ["animal"] * 2 + ["site", "site", "item", "event", "event", "service"]
@@ -41,7 +42,7 @@ def frame(r):
 
 
 def tell(r, who, he, own, which, verbs, nouns, kinds, others):
-    S = who[:1].upper() + who[1:] if who[0] != "{" else who
+    S = cap(who)
     n0, v0 = nouns[0]
     rest = verbs[1:]
     k = r.random()
@@ -90,10 +91,6 @@ def told_by_others(r, who, he, own, which, verbs, nouns, others, told):
     elif rest:
         text += pick(r, (". {h} {v}", "; {l} {v}", ", and {l} {v}")).format(h=he, l=he.lower(), v=listed(rest))
     return cap(text) + pick(r, (".", ".", ".", "!"))
-
-
-def cap(s):
-    return s[:1].upper() + s[1:] if s[0] != "{" else s
 
 
 def listed(xs):

@@ -1,6 +1,7 @@
 """How people put a request: as a question, a wish, a command, half a sentence, politely, or typed in haste."""
 import re
 
+from phrasings import cap
 from words import pick
 
 OF_NOUN = """What is {x}?|What's {x}?|Tell me {x}.|I need {x}.|I want to know {x}.|Can you give me {x}?|{X}?|{X}, please.|Could I get {x}?|Show me {x}.|I am looking for {x}.|Any idea about {x}?|I wonder about {x}.|Do you know {x}?
@@ -11,10 +12,6 @@ OF_VERB = """{X}.|{X}.|Please {x}.|Can you {x}?|Could you please {x}?|I want you
 You should {x}.|It would be nice to {x}.|I am too lazy to {x}, do it for me.|Time to {x}.|{X} for me.|Quick, {x}!|I have no time to {x} myself.|My boss wants me to {x}.|How do I {x}? Do it for me.|Kindly {x}.""".replace("\n", "|").split("|")
 IMPERATIVE = set("""find show open print read delete remove list run execute try test check give assign let hand look cancel close mark set book buy get write send drop text tell ping convert change wake ring count beep put schedule plan block search
 google make turn play start stop track order reserve rent call translate define take create add raise lower switch restart deploy scale save note water feed clean vacuum launch bring roll pick draw compute work calculate log pay transfer move file report plot""".split())
-
-
-def cap(s):
-    return s[:1].upper() + s[1:]
 
 
 def of_noun(r, x, forms=OF_NOUN):
