@@ -11,7 +11,7 @@ fn main() -> ! {
     });
     // What could still be done about a standard output that takes nothing?
     drop(std::io::stdout().flush());
-    // Not by way of the libraries' own last acts: MLX's run after CUDA's driver has gone, and end the process as a crash.
+    // Without the exit handlers of libraries: MLX's run after CUDA's driver has shut down, and then abort the process.
     // SAFETY: nothing of this program is left to be done.
     unsafe { libc::_exit(i32::from(!fine)) }
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/attention/paged");
 const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/layer/fused");
 const SCAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mlx/layer/scan");
+const BLOCK_SUM: &str = include_str!("../src/mlx/cuda/block_sum.cu");
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels");
 
 /// Headers that are the same on both; what `units.cu` has is in `device.h`.
@@ -160,7 +161,7 @@ fn small_steps_follow_the_definition() {
     let programs = [(96, false), (600, true)].map(|(width, gelu)| {
         let read = |name: &str| std::fs::read_to_string(format!("{SMALL}/{name}.cu")).unwrap();
         let source = format!(
-            "#include \"{TESTS}/device.h\"\nusing T = bf16;\nconstexpr int WIDTH = {width};\nconstexpr bool GELU = {gelu};\n\
+            "#include \"{TESTS}/device.h\"\n{BLOCK_SUM}\nusing T = bf16;\nconstexpr int WIDTH = {width};\nconstexpr bool GELU = {gelu};\n\
              static void add_norm(const T* x, const T* more, const T* weight, const float* eps, T* sum, T* normed) {{\n{}}}\n\
              static void gated(const T* x, T* y) {{\n{}}}\n#include \"{TESTS}/small.h\"\n",
             read("add_norm"),
@@ -180,7 +181,7 @@ fn recurrent_layers_follow_the_definition() {
         let words = std::fs::read_to_string(format!("{SOURCES}/step.cu")).unwrap();
         let width = 2 * key_heads * key + value_heads * value;
         let source = format!(
-            "#include \"{TESTS}/device.h\"\nusing T = bf16;\n{words}\n\
+            "#include \"{TESTS}/device.h\"\nusing T = bf16;\n{words}\n{BLOCK_SUM}\n\
              constexpr int KEY_HEADS = {key_heads}, VALUE_HEADS = {value_heads}, K = {key}, V = {value}, TAPS = {taps}, \
              BEGIN = {}, UNIT = K, UNITS = 2 * KEY_HEADS, QUERIES = KEY_HEADS;\nconstexpr bool SILU = true;\n\
              static void delta(const unsigned long long* step, const int* at, const float* mixed, const T* decays, \

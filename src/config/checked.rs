@@ -291,7 +291,7 @@ impl Config {
     }
 }
 
-/// Readers that one restore keeps busy at most: beyond, the copies of what they read are the slower part.
+/// Readers where the machine decides their number, at most. A guess: more than four were never measured.
 const MOST_READERS: usize = 16;
 
 fn check_cache(cache: file::Cache, ram_bytes: u64, faults: &mut Faults) -> Option<CacheConfig> {

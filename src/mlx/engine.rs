@@ -137,6 +137,7 @@ impl MlxEngine {
             products,
             fused,
             scans,
+            gathers: Vec::new(),
             joined,
             progress,
         };

@@ -107,7 +107,7 @@ pub fn self_check(
         0.0
     } else {
         let mut noise = 0.0_f32;
-        // One row more chooses other kernels seldom, twice as many do.
+        // One more token may be multiplied by the same kernels; twice as many more likely are not.
         for others in [1, length] {
             let beside = beside(engine, &tokens, &tokens[..others])?;
             noise = noise.max(distance(&expected, &beside).0);

@@ -1,16 +1,9 @@
 // A row of one layer, stored, decoded and attended to by the kernels, against the definition in doubles. The constants and the kernels
 // stand before this. Prints one line for each thing compared: its name and its relative distance.
+#include "compare.h"
 
 constexpr int LENGTH = 150, CHUNK = 70, HEADS_ALL = KV_HEADS * REPEATS, STRIDE = (HEADS_ALL + 2 * KV_HEADS) * D, SLOTS = LENGTH + 5;
 
-static double distance(const std::vector<float>& found, const std::vector<double>& expected) {
-  double wrong = 0, all = 0;
-  for (size_t i = 0; i < expected.size(); i++) {
-    wrong += (found[i] - expected[i]) * (found[i] - expected[i]);
-    all += expected[i] * expected[i];
-  }
-  return std::sqrt(wrong / all);
-}
 static void say(const char* what, double distance) { std::printf("%s %.3e\n", what, distance); }
 
 // Softmax attention of one query over `first` to `last`.
@@ -52,12 +45,6 @@ int main() {
   std::vector<std::vector<uint64_t>> pages(PAGES, std::vector<uint64_t>(size_t(before) * PAGE / 8 + 2));
   // The words of a step: see step.cu.
   std::vector<int> words(10);
-  const auto put = [&](const std::vector<int>& list) {
-    words.resize((words.size() + 3) / 4 * 4);
-    const int place = int(words.size());
-    words.insert(words.end(), list.begin(), list.end());
-    return place;
-  };
   std::vector<int> positions, rows(LENGTH, 0), table, shares, queries;
   for (int i = 0; i < LENGTH; i++) positions.push_back(i);
   for (auto& page : pages) {
@@ -71,7 +58,7 @@ int main() {
     shares.insert(shares.end(), {0, 0, begin, min(begin + each, LENGTH)});
   }
   queries = {0, 0, 3, 0};
-  words[0] = put(positions), words[1] = put(rows), words[2] = words[3] = put(table), words[4] = PAGES, words[8] = put(shares), words[9] = put(queries);
+  words[0] = put(words, positions), words[1] = put(words, rows), words[2] = words[3] = put(words, table), words[4] = PAGES, words[8] = put(words, shares), words[9] = put(words, queries);
   const unsigned long long step[1] = {reinterpret_cast<unsigned long long>(words.data())};
 
   std::vector<T> x(size_t(LENGTH) * STRIDE), turned(size_t(LENGTH) * HEADS_ALL * D), q_weight(D), k_weight(D), sinks(HEADS_ALL);

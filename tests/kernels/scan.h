@@ -1,13 +1,6 @@
 // A recurrent layer's steps over two rows, in two steps of few and of many tokens, against the definition in doubles. Prints as check.h does.
+#include "compare.h"
 
-static double distance(const std::vector<float>& found, const std::vector<double>& expected) {
-  double wrong = 0, all = 0;
-  for (size_t i = 0; i < expected.size(); i++) {
-    wrong += (found[i] - expected[i]) * (found[i] - expected[i]);
-    all += expected[i] * expected[i];
-  }
-  return std::sqrt(wrong / all);
-}
 
 int main() {
   constexpr int TAIL = TAPS - 1, STATE = VALUE_HEADS * K * V, ROWS = 2, OUT = VALUE_HEADS * V, LAYER = 1;
@@ -33,12 +26,6 @@ int main() {
     const int* length = lengths[number];
     const int count = length[0] + length[1];
     std::vector<int> words(10), rows;
-    const auto put = [&](const std::vector<int>& list) {
-      words.resize((words.size() + 3) / 4 * 4);
-      const int place = int(words.size());
-      words.insert(words.end(), list.begin(), list.end());
-      return place;
-    };
     for (int token = 0; token < count; token++) rows.push_back(token >= length[0]);
     std::vector<int> addresses;
     for (int layer = 0; layer <= LAYER; layer++) {
@@ -49,7 +36,7 @@ int main() {
         }
       }
     }
-    words[1] = put(rows), words[5] = put({0, length[0], length[0], length[1]}), words[6] = put(addresses), words[7] = ROWS;
+    words[1] = put(words, rows), words[5] = put(words, {0, length[0], length[0], length[1]}), words[6] = put(words, addresses), words[7] = ROWS;
     const unsigned long long step[1] = {reinterpret_cast<unsigned long long>(words.data())};
     const int at[1] = {LAYER};
     const auto x = numbers(size_t(count) * WIDTH), decays = numbers(count * VALUE_HEADS), strengths = numbers(count * VALUE_HEADS),

@@ -1,13 +1,6 @@
 // The small steps between products, against their definitions in doubles. Prints as check.h does.
+#include "compare.h"
 
-static double distance(const std::vector<T>& found, const std::vector<double>& expected) {
-  double wrong = 0, all = 0;
-  for (size_t i = 0; i < expected.size(); i++) {
-    wrong += (float(found[i]) - expected[i]) * (float(found[i]) - expected[i]);
-    all += expected[i] * expected[i];
-  }
-  return std::sqrt(wrong / all);
-}
 
 int main() {
   constexpr int TOKENS = 3;

@@ -5,3 +5,6 @@ mod kernel;
 
 pub use driver::{Driver, Pinned};
 pub use kernel::{Constant, CudaKernel, Launch, Source};
+
+/// Source of `block_sum`, for the headers of kernels.
+pub const BLOCK_SUM: &str = include_str!("block_sum.cu");

@@ -5,7 +5,7 @@ use mlx_rs::Array;
 use crate::mlx::array::{Result, dims};
 use crate::mlx::backend::Backend;
 use crate::mlx::cpu::activation::Activation;
-use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
+use crate::mlx::cuda::{BLOCK_SUM, Constant, CudaKernel, Launch, Source};
 use crate::mlx::gate::Mlx;
 
 /// Threads of a block of `add_norm.cu`, and of `gated.cu`.
@@ -24,9 +24,9 @@ impl FusedKernels {
         if backend != Backend::Cuda {
             return Ok(None);
         }
+        let header = format!("#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n{BLOCK_SUM}");
         let kernel = |name, inputs, outputs, body| {
-            let header = "#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n";
-            CudaKernel::new(mx, Source { name, inputs, outputs, header, body, shared_bytes: 0 })
+            CudaKernel::new(mx, Source { name, inputs, outputs, header: &header, body, shared_bytes: 0 })
         };
         let add_norm = kernel(
             "prefixd_add_norm",

@@ -12,7 +12,7 @@ use crate::mlx::array::{Result, dims, settle};
 use crate::mlx::attention::STEP;
 use crate::mlx::backend::Backend;
 use crate::mlx::cpu::delta::DeltaShape;
-use crate::mlx::cuda::{Constant, CudaKernel, Launch, Source};
+use crate::mlx::cuda::{BLOCK_SUM, Constant, CudaKernel, Launch, Source};
 use crate::mlx::error::MlxError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -63,7 +63,7 @@ impl ScanKernels {
         if backend != Backend::Cuda {
             return Ok(None);
         }
-        let header = format!("#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n{STEP}");
+        let header = format!("#include <cuda_bf16.h>\n#include <cuda_fp16.h>\n{STEP}{BLOCK_SUM}");
         let kernel = |name, inputs, outputs, body| {
             CudaKernel::new(mx, Source { name, inputs, outputs, header: &header, body, shared_bytes: 0 })
         };
@@ -92,7 +92,7 @@ impl ScanKernels {
         [x, weight]: [&Array; 2],
         behind: Behind,
     ) -> Result<Array> {
-        let (x, weight) = (x.contiguous()?, weight.as_dtype(x.dtype())?.contiguous()?);
+        let (x, weight) = (x.contiguous()?, weight.as_dtype(x.dtype())?);
         let (tokens, width) = (x.dim(0) as usize, x.dim(1) as usize);
         let (unit, units, queries) = match behind {
             Behind::Nothing => (MOST_THREADS, 0, 0),

@@ -15,15 +15,7 @@ for (int i = 0; i < EACH; i++) {
   }
   squares += own[i] * own[i];
 }
-#pragma unroll
-for (int other = 16; other > 0; other /= 2) squares += __shfl_xor_sync(0xffffffffu, squares, other);
-__shared__ float of_warp[THREADS / 32];
-if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = squares;
-__syncthreads();
-squares = 0;
-#pragma unroll
-for (int w = 0; w < THREADS / 32; w++) squares += of_warp[w];
-const float root = rsqrtf(squares / WIDTH + eps[0]);
+const float root = rsqrtf(block_sum<THREADS>(squares) / WIDTH + eps[0]);
 #pragma unroll
 for (int i = 0; i < EACH; i++) {
   const int e = i * THREADS + threadIdx.x;

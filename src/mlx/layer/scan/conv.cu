@@ -28,15 +28,7 @@ if (there) {
 }
 if constexpr (UNITS > 0) {
   if (blockIdx.x < UNITS) {
-    __shared__ float of_warp[8];
-    float squares = sum * sum;
-#pragma unroll
-    for (int other = 16; other > 0; other /= 2) squares += __shfl_xor_sync(0xffffffffu, squares, other);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = squares;
-    __syncthreads();
-    squares = 0;
-    for (int w = 0; w < blockDim.x / 32; w++) squares += of_warp[w];
-    sum *= rsqrtf(squares + 1e-6f);
+    sum *= rsqrtf(block_sum<(UNIT + 31) / 32 * 32>(sum * sum) + 1e-6f);
     if (blockIdx.x < QUERIES) sum *= rsqrtf(static_cast<float>(UNIT));
   }
 }
