@@ -137,7 +137,6 @@ impl MlxEngine {
             products,
             fused,
             scans,
-            gathers: Vec::new(),
             joined,
             progress,
         };

@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype};
 use super::linear::{Linear, Weight};
 use super::mlp::{Mlp, gated_on_device};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, distance, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_f32, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::{Experts, Groups, Routing};
 use crate::mlx::cpu::activation::{Activation, gated};
@@ -214,7 +214,8 @@ impl ExpertMlp {
             let pairs = indices.reshape(&[n * k])?;
             let order = mlx_rs::ops::argsort_axis(&pairs, 0)?;
             let tokens = order.floor_divide(Array::from_int(k).as_dtype(order.dtype())?)?;
-            let own = take_axis(x, tokens, 0)?.expand_dims(1)?;
+            // A shape, not one axis more: such an axis has stride 1, which MLX's grouped product on CUDA takes for a row's length.
+            let own = take_axis(x, tokens, 0)?.reshape(&[n * k, 1, hidden])?;
             let results = self.experts(mx, &own, &take_axis(&pairs, &order, 0)?, true)?;
             take_axis(results, mlx_rs::ops::argsort_axis(&order, 0)?, 0)?
         } else {
@@ -278,43 +279,6 @@ fn keep_best_groups(_: &Mlx, groups: Groups, ranks: &Array) -> Result<Array> {
     Ok(kept.reshape(ranks.shape())?)
 }
 
-/// Experts whose gathered product is proven, and the relative distance allowed: bf16 has 8 bits.
-const PROVEN: usize = 16;
-const TOLERANCE: f32 = 2e-2;
-
-/// Refuses unquantized experts where MLX's gathered product differs from the plain one, which is tried once for each shape. (On an
-/// H200 the logits of three small models with such experts were wrong.)
-fn gathers_right(
-    mx: &Mlx,
-    source: &mut Source<'_>,
-    path: &str,
-    stacked: &Weight,
-) -> std::result::Result<(), LoadError> {
-    let Weight::Dense(weight) = stacked else { return Ok(()) };
-    if source.gathers.iter().any(|shape| shape == weight.shape()) {
-        return Ok(());
-    }
-    let (experts, inner) = (weight.dim(0) as usize, weight.dim(1) as usize);
-    let numbers: Vec<f32> = (0..PROVEN * inner).map(|i| (i as f32 * 0.7).sin()).collect();
-    let x = from_f32(mx, &numbers, &dims([PROVEN, 1, inner]))?.as_dtype(weight.dtype())?;
-    let mut chosen: Vec<u32> = (0..PROVEN).map(|row| (row * 7 % experts) as u32).collect();
-    chosen.sort_unstable();
-    let indices = Array::from_slice(&chosen, &dims([PROVEN]));
-    let expected = x.matmul(take_axis(weight, &indices, 0)?)?;
-    for sorted in [true, false] {
-        let found = stacked.gathered(mx, &x, &indices, sorted)?;
-        let distance = distance(mx, &found.reshape(expected.shape())?, &expected)?;
-        if distance.is_nan() || distance > TOLERANCE {
-            return Err(LoadError::Config(format!(
-                "{path}: MLX's gathered product of unquantized experts is {distance:e} off on this device, allowed is {TOLERANCE:e}; \
-                 serve a quantized model here, or this one on a CPU"
-            )));
-        }
-    }
-    source.gathers.push(weight.shape().to_vec());
-    Ok(())
-}
-
 impl Bank {
     fn load(
         mx: &Mlx,
@@ -329,9 +293,7 @@ impl Bank {
         let weights = stored.into_iter().map(|stored| stored.into_weight(mx));
         let mut weights = weights.collect::<std::result::Result<Vec<_>, LoadError>>()?;
         if source.kernels() == Kernels::Device {
-            let stacked = weights.remove(0);
-            gathers_right(mx, source, path, &stacked)?;
-            return Ok(Self::Stacked(stacked, bias));
+            return Ok(Self::Stacked(weights.remove(0), bias));
         }
         let each = (0..).zip(weights).map(|(expert, weight)| {
             let bias = bias.as_ref().map(|bias| bias.try_index(expert)?.contiguous()).transpose()?;

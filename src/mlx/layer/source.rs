@@ -135,8 +135,6 @@ pub struct Source<'a> {
     pub fused: Option<Rc<FusedKernels>>,
     /// The steps of recurrent layers.
     pub scans: Option<Rc<ScanKernels>>,
-    /// Shapes of stacked experts whose gathered product was proven.
-    pub gathers: Vec<Vec<i32>>,
     /// Do queries, keys and values come from one product? Where kernels take them so.
     pub joined: bool,
     /// Told after every tensor.
