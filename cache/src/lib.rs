@@ -6,7 +6,7 @@
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
 //! Order of the modules, which is the order of what may depend on what: `key`, `memory`, `payload`, `block`, `policy`, `tree`,
-//! `snapshots`, `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
+//! `snapshots`, `orphans`, `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ mod lookup;
 pub mod maintenance;
 mod memory;
 mod options;
+mod orphans;
 mod payload;
 mod policy;
 mod restored;

@@ -92,7 +92,7 @@ pub struct TierStats {
 pub struct DiskStats {
     /// Blocks of this fingerprint that lookups can find.
     pub tier: TierStats,
-    /// Blocks that lookups cannot find: another fingerprint, or their parent is lost.
+    /// Blocks that lookups cannot find: of other fingerprints, or their parent is lost. They leave in one order with all others.
     pub stray_blocks: u64,
     /// Allocated bytes of those.
     pub stray_bytes: u64,

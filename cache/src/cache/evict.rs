@@ -59,9 +59,8 @@ impl PrefixCache {
                 windows.push(key);
                 continue;
             }
-            let stray = disk.strays.coldest();
-            let block = self.tree.coldest_disk();
-            let stray_first = match (stray, block) {
+            let (orphan, block) = (self.orphans.coldest(), self.tree.coldest_disk());
+            let orphan_first = match (orphan, block) {
                 (None, None) => {
                     let Some(key) = self.snapshots.coldest_disk() else { break false };
                     self.drop_stored_snapshot(&key);
@@ -69,14 +68,14 @@ impl PrefixCache {
                         used - self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.known_disk_bytes()));
                     continue;
                 }
-                (Some((_, stray)), Some((_, block))) => stray <= block,
+                (Some((_, orphan)), Some((_, block))) => orphan <= block,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
             };
             let before = used;
-            let Some((key, _)) = (if stray_first { stray } else { block }) else { break false };
-            if stray_first {
-                self.disk.as_mut().and_then(|disk| disk.strays.remove(&key));
+            let Some((key, _)) = (if orphan_first { orphan } else { block }) else { break false };
+            if orphan_first {
+                self.orphans.remove(&key);
             } else {
                 self.tree.set_disk(&key, DiskCopy::None);
                 self.forget_if_bare(&key);
@@ -97,9 +96,10 @@ impl PrefixCache {
         enough
     }
 
-    /// Allocated bytes of blocks and snapshots that can be found.
+    /// Allocated bytes of all blocks and snapshots, whatever computed them.
     fn known_disk_bytes(&self) -> u64 {
-        self.tree.disk_stats().bytes + self.snapshots.disk_stats().bytes
+        let blocks = self.tree.disk_stats().bytes + self.tree.other_stats().bytes;
+        blocks + self.orphans.bytes() + self.snapshots.disk_stats().bytes
     }
 
     /// Takes a block's window part off the disk's account. The copy counts as another one: a read of the window part
@@ -149,9 +149,13 @@ impl PrefixCache {
                 self.counters.expired_blocks += 1;
             }
         }
-        let Some(disk) = &mut self.disk else { return };
-        let dead: Vec<BlockKey> = disk
-            .strays
+        for key in self.orphans.unpinned(now_us) {
+            if let Some(row) = self.orphans.remove(&key) {
+                self.put_aside(key, row);
+            }
+        }
+        let dead: Vec<BlockKey> = self
+            .orphans
             .rows()
             .filter(|(_, row)| {
                 let dies_us = Keep::of(row).dies_us(row.last_use_us, self.idle_ttl_us);
@@ -160,9 +164,9 @@ impl PrefixCache {
             .map(|(key, _)| *key)
             .collect();
         for key in &dead {
-            disk.strays.remove(key);
+            self.orphans.remove(key);
         }
-        if !dead.is_empty() {
+        if let Some(disk) = self.disk.as_ref().filter(|_| !dead.is_empty()) {
             self.counters.expired_blocks += dead.len() as u64;
             disk.send(Command::Remove(dead));
         }

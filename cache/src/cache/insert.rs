@@ -60,6 +60,7 @@ impl PrefixCache {
         let added = self.tree.add(
             key,
             NodeFacts {
+                fingerprint: self.options.fingerprint,
                 parent,
                 tenant,
                 start: block.start,

@@ -112,7 +112,9 @@ impl PrefixCache {
             Some(Left::Expired) => Miss::Expired { at },
             None if self.is_aside(tenant, parent, wanted) => Miss::Unreadable { at },
             None if closest.hollow.is_some() => Miss::Evicted { at },
-            None if parent.is_none() && self.is_foreign(tenant, wanted) => Miss::OtherFingerprint { at },
+            None if parent.is_none() && self.tree.is_known_to_others(tenant, wanted) => {
+                Miss::OtherFingerprint { at }
+            }
             None if used_up || at == 0 => Miss::Absent,
             None if self.tree.has_children(parent, tenant) => Miss::Diverged { at },
             None => Miss::Absent,
@@ -133,9 +135,5 @@ impl PrefixCache {
             !disk.aside.is_empty()
                 && disk.aside.contains(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
         })
-    }
-
-    fn is_foreign(&self, tenant: &Tenant, wanted: &[u32]) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.strays.has_foreign(tenant, wanted))
     }
 }

@@ -41,6 +41,7 @@ use crate::error::CacheError;
 use crate::ghosts::Ghosts;
 use crate::key::{BlockKey, Tenant};
 use crate::options::CacheOptions;
+use crate::orphans::Orphans;
 use crate::snapshots::Snapshots;
 use crate::stats::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use crate::tenants::{TenantStats, Tenants};
@@ -48,11 +49,12 @@ use crate::tree::{DiskCopy, PrefixTree};
 use crate::tuning::{Tuning, WallClock};
 use persist::Sending;
 
-/// Prefix blocks of one model in RAM and on disk. See the crate's documentation and `README.md`.
+/// Prefix blocks of one model in RAM and on disk, beside those that others left on the same disk. See the crate's documentation and `README.md`.
 pub struct PrefixCache {
     options: CacheOptions,
     tree: PrefixTree,
     snapshots: Snapshots,
+    orphans: Orphans,
     disk: Option<DiskTier>,
     no_disk: Option<String>,
     ghosts: Ghosts,
@@ -127,8 +129,14 @@ impl PrefixCache {
         };
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let mut cache = Self {
-            tree: PrefixTree::new(tuning.policy, tuning.window_tokens, options.block_tokens),
+            tree: PrefixTree::new(
+                options.fingerprint,
+                tuning.policy,
+                tuning.window_tokens,
+                options.block_tokens,
+            ),
             snapshots: Snapshots::default(),
+            orphans: Orphans::default(),
             options,
             disk,
             no_disk,
@@ -223,8 +231,8 @@ impl PrefixCache {
                 evicted_blocks: self.counters.evicted_disk,
                 ..self.tree.disk_stats()
             },
-            stray_blocks: disk.strays.len() as u64,
-            stray_bytes: disk.strays.bytes(),
+            stray_blocks: self.tree.other_stats().blocks + self.orphans.len() as u64,
+            stray_bytes: self.tree.other_stats().bytes + self.orphans.bytes(),
             other_bytes: disk.other_bytes + disk.index_bytes,
             quarantined: disk.quarantined,
             writes: disk.writes,
@@ -249,8 +257,8 @@ impl PrefixCache {
         }
         self.ghosts.clear();
         self.snapshots.clear();
+        self.orphans = Orphans::default();
         if let Some(disk) = &mut self.disk {
-            disk.strays = crate::disk::Strays::default();
             disk.touched.clear();
             disk.aside.clear();
             disk.unwritten.clear();

@@ -107,7 +107,7 @@ impl Trial {
             }
             Step::Restart => self.restart(),
         }
-        self.cache.tree.assert_invariants();
+        self.cache.assert_invariants();
         for living in &self.living {
             let kept = &living.prompt[..living.lease.tokens()];
             let tokens = self.cache.lookup(&tenant(living.tenant), kept, kept.len()).tokens;
@@ -136,7 +136,7 @@ impl Trial {
         if self.options.disk.is_some() {
             self.cache.move_to_disk(&keys);
         }
-        self.cache.tree.assert_invariants();
+        self.cache.assert_invariants();
         if !self.roomy {
             self.cache.unprefer(&keys);
             self.cache.free(&keys, &std::collections::HashSet::new());

@@ -34,9 +34,7 @@ impl PrefixCache {
         let keys: Vec<BlockKey> = missing.iter().rev().map(|(block, ..)| block.key).collect();
         for (at, (block, usage, keep)) in missing.into_iter().rev().enumerate() {
             // A copy that lay aside is written anew.
-            if let Some(disk) = &mut self.disk {
-                disk.strays.remove(&block.key);
-            }
+            self.orphans.remove(&block.key);
             match self.write(block, usage, keep) {
                 Writing::Queued => {}
                 Writing::Unwanted => return,

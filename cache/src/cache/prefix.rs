@@ -338,7 +338,7 @@ mod tests {
             serve(cache, tenant, &[at, 0, 0, 0]);
             cache.pin(tenant, &[at, 0, 0, 0], time);
         }
-        cache.tree.assert_invariants();
+        cache.assert_invariants();
     }
 
     fn pinned_blocks(cache: &PrefixCache, tenant: &Tenant, prompts: std::ops::Range<u32>) -> u64 {

@@ -14,7 +14,8 @@ use crate::snapshot::Record;
 use crate::tree::{DiskCopy, DiskWindow, NodeFacts};
 
 impl PrefixCache {
-    /// Puts every block on disk where it belongs: those whose chain is complete into the tree, the others aside.
+    /// Puts every block on disk where it belongs: those whose chain is complete into the tree, whatever computed them, the
+    /// others aside.
     pub(super) fn take_rows(&mut self, mut rows: Vec<(BlockKey, Row)>) {
         rows.sort_by_key(|(_, row)| row.start);
         for (key, row) in rows {
@@ -25,10 +26,11 @@ impl PrefixCache {
 
     fn take_row(&mut self, key: BlockKey, row: Row) {
         if !self.belongs(&row) {
-            self.stray(key, row);
+            self.put_aside(key, row);
             return;
         }
         let facts = NodeFacts {
+            fingerprint: Fingerprint::from_bytes(row.fingerprint),
             parent: row.parent.map(BlockKey::from_bytes),
             tenant: Tenant::from_bytes(row.tenant),
             start: row.start as usize,
@@ -43,7 +45,8 @@ impl PrefixCache {
             .set_disk(&key, DiskCopy::Stored { copy, bytes: row.all_bytes(), window: row.window.into() });
     }
 
-    /// Puts every snapshot on disk behind the chain that it names. Those whose blocks are not here leave first.
+    /// Puts every snapshot on disk behind the chain that it names. Those whose blocks are not here leave first, whatever
+    /// computed them.
     pub(super) fn take_snapshot_rows(&mut self, rows: Vec<(BlockKey, SnapshotRow)>) {
         for (key, row) in rows {
             self.clock.at_least(row.last_use_us);
@@ -51,7 +54,6 @@ impl PrefixCache {
             let (parent, tenant) = (row.parent.map(BlockKey::from_bytes), Tenant::from_bytes(row.tenant));
             let chain =
                 parent.unwrap_or_else(|| BlockKey::root(&Fingerprint::from_bytes(row.fingerprint), &tenant));
-            let ours = row.fingerprint == *self.options.fingerprint.as_bytes();
             let bytes = row.allocated_bytes;
             let record = Record {
                 parent,
@@ -62,7 +64,7 @@ impl PrefixCache {
                 bytes,
                 last_use_us: row.last_use_us,
                 pinned_until_us: row.pinned_until_us,
-                live: ours && parent.is_none_or(|parent| self.tree.get(&parent).is_some()),
+                live: parent.is_none_or(|parent| self.tree.get(&parent).is_some()),
                 resident: None,
                 disk: DiskCopy::Stored { copy, bytes, window: DiskWindow::Inseparable },
                 due_us: None,
@@ -76,19 +78,21 @@ impl PrefixCache {
     /// Whether a block's place in the tree is there.
     fn belongs(&self, row: &Row) -> bool {
         let block_tokens = self.options.block_tokens;
-        row.fingerprint == *self.options.fingerprint.as_bytes()
-            && (row.start as usize).is_multiple_of(block_tokens)
-            && row.tokens.len() <= block_tokens
-            && row.parent.is_none_or(|parent| {
-                self.tree.get(&BlockKey::from_bytes(parent)).is_some_and(|node| {
-                    node.tokens.len() == block_tokens
-                        && node.start + block_tokens == row.start as usize
-                        && *node.tenant.as_bytes() == row.tenant
-                })
+        let ours = row.fingerprint == *self.options.fingerprint.as_bytes();
+        let fits = (row.start as usize).is_multiple_of(block_tokens) && row.tokens.len() <= block_tokens;
+        let follows = row.parent.is_none_or(|parent| {
+            self.tree.get(&BlockKey::from_bytes(parent)).is_some_and(|node| {
+                (!ours || node.tokens.len() == block_tokens)
+                    && node.start + node.tokens.len() == row.start as usize
+                    && *node.tenant.as_bytes() == row.tenant
+                    && *node.fingerprint.as_bytes() == row.fingerprint
             })
+        });
+        // How long the blocks of others are is theirs to say.
+        follows && (!ours || fits)
     }
 
-    fn stray(&mut self, key: BlockKey, row: Row) {
+    pub(super) fn put_aside(&mut self, key: BlockKey, row: Row) {
         let facts = BlockFacts {
             usage: usage(&row),
             start: row.start as usize,
@@ -97,20 +101,15 @@ impl PrefixCache {
         };
         let keep = Keep::of(&row);
         let worth = (!keep.is_pinned(self.clock.now_us())).then(|| self.tree.worth(&facts, &keep));
-        if let Some(disk) = &mut self.disk {
-            disk.strays.insert(key, row, worth, &self.options.fingerprint);
-        }
+        self.orphans.insert(key, row, worth);
     }
 
     /// A block came into the tree: what was waiting for it follows.
     pub(super) fn reunite(&mut self, parent: BlockKey) {
         let mut parents = vec![parent];
         while let Some(parent) = parents.pop() {
-            let Some(disk) = &mut self.disk else { return };
-            for key in disk.strays.waiting_for(&parent) {
-                let Some(row) = self.disk.as_mut().and_then(|disk| disk.strays.remove(&key)) else {
-                    continue;
-                };
+            for key in self.orphans.waiting_for(&parent) {
+                let Some(row) = self.orphans.remove(&key) else { continue };
                 self.take_row(key, row);
                 if self.tree.get(&key).is_some() {
                     parents.push(key);
@@ -160,7 +159,7 @@ impl PrefixCache {
         };
         self.tree.set_disk(key, DiskCopy::None);
         self.tree.prune(key);
-        self.stray(*key, row);
+        self.put_aside(*key, row);
         if let Some(disk) = &mut self.disk {
             if disk.aside.is_empty() {
                 disk.aside_since = Instant::now();
@@ -183,7 +182,7 @@ impl PrefixCache {
         disk.unreadable = None;
         let mut rows: Vec<(BlockKey, Row)> = std::mem::take(&mut disk.aside)
             .into_iter()
-            .filter_map(|key| disk.strays.remove(&key).map(|row| (key, row)))
+            .filter_map(|key| self.orphans.remove(&key).map(|row| (key, row)))
             .collect();
         rows.sort_by_key(|(_, row)| row.start);
         for (key, row) in rows {

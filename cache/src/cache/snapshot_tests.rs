@@ -341,7 +341,7 @@ impl Trial {
             }
             Step::Restart => self.restart(),
         }
-        self.cache.tree.assert_invariants();
+        self.cache.assert_invariants();
         let stats = self.cache.stats();
         assert!(stats.snapshots.disk_bytes <= stats.snapshots.disk_budget_bytes, "{stats:?}");
     }
@@ -377,7 +377,8 @@ impl Trial {
             self.computed.clear();
             self.taken.clear();
         }
-        self.taken.retain(|taken| taken.live || taken.on_disk);
+        // Without room one may have been written as it was pinned, or left RAM, before another took its place.
+        self.taken.retain(|taken| taken.live || taken.on_disk || !self.roomy);
         for taken in &mut self.taken {
             (taken.live, taken.on_disk, taken.kind) = (true, true, None);
         }

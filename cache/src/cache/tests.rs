@@ -8,6 +8,13 @@ use crate::testing::{assert_sound, options, payload, restore, run, serve};
 const ALICE: Tenant = Tenant::from_bytes([1; 32]);
 const BOB: Tenant = Tenant::from_bytes([2; 32]);
 
+impl PrefixCache {
+    /// Compares everything that is kept about blocks with what the blocks say.
+    pub(crate) fn assert_invariants(&self) {
+        self.tree.assert_invariants();
+    }
+}
+
 fn cache() -> PrefixCache {
     PrefixCache::open(options(1 << 20)).unwrap()
 }

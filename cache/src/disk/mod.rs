@@ -1,6 +1,6 @@
 //! The disk tier as the cache's owner sees it: what is on disk and on its way there, and the threads that do the work.
 //!
-//! 1. `used_bytes` counts everything in the directory, and what is queued: blocks, strays, index, quarantine, files that
+//! 1. `used_bytes` counts everything in the directory, and what is queued: blocks, snapshots, index, quarantine, files that
 //!    are not ours.
 //! 2. At most `write_queue_bytes` wait to be written; the queue refuses, it never blocks.
 //! 3. While writes fail one block at a time is tried: the first that works ends the degraded state.
@@ -17,7 +17,6 @@ mod message;
 pub(crate) mod open;
 mod reader;
 mod service;
-mod strays;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -46,11 +45,9 @@ pub(crate) use files::{FileSystem, OsFileSystem};
 pub(crate) use load::Expected;
 pub(crate) use message::{Command, Report};
 pub(crate) use reader::{Item, Kind, Readers, Source, restore_inline};
-pub(crate) use strays::Strays;
 
 pub(crate) struct DiskTier {
     pub options: DiskOptions,
-    pub strays: Strays,
     pub writes: WriteStats,
     pub read_failures: ReadFailureStats,
     pub read_bytes: u64,
@@ -59,7 +56,7 @@ pub(crate) struct DiskTier {
     pub degraded: Option<String>,
     /// Why blocks are not being read at the moment.
     pub unreadable: Option<String>,
-    /// Blocks that could not be read and lie among the strays, and since when.
+    /// Blocks that could not be read and lie among the orphans, and since when.
     pub aside: Vec<BlockKey>,
     pub aside_since: Instant,
     /// Written today, and what may be.
@@ -139,7 +136,6 @@ impl DiskTier {
             .map_err(started)?;
         let tier = Self {
             options,
-            strays: Strays::default(),
             writes: WriteStats::default(),
             read_failures: ReadFailureStats::default(),
             read_bytes: 0,
@@ -171,9 +167,9 @@ impl DiskTier {
         self.copies
     }
 
-    /// Allocated bytes of the directory, given those of the blocks and snapshots that can be found.
+    /// Allocated bytes of the directory, given those of all blocks and snapshots.
     pub fn used_bytes(&self, known_bytes: u64) -> u64 {
-        known_bytes + self.strays.bytes() + self.other_bytes + self.index_bytes + self.writes.queued_bytes
+        known_bytes + self.other_bytes + self.index_bytes + self.writes.queued_bytes
     }
 
     /// Hands a block or a snapshot to the service, if the queue has room. A snapshot may be longer than the queue; alone it

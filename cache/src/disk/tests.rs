@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod limits;
+mod models;
 mod reads;
 mod restart;
 mod snapshots;

@@ -83,12 +83,19 @@ impl PrefixTree {
         self.siblings(parent, tenant).is_some_and(|siblings| !siblings.is_empty())
     }
 
+    /// Whether the first block of a prompt is known under another fingerprint.
+    pub fn is_known_to_others(&self, tenant: &Tenant, tokens: &[u32]) -> bool {
+        let others = self.roots.iter().filter(|(fingerprint, _)| **fingerprint != self.ours);
+        others.filter_map(|(_, tenants)| tenants.get(tenant)).any(|roots| roots.contains_key(tokens))
+    }
+
     fn siblings(&self, parent: Option<&BlockKey>, tenant: &Tenant) -> Option<&Siblings> {
         match parent {
             Some(parent) => {
-                self.get(parent).filter(|node| node.tenant == *tenant).map(|node: &Node| &node.children)
+                let ours = |node: &&Node| node.fingerprint == self.ours && node.tenant == *tenant;
+                self.get(parent).filter(ours).map(|node| &node.children)
             }
-            None => self.roots.get(tenant),
+            None => self.roots.get(&self.ours)?.get(tenant),
         }
     }
 }

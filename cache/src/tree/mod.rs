@@ -2,12 +2,14 @@
 //!
 //! 1. A node's parent is in the tree: a node leaves only without children and pins.
 //! 2. Siblings are sorted by their tokens, so the closest sibling of a prompt is a neighbour; a match compares tokens.
-//! 3. Tenants have roots of their own; no walk leaves a tenant.
+//! 3. Every fingerprint has roots of its own, and in it every tenant; no walk leaves either. Lookups walk those of one
+//!    fingerprint, ours. All others have their place in every order that something leaves in.
 //! 4. A node without a copy in any tier is *hollow*: it stays while something stands on it, no lookup uses it, and
 //!    writing it again brings everything below it back.
 //! 5. The rank sets hold exactly what may be dropped: see [`Node::places`].
 //! 6. A window part is interior when its block's chain goes on, without parting, for the window and a block more: then
 //!    restoring anywhere in the last block of the chain does not need it. Where chains part, and at their ends, it stays.
+//!    How far the windows of other fingerprints reach is not known: their window parts leave with their blocks.
 //!
 //! One thread owns it; no I/O happens here.
 
@@ -26,14 +28,16 @@ use node::{Places, Rank, Siblings};
 pub(crate) use pins::{Pinned, Pins};
 
 use crate::block::Block;
-use crate::key::{BlockKey, Tenant};
+use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::policy::{EvictionPolicy, Worth};
 use crate::retention::Keep;
 use crate::stats::TierStats;
 
 pub(crate) struct PrefixTree {
     nodes: HashMap<BlockKey, Node>,
-    roots: HashMap<Tenant, Siblings>,
+    /// What lookups find blocks of.
+    ours: Fingerprint,
+    roots: HashMap<Fingerprint, HashMap<Tenant, Siblings>>,
     /// Copies in RAM that may be dropped, coldest first.
     resident_ranks: BTreeSet<Rank>,
     /// Copies on disk that may be dropped, coldest first.
@@ -43,7 +47,10 @@ pub(crate) struct PrefixTree {
     /// The pins of retentions.
     pins: Pins,
     resident: TierStats,
+    /// Of our fingerprint.
     disk: TierStats,
+    /// Of all others.
+    others: TierStats,
     pinned: u64,
     policy: Box<dyn EvictionPolicy>,
     /// The widest sliding window, when window parts may leave on their own.
@@ -52,9 +59,15 @@ pub(crate) struct PrefixTree {
 }
 
 impl PrefixTree {
-    pub fn new(policy: Box<dyn EvictionPolicy>, window_tokens: Option<usize>, block_tokens: usize) -> Self {
+    pub fn new(
+        ours: Fingerprint,
+        policy: Box<dyn EvictionPolicy>,
+        window_tokens: Option<usize>,
+        block_tokens: usize,
+    ) -> Self {
         Self {
             nodes: HashMap::new(),
+            ours,
             roots: HashMap::new(),
             resident_ranks: BTreeSet::new(),
             disk_ranks: BTreeSet::new(),
@@ -62,6 +75,7 @@ impl PrefixTree {
             pins: Pins::default(),
             resident: TierStats::default(),
             disk: TierStats::default(),
+            others: TierStats::default(),
             pinned: 0,
             policy,
             window_tokens,
@@ -81,8 +95,14 @@ impl PrefixTree {
         self.resident
     }
 
+    /// Blocks of our fingerprint on disk.
     pub fn disk_stats(&self) -> TierStats {
         self.disk
+    }
+
+    /// Blocks of other fingerprints on disk.
+    pub fn other_stats(&self) -> TierStats {
+        self.others
     }
 
     pub fn pinned(&self) -> u64 {
@@ -99,14 +119,16 @@ impl PrefixTree {
         Worth { priority: keep.priority, score: self.policy.score(facts) }
     }
 
-    /// Adds a hollow node. False, and nothing happens, when it is there already or its parent is not.
+    /// Adds a hollow node. False, and nothing happens, when it is there already or its parent, of the same fingerprint and
+    /// tenant, is not.
     pub fn add(&mut self, key: BlockKey, facts: NodeFacts) -> bool {
         if self.nodes.contains_key(&key) {
             return false;
         }
-        let Some(siblings) = self.siblings_mut(facts.parent.as_ref(), facts.tenant) else { return false };
+        let (parent, fingerprint, tenant) = (facts.parent, facts.fingerprint, facts.tenant);
+        let Some(siblings) = self.siblings_mut(parent.as_ref(), fingerprint, tenant) else { return false };
         siblings.insert(Arc::clone(&facts.tokens), key);
-        let (parent, keep) = (facts.parent, facts.keep);
+        let keep = facts.keep;
         self.nodes.insert(key, Node::new(facts));
         self.rescore(&key);
         if keep.pinned_until_us > 0 {
@@ -170,16 +192,17 @@ impl PrefixTree {
     pub fn set_disk(&mut self, key: &BlockKey, copy: DiskCopy) {
         let Some(node) = self.nodes.get_mut(key) else { return };
         let (old, parent, tokens) = (node.disk, node.parent, node.tokens.len() as u64);
+        let stats = if node.fingerprint == self.ours { &mut self.disk } else { &mut self.others };
         node.disk = copy;
         if let DiskCopy::Stored { bytes, .. } = old {
-            self.disk.blocks -= 1;
-            self.disk.tokens -= tokens;
-            self.disk.bytes -= bytes;
+            stats.blocks -= 1;
+            stats.tokens -= tokens;
+            stats.bytes -= bytes;
         }
         if let DiskCopy::Stored { bytes, .. } = copy {
-            self.disk.blocks += 1;
-            self.disk.tokens += tokens;
-            self.disk.bytes += bytes;
+            stats.blocks += 1;
+            stats.tokens += tokens;
+            stats.bytes += bytes;
         }
         if let Some(parent_node) = parent.and_then(|parent| self.nodes.get_mut(&parent)) {
             parent_node.children_on_disk += usize::from(copy != DiskCopy::None);
@@ -269,18 +292,27 @@ impl PrefixTree {
             if let Some(pin) = node.pinned(key) {
                 self.pins.remove(&pin);
             }
-            if let Some(siblings) = self.siblings_mut(node.parent.as_ref(), node.tenant) {
+            let (parent, fingerprint) = (node.parent.as_ref(), node.fingerprint);
+            if let Some(siblings) = self.siblings_mut(parent, fingerprint, node.tenant) {
                 siblings.remove(&*node.tokens);
             }
-            match &node.parent {
+            match parent {
                 Some(parent) => self.refresh(parent),
-                None if self.roots.get(&node.tenant).is_some_and(Siblings::is_empty) => {
-                    self.roots.remove(&node.tenant);
-                }
-                None => {}
+                None => self.drop_empty_roots(&fingerprint, &node.tenant),
             }
             self.recheck_interior(node.parent);
             next = node.parent;
+        }
+    }
+
+    /// A fingerprint, or a tenant, without blocks leaves no trace.
+    fn drop_empty_roots(&mut self, fingerprint: &Fingerprint, tenant: &Tenant) {
+        let Some(tenants) = self.roots.get_mut(fingerprint) else { return };
+        if tenants.get(tenant).is_some_and(Siblings::is_empty) {
+            tenants.remove(tenant);
+        }
+        if tenants.is_empty() {
+            self.roots.remove(fingerprint);
         }
     }
 
@@ -302,7 +334,9 @@ impl PrefixTree {
 
     /// Invariant 6.
     fn is_interior(&self, key: &BlockKey, window_tokens: usize) -> bool {
-        let Some(node) = self.nodes.get(key) else { return false };
+        let Some(node) = self.nodes.get(key).filter(|node| node.fingerprint == self.ours) else {
+            return false;
+        };
         let (end, mut below) = (node.start + node.tokens.len(), node);
         loop {
             if below.children.len() != 1 {
@@ -318,13 +352,19 @@ impl PrefixTree {
         }
     }
 
-    fn siblings_mut(&mut self, parent: Option<&BlockKey>, tenant: Tenant) -> Option<&mut Siblings> {
+    fn siblings_mut(
+        &mut self,
+        parent: Option<&BlockKey>,
+        fingerprint: Fingerprint,
+        tenant: Tenant,
+    ) -> Option<&mut Siblings> {
         match parent {
             Some(parent) => {
                 let node = self.nodes.get_mut(parent)?;
-                (node.tenant == tenant).then_some(&mut node.children)
+                let same = node.fingerprint == fingerprint && node.tenant == tenant;
+                same.then_some(&mut node.children)
             }
-            None => Some(self.roots.entry(tenant).or_default()),
+            None => Some(self.roots.entry(fingerprint).or_default().entry(tenant).or_default()),
         }
     }
 

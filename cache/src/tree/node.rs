@@ -8,7 +8,7 @@ use prefixd_migrations::Window;
 
 use super::pins::Pinned;
 use crate::block::Block;
-use crate::key::{BlockKey, Tenant};
+use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::lookup::Tier;
 use crate::policy::{BlockFacts, Usage, Worth};
 use crate::retention::Keep;
@@ -88,6 +88,7 @@ impl From<Window> for DiskWindow {
 /// What a node is made from.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeFacts {
+    pub fingerprint: Fingerprint,
     pub parent: Option<BlockKey>,
     pub tenant: Tenant,
     pub start: usize,
@@ -99,6 +100,8 @@ pub(crate) struct NodeFacts {
 }
 
 pub(crate) struct Node {
+    /// What computed it, and all of its chain.
+    pub fingerprint: Fingerprint,
     pub parent: Option<BlockKey>,
     pub tenant: Tenant,
     pub start: usize,
@@ -135,6 +138,7 @@ pub(super) struct Places {
 impl Node {
     pub(super) fn new(facts: NodeFacts) -> Self {
         Self {
+            fingerprint: facts.fingerprint,
             parent: facts.parent,
             tenant: facts.tenant,
             start: facts.start,

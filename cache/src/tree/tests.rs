@@ -7,7 +7,7 @@ use super::*;
 impl PrefixTree {
     /// Compares everything the tree keeps with what its nodes say.
     pub fn assert_invariants(&self) {
-        let (mut resident, mut disk, mut pinned) = (TierStats::default(), TierStats::default(), 0);
+        let (mut resident, mut disk, mut pinned) = (TierStats::default(), [TierStats::default(); 2], 0);
         let (mut resident_ranks, mut disk_ranks) = (BTreeSet::new(), BTreeSet::new());
         let (mut window_ranks, mut pins) = (BTreeSet::new(), Pins::default());
         for (key, node) in &self.nodes {
@@ -16,11 +16,12 @@ impl PrefixTree {
                 Some(parent) => {
                     &self.nodes.get(parent).expect("invariant 1: a parent is in the tree").children
                 }
-                None => &self.roots[&node.tenant],
+                None => &self.roots[&node.fingerprint][&node.tenant],
             };
             assert_eq!(siblings.get(&*node.tokens), Some(key), "invariant 2");
             let children: Vec<&Node> = node.children.values().map(|key| &self.nodes[key]).collect();
-            assert!(children.iter().all(|child| child.tenant == node.tenant), "invariant 3");
+            let same = |child: &&Node| (child.fingerprint, child.tenant) == (node.fingerprint, node.tenant);
+            assert!(children.iter().all(same), "invariant 3");
             let on_disk = children.iter().filter(|child| child.disk != DiskCopy::None).count();
             assert_eq!(node.children_on_disk, on_disk);
             if let Some(block) = &node.resident {
@@ -29,6 +30,7 @@ impl PrefixTree {
                 resident.bytes += block.bytes();
             }
             if let DiskCopy::Stored { bytes, .. } = node.disk {
+                let disk = &mut disk[usize::from(node.fingerprint != self.ours)];
                 disk.blocks += 1;
                 disk.tokens += node.tokens.len() as u64;
                 disk.bytes += bytes;
@@ -54,9 +56,14 @@ impl PrefixTree {
             let interior = self.window_tokens.is_some_and(|window| self.is_interior(key, window));
             assert_eq!(node.interior, interior, "invariant 6");
         }
-        assert_eq!((self.resident, self.disk, self.pinned), (resident, disk, pinned));
+        assert_eq!((self.resident, [self.disk, self.others], self.pinned), (resident, disk, pinned));
         assert_eq!((&self.resident_ranks, &self.disk_ranks), (&resident_ranks, &disk_ranks), "invariant 5");
         assert_eq!((&self.window_ranks, &self.pins), (&window_ranks, &pins), "invariant 5");
-        assert!(self.roots.values().all(|root| !root.is_empty()), "a tenant without blocks leaves no trace");
+        assert!(
+            self.roots.values().all(|tenants| !tenants.is_empty()),
+            "nor does a fingerprint without blocks"
+        );
+        let mut roots = self.roots.values().flat_map(HashMap::values);
+        assert!(roots.all(|root| !root.is_empty()), "a tenant without blocks leaves no trace");
     }
 }
