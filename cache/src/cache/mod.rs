@@ -17,7 +17,10 @@ mod lookup;
 #[cfg(test)]
 mod model_tests;
 mod persist;
+mod pins;
 mod prefix;
+#[cfg(test)]
+mod prefix_tests;
 mod restore;
 mod retain;
 mod rows;
@@ -34,8 +37,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 pub use lease::Lease;
-pub use prefix::{Freed, Moved, Pinned, PrefixSize};
+pub use pins::Pinned;
+pub use prefix::{Freed, Moved, PrefixSize};
 
+use crate::block::Block;
 use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem, Rows};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
@@ -45,14 +50,14 @@ use crate::orphans::Orphans;
 use crate::snapshots::Snapshots;
 use crate::stats::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use crate::tenants::{TenantStats, Tenants};
-use crate::tree::{DiskCopy, PrefixTree};
+use crate::tree::{DiskCopy, Page, PrefixTree};
 use crate::tuning::{Tuning, WallClock};
 use persist::Sending;
 
 /// Prefix blocks of one model in RAM and on disk, beside those that others left on the same disk. See the crate's documentation and `README.md`.
 pub struct PrefixCache {
     options: CacheOptions,
-    tree: PrefixTree,
+    tree: PrefixTree<Arc<Block>>,
     snapshots: Snapshots,
     orphans: Orphans,
     disk: Option<DiskTier>,
@@ -272,6 +277,12 @@ impl Drop for PrefixCache {
     fn drop(&mut self) {
         self.write_all_snapshots();
         self.send_uses(Sending::Now);
+    }
+}
+
+impl Page for Arc<Block> {
+    fn bytes(&self) -> u64 {
+        Block::bytes(self)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::lookup::SnapshotHit;
 use crate::policy::Usage;
 use crate::retention::Keep;
 use crate::snapshot::Record;
-use crate::tree::{DiskCopy, DiskWindow};
+use crate::tree::{DiskCopy, DiskWindow, Room};
 
 impl PrefixCache {
     /// Pins the snapshot that a prompt with this beginning would go on from.
@@ -38,23 +38,18 @@ impl PrefixCache {
     /// As for blocks: beyond the share of the budget, pins of whoever has most end early for those who have less than their
     /// fair part.
     fn make_snapshot_pin_room(&mut self, account: &Account, more_bytes: u64) -> bool {
-        let sound = self.disk.as_ref().filter(|disk| disk.degraded.is_none());
-        let budget_bytes = sound.map_or(self.options.resident_bytes, |disk| disk.options.budget_bytes);
-        let limit_bytes = (self.snapshot_limit_bytes(budget_bytes) as f64 * self.pin_share) as u64;
-        let pins = self.snapshots.pins();
-        if pins.bytes() + more_bytes <= limit_bytes {
-            return true;
+        let share_bytes = self.snapshot_limit_bytes(self.lasting_budget_bytes());
+        let limit_bytes = (share_bytes as f64 * self.pin_share) as u64;
+        loop {
+            match self.snapshots.pins().room(account, more_bytes, limit_bytes) {
+                Room::There => return true,
+                Room::After(key) if self.pins_may_yield() => {
+                    self.end_snapshot_pin(&key);
+                    self.counters.yielded_pins += 1;
+                }
+                Room::After(_) | Room::None => return false,
+            }
         }
-        let fair_bytes = pins.fair_bytes(account, limit_bytes);
-        if pins.bytes_of(account) + more_bytes > fair_bytes {
-            return false;
-        }
-        while self.snapshots.pins().bytes() + more_bytes > limit_bytes {
-            let Some(key) = self.snapshots.pins().first_beyond(fair_bytes) else { return false };
-            self.end_snapshot_pin(&key);
-            self.counters.yielded_pins += 1;
-        }
-        true
     }
 
     fn end_snapshot_pin(&mut self, key: &BlockKey) {

@@ -3,7 +3,7 @@
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use super::PrefixTree;
-use super::node::{Node, Siblings};
+use super::node::{Node, Page, Siblings};
 use crate::key::{BlockKey, Tenant};
 
 /// Siblings looked at on each side, so that a lookup among many that share as much stays short.
@@ -18,7 +18,7 @@ pub(crate) struct Closest {
     pub hollow: Option<usize>,
 }
 
-impl PrefixTree {
+impl<P: Page> PrefixTree<P> {
     /// The child of `parent` (or the tenant's root block) that shares the longest run of tokens with the start of
     /// `wanted`. Of equals, one in RAM.
     pub fn closest(&self, parent: Option<&BlockKey>, tenant: &Tenant, wanted: &[u32]) -> Closest {
@@ -92,7 +92,7 @@ impl PrefixTree {
     fn siblings(&self, parent: Option<&BlockKey>, tenant: &Tenant) -> Option<&Siblings> {
         match parent {
             Some(parent) => {
-                let ours = |node: &&Node| node.fingerprint == self.ours && node.tenant == *tenant;
+                let ours = |node: &&Node<P>| node.fingerprint == self.ours && node.tenant == *tenant;
                 self.get(parent).filter(ours).map(|node| &node.children)
             }
             None => self.roots.get(&self.ours)?.get(tenant),

@@ -1,5 +1,7 @@
 //! The prefix tree: every known block, under its parent, whatever tier it is in.
 //!
+//! It never looks into what a block holds: [`Page`] is all it knows of that.
+//!
 //! 1. A node's parent is in the tree: a node leaves only without children and pins.
 //! 2. Siblings are sorted by their tokens, so the closest sibling of a prompt is a neighbour; a match compares tokens.
 //! 3. Every fingerprint has roots of its own, and in it every tenant; no walk leaves either. Lookups walk those of one
@@ -23,18 +25,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub(crate) use matching::Closest;
-pub(crate) use node::{DiskCopy, DiskWindow, Node, NodeFacts};
+pub(crate) use node::{DiskCopy, DiskWindow, Node, NodeFacts, Page};
 use node::{Places, Rank, Siblings};
-pub(crate) use pins::{Pinned, Pins};
+pub(crate) use pins::{Pinned, Pins, Room};
 
-use crate::block::Block;
 use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::policy::{EvictionPolicy, Worth};
 use crate::retention::Keep;
 use crate::stats::TierStats;
 
-pub(crate) struct PrefixTree {
-    nodes: HashMap<BlockKey, Node>,
+pub(crate) struct PrefixTree<P> {
+    nodes: HashMap<BlockKey, Node<P>>,
     /// What lookups find blocks of.
     ours: Fingerprint,
     roots: HashMap<Fingerprint, HashMap<Tenant, Siblings>>,
@@ -58,7 +59,7 @@ pub(crate) struct PrefixTree {
     block_tokens: usize,
 }
 
-impl PrefixTree {
+impl<P: Page> PrefixTree<P> {
     pub fn new(
         ours: Fingerprint,
         policy: Box<dyn EvictionPolicy>,
@@ -83,7 +84,7 @@ impl PrefixTree {
         }
     }
 
-    pub fn get(&self, key: &BlockKey) -> Option<&Node> {
+    pub fn get(&self, key: &BlockKey) -> Option<&Node<P>> {
         self.nodes.get(key)
     }
 
@@ -172,19 +173,20 @@ impl PrefixTree {
     }
 
     /// Puts a copy in RAM, or takes it away.
-    pub fn set_resident(&mut self, key: &BlockKey, block: Option<Arc<Block>>) {
+    pub fn set_resident(&mut self, key: &BlockKey, page: Option<P>) {
         let Some(node) = self.nodes.get_mut(key) else { return };
+        let tokens = node.tokens.len() as u64;
         if let Some(old) = node.resident.take() {
             self.resident.blocks -= 1;
-            self.resident.tokens -= old.tokens.len() as u64;
+            self.resident.tokens -= tokens;
             self.resident.bytes -= old.bytes();
         }
-        if let Some(new) = &block {
+        if let Some(new) = &page {
             self.resident.blocks += 1;
-            self.resident.tokens += new.tokens.len() as u64;
+            self.resident.tokens += tokens;
             self.resident.bytes += new.bytes();
         }
-        node.resident = block;
+        node.resident = page;
         self.refresh(key);
     }
 
@@ -239,7 +241,7 @@ impl PrefixTree {
 
     /// Blocks whose lifetime is over at `now_us`, deepest first. `cache_ttl_us` is for those without one of their own.
     pub fn outlived(&self, now_us: u64, cache_ttl_us: u64) -> Vec<BlockKey> {
-        let dead = |node: &Node| {
+        let dead = |node: &Node<P>| {
             let dies_us = node.keep.dies_us(node.usage.last_use_us, cache_ttl_us);
             node.tier().is_some() && dies_us.is_some_and(|dies_us| dies_us <= now_us)
         };

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use prefixd_migrations::Window;
 
 use super::pins::Pinned;
-use crate::block::Block;
 use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::lookup::Tier;
 use crate::policy::{BlockFacts, Usage, Worth};
@@ -99,14 +98,20 @@ pub(crate) struct NodeFacts {
     pub keep: Keep,
 }
 
-pub(crate) struct Node {
+/// A block's bytes in RAM as the tree holds them, whatever they are.
+pub(crate) trait Page: Send {
+    /// Bytes they take.
+    fn bytes(&self) -> u64;
+}
+
+pub(crate) struct Node<P> {
     /// What computed it, and all of its chain.
     pub fingerprint: Fingerprint,
     pub parent: Option<BlockKey>,
     pub tenant: Tenant,
     pub start: usize,
     pub tokens: Arc<[u32]>,
-    pub resident: Option<Arc<Block>>,
+    pub resident: Option<P>,
     pub disk: DiskCopy,
     pub usage: Usage,
     pub keep: Keep,
@@ -135,7 +140,7 @@ pub(super) struct Places {
     pub window: Option<Rank>,
 }
 
-impl Node {
+impl<P> Node<P> {
     pub(super) fn new(facts: NodeFacts) -> Self {
         Self {
             fingerprint: facts.fingerprint,

@@ -26,6 +26,15 @@ struct AccountPins {
     ends: BTreeSet<(u64, Reverse<usize>, BlockKey)>,
 }
 
+/// What [`Pins::room`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    There,
+    /// When this pin has ended, and maybe others.
+    After(BlockKey),
+    None,
+}
+
 /// One pinned block, or snapshot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pinned {
@@ -82,19 +91,33 @@ impl Pins {
     }
 
     /// Bytes that an account has pinned.
-    pub fn bytes_of(&self, account: &Account) -> u64 {
+    fn bytes_of(&self, account: &Account) -> u64 {
         self.accounts.get(account).map_or(0, |account| account.bytes)
+    }
+
+    /// Whether there is room for `more_bytes` of an account within `limit_bytes`, and which pin has to end before: one of
+    /// whoever has most and more than a fair part, for an account that stays within its own.
+    pub fn room(&self, account: &Account, more_bytes: u64, limit_bytes: u64) -> Room {
+        if self.bytes + more_bytes <= limit_bytes {
+            return Room::There;
+        }
+        let fair_bytes = self.fair_bytes(account, limit_bytes);
+        if self.bytes_of(account) + more_bytes > fair_bytes {
+            return Room::None;
+        }
+        // Together all have more than their fair parts, and this account has not: somebody else has.
+        self.first_beyond(fair_bytes).map_or(Room::None, Room::After)
     }
 
     /// The fair part of `limit_bytes`: what the operator's pins leave of it, divided by the accounts that have pins, with
     /// `account` among them.
-    pub fn fair_bytes(&self, account: &Account, limit_bytes: u64) -> u64 {
+    fn fair_bytes(&self, account: &Account, limit_bytes: u64) -> u64 {
         let accounts = self.accounts.len() + usize::from(!self.accounts.contains_key(account));
         limit_bytes.saturating_sub(self.forever_bytes) / accounts as u64
     }
 
     /// The pin that gives way: of the account that has most, if that is more than `fair_bytes`, the first to end.
-    pub fn first_beyond(&self, fair_bytes: u64) -> Option<BlockKey> {
+    fn first_beyond(&self, fair_bytes: u64) -> Option<BlockKey> {
         let most = self.accounts.iter().max_by_key(|(account, pins)| (pins.bytes, **account))?.1;
         let (_, _, key) = most.ends.first().filter(|_| most.bytes > fair_bytes)?;
         Some(*key)
