@@ -6,7 +6,7 @@
 //! written on threads of its own. `FORMAT.md` describes the bytes on disk.
 //!
 //! Order of the modules, which is the order of what may depend on what: `key`, `memory`, `payload`, `block`, `policy`, `tree`,
-//! `snapshots`, `orphans`, `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
+//! `snapshots`, `orphans`, `tier`, `disk`, `cache`; beside `cache`, `maintenance` looks after a store from outside.
 //!
 //! Invariant: nothing here knows of MLX, of HTTP or of an async runtime.
 #![forbid(unsafe_code)]
@@ -37,6 +37,7 @@ mod stats;
 mod tenants;
 #[cfg(test)]
 mod testing;
+mod tier;
 mod tree;
 mod tuning;
 

@@ -1,7 +1,6 @@
 //! Keeping the tiers within their budgets.
 
 use crate::cache::PrefixCache;
-use crate::disk::Command;
 use crate::ghosts::Left;
 use crate::key::BlockKey;
 use crate::retention::Keep;
@@ -28,18 +27,14 @@ impl PrefixCache {
     /// Drops copies from disk until the budget holds, and what the free-space floor asks for, or nothing more may go.
     pub(super) fn evict_disk(&mut self) {
         self.evict_disk_snapshots();
-        let short_bytes = self.disk.as_mut().map_or(0, |disk| std::mem::take(&mut disk.short_bytes));
+        let short_bytes = std::mem::take(&mut self.lower.short_bytes);
         self.free_disk(0, short_bytes);
     }
 
     /// Makes room for `bytes` more within the disk budget. False when there is none to be had; then nothing has left.
     pub(super) fn make_disk_room(&mut self, bytes: u64) -> bool {
-        let Some(disk) = &self.disk else { return false };
-        let fixed = disk.other_bytes + disk.index_bytes + disk.writes.queued_bytes;
-        if fixed + bytes > disk.options.budget_bytes {
-            return false;
-        }
-        self.free_disk(bytes, 0)
+        // With everything else gone.
+        self.lower.used_bytes(0) + bytes <= self.lower.budget_bytes() && self.free_disk(bytes, 0)
     }
 
     /// Removes the coldest blocks until `bytes` more fit the budget and at least `at_least` bytes are freed.
@@ -48,9 +43,8 @@ impl PrefixCache {
         let (mut removed, mut freed) = (Vec::new(), 0);
         let mut windows = Vec::new();
         let enough = loop {
-            let Some(disk) = &self.disk else { return false };
-            let used = disk.used_bytes(self.known_disk_bytes());
-            if used + bytes <= disk.options.budget_bytes && freed >= at_least {
+            let used = self.used_disk_bytes();
+            if used + bytes <= self.lower.budget_bytes() && freed >= at_least {
                 break true;
             }
             // Window parts in the middle of chains first: nearly all restores go on without them.
@@ -64,15 +58,13 @@ impl PrefixCache {
                 (None, None) => {
                     let Some(key) = self.snapshots.coldest_disk() else { break false };
                     self.drop_stored_snapshot(&key);
-                    freed +=
-                        used - self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.known_disk_bytes()));
+                    freed += used - self.used_disk_bytes();
                     continue;
                 }
                 (Some((_, orphan)), Some((_, block))) => orphan <= block,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
             };
-            let before = used;
             let Some((key, _)) = (if orphan_first { orphan } else { block }) else { break false };
             if orphan_first {
                 self.orphans.remove(&key);
@@ -82,34 +74,31 @@ impl PrefixCache {
             }
             removed.push(key);
             self.counters.evicted_disk += 1;
-            let after = self.disk.as_ref().map_or(0, |disk| disk.used_bytes(self.known_disk_bytes()));
-            freed += before - after;
+            freed += used - self.used_disk_bytes();
         };
-        if let Some(disk) = &self.disk {
-            if !windows.is_empty() {
-                disk.send(Command::DropWindows(windows));
-            }
-            if !removed.is_empty() {
-                disk.send(Command::Remove(removed));
-            }
+        if !windows.is_empty() {
+            self.lower.tier.drop_windows(windows);
+        }
+        if !removed.is_empty() {
+            self.lower.tier.remove(removed);
         }
         enough
     }
 
-    /// Allocated bytes of all blocks and snapshots, whatever computed them.
-    fn known_disk_bytes(&self) -> u64 {
-        let blocks = self.tree.disk_stats().bytes + self.tree.other_stats().bytes;
-        blocks + self.orphans.bytes() + self.snapshots.disk_stats().bytes
+    /// Allocated bytes of the tier: blocks and snapshots, whatever computed them, and all else.
+    fn used_disk_bytes(&self) -> u64 {
+        let blocks = self.tree.disk_stats().bytes + self.tree.other_stats().bytes + self.orphans.bytes();
+        self.lower.used_bytes(blocks + self.snapshots.disk_stats().bytes)
     }
 
     /// Takes a block's window part off the disk's account. The copy counts as another one: a read of the window part
     /// that is under way may fail and says nothing about what stays. Returns the bytes.
     fn drop_window(&mut self, key: &BlockKey) -> u64 {
-        let (Some(node), Some(disk)) = (self.tree.get(key), &mut self.disk) else { return 0 };
+        let Some(node) = self.tree.get(key) else { return 0 };
         let DiskCopy::Stored { bytes, window: DiskWindow::Apart { bytes: freed }, .. } = node.disk else {
             return 0;
         };
-        let copy = disk.next_copy();
+        let copy = self.lower.next_copy();
         let bytes = bytes - freed;
         self.tree.set_disk(key, DiskCopy::Stored { copy, bytes, window: DiskWindow::Dropped });
         self.counters.dropped_windows += 1;
@@ -123,11 +112,9 @@ impl PrefixCache {
         self.tree.set_resident(key, None);
         self.tree.set_disk(key, DiskCopy::None);
         self.tree.prune(key);
-        if let Some(disk) = &mut self.disk {
-            disk.unwritten.remove(key);
-            if on_disk {
-                disk.send(Command::Remove(vec![*key]));
-            }
+        self.lower.unwritten.remove(key);
+        if on_disk {
+            self.lower.tier.remove(vec![*key]);
         }
     }
 
@@ -166,9 +153,9 @@ impl PrefixCache {
         for key in &dead {
             self.orphans.remove(key);
         }
-        if let Some(disk) = self.disk.as_ref().filter(|_| !dead.is_empty()) {
+        if !dead.is_empty() {
             self.counters.expired_blocks += dead.len() as u64;
-            disk.send(Command::Remove(dead));
+            self.lower.tier.remove(dead);
         }
     }
 
@@ -178,9 +165,7 @@ impl PrefixCache {
             self.counters.evicted_blocks += 1;
             self.ghosts.remember(*key, Left::Evicted);
             self.orphan_snapshots(key);
-            if let Some(disk) = &mut self.disk {
-                disk.unwritten.remove(key);
-            }
+            self.lower.unwritten.remove(key);
             self.tree.prune(key);
         }
     }

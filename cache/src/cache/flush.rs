@@ -2,38 +2,29 @@
 
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
-
 use crate::cache::PrefixCache;
 use crate::cache::persist::Sending;
-use crate::disk::Command;
 use crate::stats::FlushOutcome;
 
 impl PrefixCache {
     /// Waits until everything that should be on disk is durable, at most until `deadline`. Blocks that the queue or the
     /// disk refused are tried once more, and snapshots that wait for their time are written now. Blocks the caller.
     pub fn flush(&mut self, deadline: Instant) -> FlushOutcome {
-        if self.disk.is_none() {
+        if !self.lower.keeps() {
             return FlushOutcome::NoDisk;
         }
         self.send_uses(Sending::Now);
         loop {
             let tried = self.queue_unwritten() + self.write_all_snapshots();
             if !self.wait(deadline) {
-                let blocks = self
-                    .disk
-                    .as_ref()
-                    .map_or(0, |disk| disk.writes.queued_blocks + disk.unwritten.len() as u64)
-                    + self.snapshots.all_due().len() as u64;
-                return FlushOutcome::Late { blocks };
+                return FlushOutcome::Late { blocks: self.lower.writes.queued_blocks + self.unwritten() };
             }
-            let Some(disk) = &self.disk else { return FlushOutcome::NoDisk };
-            let left = (disk.unwritten.len() + self.snapshots.all_due().len()) as u64;
+            let left = self.unwritten();
             if left == 0 {
                 return FlushOutcome::Durable;
             }
             // What a sound disk refused only because the queue was full goes in the next round.
-            if let Some(reason) = &disk.degraded {
+            if let Some(reason) = &self.lower.degraded {
                 return FlushOutcome::Incomplete { blocks: left, reason: reason.clone() };
             }
             if left >= tried {
@@ -43,12 +34,16 @@ impl PrefixCache {
         }
     }
 
+    /// Blocks and snapshots that should be on disk and are not on their way.
+    fn unwritten(&self) -> u64 {
+        (self.lower.unwritten.len() + self.snapshots.all_due().len()) as u64
+    }
+
     /// Queues what the disk has refused so far, parents first. Returns how many there were.
     fn queue_unwritten(&mut self) -> u64 {
-        let Some(disk) = &mut self.disk else { return 0 };
         let tree = &self.tree;
-        disk.unwritten.retain(|key| tree.get(key).is_some_and(|node| node.resident.is_some()));
-        let mut keys: Vec<_> = disk.unwritten.iter().copied().collect();
+        self.lower.unwritten.retain(|key| tree.get(key).is_some_and(|node| node.resident.is_some()));
+        let mut keys: Vec<_> = self.lower.unwritten.iter().copied().collect();
         keys.sort_by_key(|key| tree.get(key).map_or(0, |node| node.start));
         for key in &keys {
             self.persist(key);
@@ -58,12 +53,8 @@ impl PrefixCache {
 
     /// Waits for the commands sent so far. False when the deadline comes first.
     pub(super) fn wait(&mut self, deadline: Instant) -> bool {
-        let (reached, wait) = bounded(1);
-        if let Some(disk) = &self.disk {
-            disk.send(Command::Barrier(reached));
-        }
-        let done = wait.recv_deadline(deadline).is_ok();
-        self.take_reports();
+        let done = self.lower.tier.barrier().recv_deadline(deadline).is_ok();
+        self.take_events();
         done
     }
 }

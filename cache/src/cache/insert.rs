@@ -82,7 +82,7 @@ impl PrefixCache {
         if added && whole {
             self.reunite(key);
         }
-        self.take_reports();
+        self.take_events();
         self.persist(&key);
         self.mend(&key);
         self.evict_resident();

@@ -131,9 +131,8 @@ impl PrefixCache {
 
     /// Whether the whole block that the prompt asks for is on disk and could not be read.
     fn is_aside(&self, tenant: &Tenant, parent: Option<&BlockKey>, wanted: &[u32]) -> bool {
-        self.disk.as_ref().is_some_and(|disk| {
-            !disk.aside.is_empty()
-                && disk.aside.contains(&BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted))
-        })
+        let aside = &self.lower.aside;
+        let key = || BlockKey::derive(&self.options.fingerprint, tenant, parent, wanted);
+        !aside.is_empty() && aside.contains(&key())
     }
 }

@@ -5,7 +5,8 @@
 //! 2. What `insert` takes is found by the next `lookup`, before and while it is written.
 //! 3. A leased block keeps its last copy until the lease is dropped.
 //! 4. A block without a sound copy is never returned; the miss says why.
-//! 5. The tree decides what leaves; the eviction service only carries it out.
+//! 5. The tree decides what leaves; the tier below only carries it out.
+//! 6. There is always a tier below RAM; one that keeps nothing stands for none.
 //!
 //! Owned by one thread (the scheduler's); `Send`, not shared.
 
@@ -14,6 +15,7 @@ mod flush;
 mod insert;
 mod lease;
 mod lookup;
+mod lower;
 #[cfg(test)]
 mod model_tests;
 mod persist;
@@ -41,7 +43,7 @@ pub use pins::Pinned;
 pub use prefix::{Freed, Moved, PrefixSize};
 
 use crate::block::Block;
-use crate::disk::{Command, DiskTier, FileSystem, OsFileSystem, Rows};
+use crate::disk::{DiskTier, FileSystem, OsFileSystem};
 use crate::error::CacheError;
 use crate::ghosts::Ghosts;
 use crate::key::{BlockKey, Tenant};
@@ -50,8 +52,10 @@ use crate::orphans::Orphans;
 use crate::snapshots::Snapshots;
 use crate::stats::{CacheStats, DiskStats, SnapshotStats, TierStats};
 use crate::tenants::{TenantStats, Tenants};
+use crate::tier::Found;
 use crate::tree::{DiskCopy, Page, PrefixTree};
 use crate::tuning::{Tuning, WallClock};
+use lower::{Limits, Lower};
 use persist::Sending;
 
 /// Prefix blocks of one model in RAM and on disk, beside those that others left on the same disk. See the crate's documentation and `README.md`.
@@ -60,7 +64,7 @@ pub struct PrefixCache {
     tree: PrefixTree<Arc<Block>>,
     snapshots: Snapshots,
     orphans: Orphans,
-    disk: Option<DiskTier>,
+    lower: Lower,
     no_disk: Option<String>,
     ghosts: Ghosts,
     clock: Clock,
@@ -122,16 +126,20 @@ impl PrefixCache {
         if options.block_tokens == 0 {
             return Err(CacheError::Setting { name: "block_tokens", found: 0, expected: "at least 1" });
         }
-        let opened =
-            options.disk.clone().map(|disk| DiskTier::open(disk, options.fingerprint, &tuning, files));
-        let (disk, rows, no_disk) = match opened {
-            Some(Ok((disk, rows))) => (Some(disk), rows, None),
-            Some(Err(error)) if tuning.disk_is_optional && error.leaves_memory() => {
-                (None, Rows::default(), Some(error.to_string()))
+        let (mut lower, mut found, mut no_disk) = (Lower::none(), Found::default(), None);
+        if let Some(disk) = &options.disk {
+            match DiskTier::open(disk, options.fingerprint, &tuning, files) {
+                Ok((tier, there)) => {
+                    let limits = Limits::new(disk, tuning.daily_write_bytes);
+                    lower = Lower::new(Box::new(tier), limits, &there);
+                    found = there;
+                }
+                Err(error) if tuning.disk_is_optional && error.leaves_memory() => {
+                    no_disk = Some(error.to_string());
+                }
+                Err(error) => return Err(error),
             }
-            Some(Err(error)) => return Err(error),
-            None => (None, Rows::default(), None),
-        };
+        }
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let mut cache = Self {
             tree: PrefixTree::new(
@@ -143,7 +151,7 @@ impl PrefixCache {
             snapshots: Snapshots::default(),
             orphans: Orphans::default(),
             options,
-            disk,
+            lower,
             no_disk,
             ghosts: Ghosts::default(),
             clock: Clock { wall: tuning.clock, last_us: 0 },
@@ -159,17 +167,17 @@ impl PrefixCache {
             snapshot_share: tuning.snapshot_share.clamp(0.0, 1.0),
             snapshot_idle_us: micros(tuning.snapshot_idle),
         };
-        cache.take_rows(rows.blocks);
-        cache.take_snapshot_rows(rows.snapshots);
+        cache.take_rows(found.blocks);
+        cache.take_snapshot_rows(found.snapshots);
         cache.expire();
         cache.evict_disk();
         Ok(cache)
     }
 
-    /// Takes the service's answers and evicts what is over budget. Cheap; call it between steps.
+    /// Takes the answers of the tier below and evicts what is over budget. Cheap; call it between steps.
     pub fn poll(&mut self) {
         self.take_leases();
-        self.take_reports();
+        self.take_events();
         self.look_after_reads();
         self.expire();
         self.evict_resident();
@@ -187,7 +195,7 @@ impl PrefixCache {
                 evicted_blocks: self.counters.evicted_resident,
                 ..self.tree.resident_stats()
             },
-            disk: self.disk.as_ref().map(|disk| self.disk_stats(disk)),
+            disk: self.lower.keeps().then(|| self.disk_stats()),
             no_disk: self.no_disk.clone(),
             pinned_blocks: self.tree.pinned(),
             retained_blocks: self.tree.pins().blocks(),
@@ -208,14 +216,13 @@ impl PrefixCache {
 
     fn snapshot_stats(&self, no_state_tokens: u64) -> SnapshotStats {
         let (resident, disk) = (self.snapshots.resident_stats(), self.snapshots.disk_stats());
-        let disk_budget = self.disk.as_ref().map_or(0, |disk| disk.options.budget_bytes);
         SnapshotStats {
             resident: resident.blocks,
             resident_bytes: resident.bytes,
             resident_budget_bytes: self.snapshot_limit_bytes(self.options.resident_bytes),
             on_disk: disk.blocks,
             disk_bytes: disk.bytes,
-            disk_budget_bytes: self.snapshot_limit_bytes(disk_budget),
+            disk_budget_bytes: self.snapshot_limit_bytes(self.lower.budget_bytes()),
             waiting: self.snapshots.all_due().len() as u64,
             taken: self.counters.snapshots_taken,
             written: self.counters.snapshots_written,
@@ -229,21 +236,22 @@ impl PrefixCache {
         self.tenants.of(tenant)
     }
 
-    fn disk_stats(&self, disk: &DiskTier) -> DiskStats {
+    fn disk_stats(&self) -> DiskStats {
+        let lower = &self.lower;
         DiskStats {
             tier: TierStats {
-                budget_bytes: disk.options.budget_bytes,
+                budget_bytes: lower.budget_bytes(),
                 evicted_blocks: self.counters.evicted_disk,
                 ..self.tree.disk_stats()
             },
             stray_blocks: self.tree.other_stats().blocks + self.orphans.len() as u64,
             stray_bytes: self.tree.other_stats().bytes + self.orphans.bytes(),
-            other_bytes: disk.other_bytes + disk.index_bytes,
-            quarantined: disk.quarantined,
-            writes: disk.writes,
-            read_failures: disk.read_failures,
-            read_bytes: disk.read_bytes,
-            degraded: disk.degraded.clone().or_else(|| disk.unreadable.clone()),
+            other_bytes: lower.other_bytes + lower.index_bytes,
+            quarantined: lower.quarantined,
+            writes: lower.writes,
+            read_failures: lower.read_failures,
+            read_bytes: lower.read_bytes,
+            degraded: lower.degraded.clone().or_else(|| lower.unreadable.clone()),
         }
     }
 
@@ -251,7 +259,7 @@ impl PrefixCache {
     /// valid: what follows their chain is found again once the chain itself has been computed and inserted again.
     pub fn clear(&mut self) {
         self.take_leases();
-        self.take_reports();
+        self.take_events();
         let keys: Vec<_> = self.tree.keys().copied().collect();
         for key in &keys {
             self.tree.set_resident(key, None);
@@ -263,17 +271,12 @@ impl PrefixCache {
         self.ghosts.clear();
         self.snapshots.clear();
         self.orphans = Orphans::default();
-        if let Some(disk) = &mut self.disk {
-            disk.touched.clear();
-            disk.aside.clear();
-            disk.unwritten.clear();
-            disk.send(Command::Clear);
-        }
+        self.lower.clear();
     }
 }
 
 impl Drop for PrefixCache {
-    /// Sends the last snapshots and recency on their way; the disk tier then finishes what is queued. Waits for the disk.
+    /// Sends the last snapshots and recency on their way; the tier below then finishes what is queued. Waits for the disk.
     fn drop(&mut self) {
         self.write_all_snapshots();
         self.send_uses(Sending::Now);

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::block::Block;
 use crate::cache::PrefixCache;
-use crate::disk::{Command, Queueing, Report, estimated_bytes};
+use crate::cache::lower::Queueing;
 use crate::ghosts::Left;
 use crate::key::BlockKey;
 use crate::policy::Usage;
 use crate::retention::Keep;
+use crate::tier::Event;
 use crate::tree::{DiskCopy, DiskWindow};
 
 /// Recency goes to the index in batches: at least so many blocks, or after so long.
@@ -20,7 +21,8 @@ impl PrefixCache {
     /// Queues a block for disk, after those of its ancestors that are not there: a block without its parent is of no use
     /// after a restart.
     pub(super) fn persist(&mut self, key: &BlockKey) {
-        if self.disk.is_none() {
+        // Without it every insert would walk to the root for nothing.
+        if !self.lower.keeps() {
             return;
         }
         let mut missing = Vec::new();
@@ -40,9 +42,7 @@ impl PrefixCache {
                 Writing::Unwanted => return,
                 // What stands on a block that waits for room waits as well: `flush` must know of it.
                 Writing::Refused => {
-                    if let Some(disk) = &mut self.disk {
-                        disk.unwritten.extend(&keys[at..]);
-                    }
+                    self.lower.unwritten.extend(&keys[at..]);
                     return;
                 }
             }
@@ -61,14 +61,13 @@ impl PrefixCache {
     /// Queues a block, if the budgets allow it.
     fn write(&mut self, block: Arc<Block>, usage: Usage, keep: Keep) -> Writing {
         let key = block.key;
-        let fits = self.make_disk_room(estimated_bytes(&block));
+        let fits = self.make_disk_room(self.lower.tier.estimated_bytes(&block));
         let now_us = self.clock.now_us();
-        let Some(disk) = &mut self.disk else { return Writing::Unwanted };
         if !fits {
-            disk.writes.dropped_blocks += 1;
+            self.lower.writes.dropped_blocks += 1;
             return Writing::Unwanted;
         }
-        match disk.queue(block, usage, keep, now_us) {
+        match self.lower.queue(block, usage, keep, now_us) {
             Queueing::Queued { copy } => {
                 self.tree.set_disk(&key, DiskCopy::Queued { copy });
                 Writing::Queued
@@ -78,22 +77,22 @@ impl PrefixCache {
         }
     }
 
-    /// Takes what the service has to say.
-    pub(super) fn take_reports(&mut self) {
-        while let Some(report) = self.disk.as_ref().and_then(crate::disk::DiskTier::report) {
-            self.take_report(report);
+    /// Takes what the tier below has to say.
+    pub(super) fn take_events(&mut self) {
+        while let Some(event) = self.lower.tier.event() {
+            self.take_event(event);
         }
     }
 
-    fn take_report(&mut self, report: Report) {
-        let Some(disk) = &mut self.disk else { return };
-        match report {
-            Report::Written { key, copy, queued_bytes, allocated_bytes, window } => {
-                disk.unqueue(queued_bytes);
-                disk.writes.written_blocks += 1;
-                disk.writes.written_bytes += allocated_bytes;
-                disk.degraded = None;
-                disk.short_bytes = 0;
+    fn take_event(&mut self, event: Event) {
+        let lower = &mut self.lower;
+        match event {
+            Event::Written { key, copy, queued_bytes, allocated_bytes, window } => {
+                lower.unqueue(queued_bytes);
+                lower.writes.written_blocks += 1;
+                lower.writes.written_bytes += allocated_bytes;
+                lower.degraded = None;
+                lower.short_bytes = 0;
                 if self.snapshots.get(&key).is_some() {
                     return self.note_written_snapshot(&key, copy, allocated_bytes);
                 }
@@ -101,34 +100,34 @@ impl PrefixCache {
                     self.tree.set_disk(&key, DiskCopy::Stored { copy, bytes: allocated_bytes, window });
                 }
             }
-            Report::Failed { key, copy, queued_bytes, reason, short_bytes } => {
-                disk.unqueue(queued_bytes);
-                disk.writes.failed_blocks += 1;
-                disk.degraded = Some(reason);
-                disk.short_bytes = short_bytes;
+            Event::Failed { key, copy, queued_bytes, reason, short_bytes } => {
+                lower.unqueue(queued_bytes);
+                lower.writes.failed_blocks += 1;
+                lower.degraded = Some(reason);
+                lower.short_bytes = short_bytes;
                 if self.snapshots.get(&key).is_some() {
                     return self.lose_snapshot(&key, copy);
                 }
                 if self.tree.get(&key).is_some_and(|node| node.disk == DiskCopy::Queued { copy }) {
-                    disk.unwritten.insert(key);
+                    lower.unwritten.insert(key);
                     self.tree.set_disk(&key, DiskCopy::None);
                     self.tree.prune(&key);
                 }
             }
-            Report::Stuck { bytes, reason } => {
-                disk.other_bytes += bytes;
-                disk.degraded = Some(reason);
+            Event::Stuck { bytes, reason } => {
+                lower.other_bytes += bytes;
+                lower.degraded = Some(reason);
             }
-            Report::Quarantined { key, copy, bytes } => {
-                disk.other_bytes += bytes;
-                disk.quarantined += u64::from(bytes > 0);
+            Event::Quarantined { key, copy, bytes } => {
+                lower.other_bytes += bytes;
+                lower.quarantined += u64::from(bytes > 0);
                 if self.snapshots.get(&key).is_some() {
                     return self.lose_snapshot(&key, copy);
                 }
                 self.lose_copy(&key, copy, Left::Quarantined);
             }
-            Report::Index { bytes } => disk.index_bytes = bytes,
-            Report::Cleared { other_bytes } => disk.other_bytes = other_bytes,
+            Event::Index { bytes } => lower.index_bytes = bytes,
+            Event::Cleared { other_bytes } => lower.other_bytes = other_bytes,
         }
     }
 
@@ -137,21 +136,21 @@ impl PrefixCache {
         let copy = self.tree.get(key).map(|node| node.disk);
         let copy = copy.or_else(|| self.snapshots.get(key).map(|record| record.disk));
         let on_disk = copy.is_some_and(|copy| copy != DiskCopy::None);
-        if on_disk && let Some(disk) = &mut self.disk {
-            disk.touched.insert(*key);
+        if on_disk {
+            self.lower.touched.insert(*key);
         }
     }
 
     /// Sends recency to the index when there is enough of it, or it is old enough, or `now` says so.
     pub(super) fn send_uses(&mut self, when: Sending) {
-        let Some(disk) = &mut self.disk else { return };
-        let due = disk.touched.len() >= TOUCH_BATCH || disk.touches_sent.elapsed() >= TOUCH_AFTER;
-        if disk.touched.is_empty() || (when == Sending::WhenDue && !due) {
+        let lower = &mut self.lower;
+        let due = lower.touched.len() >= TOUCH_BATCH || lower.touches_sent.elapsed() >= TOUCH_AFTER;
+        if lower.touched.is_empty() || (when == Sending::WhenDue && !due) {
             return;
         }
-        disk.touches_sent = Instant::now();
+        lower.touches_sent = Instant::now();
         // Those being written have had their row made already: they follow, in the order of commands.
-        let uses: Vec<(BlockKey, Usage, Keep)> = disk
+        let uses: Vec<(BlockKey, Usage, Keep)> = lower
             .touched
             .drain()
             .filter_map(|key| {
@@ -164,7 +163,7 @@ impl PrefixCache {
                 (node.disk != DiskCopy::None).then_some((key, node.usage, node.keep))
             })
             .collect();
-        disk.send(Command::Touch(uses));
+        lower.tier.touch(uses);
     }
 }
 

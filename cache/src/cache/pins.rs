@@ -95,13 +95,13 @@ impl PrefixCache {
 
     /// The budget of the tier that keeps things: the disk's while it works, else that of RAM.
     pub(super) fn lasting_budget_bytes(&self) -> u64 {
-        let sound = self.disk.as_ref().filter(|disk| disk.degraded.is_none());
-        sound.map_or(self.options.resident_bytes, |disk| disk.options.budget_bytes)
+        let sound = self.lower.keeps() && self.lower.degraded.is_none();
+        if sound { self.lower.budget_bytes() } else { self.options.resident_bytes }
     }
 
     /// A disk that takes nothing for a while lowers the limit; that is no reason to end what it holds.
     pub(super) fn pins_may_yield(&self) -> bool {
-        self.disk.as_ref().is_none_or(|disk| disk.degraded.is_none())
+        self.lower.degraded.is_none()
     }
 
     /// A longer block takes the place of a pinned one.

@@ -86,7 +86,7 @@ impl PrefixCache {
     /// on, and those that a lease or the operator's pin keeps. Other pins end.
     pub fn free(&mut self, keys: &[BlockKey], shared: &HashSet<BlockKey>) -> Freed {
         self.take_leases();
-        self.take_reports();
+        self.take_events();
         let mut freed = Freed::default();
         for key in self.deepest_first(keys) {
             let Some(node) = self.tree.get(&key) else { continue };
@@ -109,7 +109,7 @@ impl PrefixCache {
     /// Takes these blocks out of RAM, once they are on disk: those that are not are queued, and waited for by asking again.
     pub fn move_to_disk(&mut self, keys: &[BlockKey]) -> Moved {
         self.take_leases();
-        self.take_reports();
+        self.take_events();
         let mut moved = Moved::default();
         for key in self.deepest_first(keys) {
             self.persist(&key);
@@ -132,7 +132,7 @@ impl PrefixCache {
 
     /// Whether there is a disk tier at all.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        self.lower.keeps()
     }
 
     /// RAM budget in bytes.

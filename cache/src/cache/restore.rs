@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::PrefixCache;
-use crate::disk::{Expected, Item, Kind, Source, restore_inline};
 use crate::error::ReadError;
 use crate::ghosts::Left;
 use crate::lookup::{Hit, Lookup, SnapshotHit, Tier};
 use crate::restored::Restored;
+use crate::tier::{Expected, Item, Kind, Source};
 use crate::tree::{DiskCopy, DiskWindow};
 
 impl PrefixCache {
@@ -23,12 +23,7 @@ impl PrefixCache {
             source: self.source(hit, window_from),
         });
         let items: Vec<Item> = snapshot.chain(blocks).collect();
-        match &self.disk {
-            Some(disk) if items.iter().any(|item| matches!(item.source, Source::Disk { .. })) => {
-                disk.restore(items, begun, done);
-            }
-            _ => restore_inline(items, begun, done),
-        }
+        self.lower.tier.load(items, begun, done);
     }
 
     fn source(&self, hit: &Hit, window_from: usize) -> Source {
@@ -41,7 +36,7 @@ impl PrefixCache {
             {
                 Source::Nowhere
             }
-            (None, DiskCopy::Stored { copy, .. }) => Source::Disk {
+            (None, DiskCopy::Stored { copy, .. }) => Source::Below {
                 expected: Box::new(Expected {
                     key: hit.key,
                     fingerprint: self.options.fingerprint,
@@ -61,7 +56,7 @@ impl PrefixCache {
         let record = self.snapshots.get(&hit.key);
         let source = record.map_or(Source::Nowhere, |record| match (&record.resident, record.disk) {
             (Some(block), _) => Source::Resident(Arc::clone(block)),
-            (None, DiskCopy::Stored { copy, .. }) => Source::Disk {
+            (None, DiskCopy::Stored { copy, .. }) => Source::Below {
                 expected: Box::new(Expected {
                     key: hit.key,
                     fingerprint: self.options.fingerprint,
@@ -83,7 +78,7 @@ impl PrefixCache {
     /// Takes in what a restore brought: complete blocks from disk become resident, copies that could not be used are
     /// forgotten. Call it on receipt, whether or not the sequence still lives.
     pub fn absorb(&mut self, restored: &Restored) {
-        self.take_reports();
+        self.take_events();
         for brought in restored.blocks.iter().filter(|brought| brought.tier == Tier::Disk) {
             let key = brought.block.key;
             let wanted = self.tree.get(&key).is_some_and(|node| node.resident.is_none());
@@ -110,19 +105,18 @@ impl PrefixCache {
                 _ => self.lose_copy(&failed.key, failed.copy, Left::Quarantined),
             }
         }
-        if let Some(disk) = &mut self.disk {
-            disk.read_bytes += restored.read_bytes;
-            let refused = restored.failures.iter().find(|failed| matches!(failed.error, ReadError::Io(_)));
-            if let Some(failed) = refused {
-                disk.unreadable = Some(failed.error.to_string());
-            }
-            for failed in &restored.failures {
-                *match failed.error {
-                    ReadError::Gone => &mut disk.read_failures.gone,
-                    ReadError::Io(_) => &mut disk.read_failures.io,
-                    _ => &mut disk.read_failures.damaged,
-                } += 1;
-            }
+        let lower = &mut self.lower;
+        lower.read_bytes += restored.read_bytes;
+        let refused = restored.failures.iter().find(|failed| matches!(failed.error, ReadError::Io(_)));
+        if let Some(failed) = refused {
+            lower.unreadable = Some(failed.error.to_string());
+        }
+        for failed in &restored.failures {
+            *match failed.error {
+                ReadError::Gone => &mut lower.read_failures.gone,
+                ReadError::Io(_) => &mut lower.read_failures.io,
+                _ => &mut lower.read_failures.damaged,
+            } += 1;
         }
         self.evict_resident();
     }

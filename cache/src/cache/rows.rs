@@ -39,7 +39,7 @@ impl PrefixCache {
             usage: usage(&row),
             keep: Keep::of(&row),
         };
-        let copy = self.disk.as_mut().map_or(0, crate::disk::DiskTier::next_copy);
+        let copy = self.lower.next_copy();
         self.tree.add(key, facts);
         self.tree
             .set_disk(&key, DiskCopy::Stored { copy, bytes: row.all_bytes(), window: row.window.into() });
@@ -50,7 +50,7 @@ impl PrefixCache {
     pub(super) fn take_snapshot_rows(&mut self, rows: Vec<(BlockKey, SnapshotRow)>) {
         for (key, row) in rows {
             self.clock.at_least(row.last_use_us);
-            let copy = self.disk.as_mut().map_or(0, crate::disk::DiskTier::next_copy);
+            let copy = self.lower.next_copy();
             let (parent, tenant) = (row.parent.map(BlockKey::from_bytes), Tenant::from_bytes(row.tenant));
             let chain =
                 parent.unwrap_or_else(|| BlockKey::root(&Fingerprint::from_bytes(row.fingerprint), &tenant));
@@ -160,27 +160,25 @@ impl PrefixCache {
         self.tree.set_disk(key, DiskCopy::None);
         self.tree.prune(key);
         self.put_aside(*key, row);
-        if let Some(disk) = &mut self.disk {
-            if disk.aside.is_empty() {
-                disk.aside_since = Instant::now();
-            }
-            disk.aside.push(*key);
+        if self.lower.aside.is_empty() {
+            self.lower.aside_since = Instant::now();
         }
+        self.lower.aside.push(*key);
     }
 
     /// Gives up reads that stall, and takes blocks that could not be read back after a while.
     pub(super) fn look_after_reads(&mut self) {
-        let Some(disk) = &mut self.disk else { return };
-        if disk.reads_are_stuck() {
-            disk.unreadable = Some("the cache's disk does not answer reads".into());
-            disk.aside_since = Instant::now();
+        let lower = &mut self.lower;
+        if lower.tier.is_stuck() {
+            lower.unreadable = Some("the cache's disk does not answer reads".into());
+            lower.aside_since = Instant::now();
             return;
         }
-        if disk.unreadable.is_none() || disk.aside_since.elapsed() < self.read_retry {
+        if lower.unreadable.is_none() || lower.aside_since.elapsed() < self.read_retry {
             return;
         }
-        disk.unreadable = None;
-        let mut rows: Vec<(BlockKey, Row)> = std::mem::take(&mut disk.aside)
+        lower.unreadable = None;
+        let mut rows: Vec<(BlockKey, Row)> = std::mem::take(&mut lower.aside)
             .into_iter()
             .filter_map(|key| self.orphans.remove(&key).map(|row| (key, row)))
             .collect();

@@ -4,8 +4,8 @@
 //!    they leave RAM, and at the end.
 //! 2. In RAM and on disk they take at most their share of the budget. Pinned ones leave last.
 
+use crate::cache::lower::Queueing;
 use crate::cache::{Moved, PrefixCache};
-use crate::disk::{Command, Queueing, estimated_bytes};
 use crate::key::{Account, BlockKey, Tenant};
 use crate::lookup::SnapshotHit;
 use crate::policy::Usage;
@@ -77,14 +77,13 @@ impl PrefixCache {
         let (DiskCopy::None, Some(block)) = (record.disk, record.resident.clone()) else { return };
         let usage = Usage { last_use_us: record.last_use_us, ..Usage::default() };
         let keep = Keep { pinned_until_us: record.pinned_until_us, ..Keep::default() };
-        let bytes = estimated_bytes(&block);
+        let bytes = self.lower.tier.estimated_bytes(&block);
         let fits = self.make_snapshot_room(bytes) && self.make_disk_room(bytes);
         let (now_us, again_us) = (self.clock.now_us(), self.snapshot_due_us());
-        let Some(disk) = &mut self.disk else { return };
         let queued = if fits {
-            disk.queue(block, usage, keep, now_us)
+            self.lower.queue(block, usage, keep, now_us)
         } else {
-            disk.writes.dropped_blocks += 1;
+            self.lower.writes.dropped_blocks += 1;
             Queueing::OverDaily
         };
         self.snapshots.change(key, |record| match queued {
@@ -97,8 +96,7 @@ impl PrefixCache {
 
     /// Makes room for one more within the share of the disk budget. False when what is pinned leaves none.
     fn make_snapshot_room(&mut self, bytes: u64) -> bool {
-        let Some(disk) = &self.disk else { return false };
-        let limit_bytes = self.snapshot_limit_bytes(disk.options.budget_bytes);
+        let limit_bytes = self.snapshot_limit_bytes(self.lower.budget_bytes());
         self.shrink_snapshots(limit_bytes.saturating_sub(bytes), false) && bytes <= limit_bytes
     }
 
@@ -117,9 +115,7 @@ impl PrefixCache {
     pub(super) fn drop_stored_snapshot(&mut self, key: &BlockKey) {
         self.snapshots.change(key, |record| record.disk = DiskCopy::None);
         self.counters.evicted_snapshots += 1;
-        if let Some(disk) = &self.disk {
-            disk.send(Command::Remove(vec![*key]));
-        }
+        self.lower.tier.remove(vec![*key]);
     }
 
     /// Removes all copies of a snapshot.
@@ -130,8 +126,8 @@ impl PrefixCache {
             (record.resident, record.disk, record.due_us) = (None, DiskCopy::None, None);
             record.pinned_until_us = 0;
         });
-        if let Some(disk) = self.disk.as_ref().filter(|_| on_disk) {
-            disk.send(Command::Remove(vec![*key]));
+        if on_disk {
+            self.lower.tier.remove(vec![*key]);
         }
     }
 
@@ -212,10 +208,7 @@ impl PrefixCache {
 
     /// Keeps the share of the disk budget, whatever was pinned.
     pub(super) fn evict_disk_snapshots(&mut self) {
-        if let Some(disk) = &self.disk {
-            let limit_bytes = self.snapshot_limit_bytes(disk.options.budget_bytes);
-            self.shrink_snapshots(limit_bytes, true);
-        }
+        self.shrink_snapshots(self.snapshot_limit_bytes(self.lower.budget_bytes()), true);
     }
 
     /// Ends pins whose time has come.

@@ -64,7 +64,7 @@ impl PrefixCache {
             self.snapshots.add(key, record);
             self.counters.snapshots_taken += 1;
         }
-        self.take_reports();
+        self.take_events();
         self.renew_snapshot(&key, kind);
         self.supersede_snapshots(lease, tokens, kind);
         self.evict_resident();
@@ -92,7 +92,7 @@ impl PrefixCache {
 
     /// When what is wanted on disk and may wait is written; `None` without a disk.
     pub(super) fn snapshot_due_us(&self) -> Option<u64> {
-        self.disk.as_ref().map(|_| self.clock.now_us().saturating_add(self.snapshot_idle_us))
+        self.lower.keeps().then(|| self.clock.now_us().saturating_add(self.snapshot_idle_us))
     }
 
     /// Older ones of the kind that the lease's chain leads past are not needed on disk any more, and leave first.

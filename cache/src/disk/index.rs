@@ -16,6 +16,7 @@ use prefixd_migrations::{BLOCKS_TREE, META_TREE, MigrationError, Row, SNAPSHOTS_
 use crate::disk::directory::io_error;
 use crate::error::CacheError;
 use crate::key::BlockKey;
+use crate::tier::Written;
 
 /// Rows are read once, at start; sled's page cache only serves writes.
 const PAGE_CACHE_BYTES: u64 = 16 << 20;
@@ -32,14 +33,6 @@ pub(crate) struct Index {
     blocks: sled::Tree,
     snapshots: sled::Tree,
     meta: sled::Tree,
-}
-
-/// Bytes written on one day, for the daily write budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// Days since 1970.
-    pub day: u64,
-    pub bytes: u64,
 }
 
 /// One change.

@@ -10,7 +10,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::block::Block;
@@ -18,23 +17,13 @@ use crate::disk::codec::{self, Contents, Header, LENGTH_BYTES, TensorEntry};
 use crate::disk::directory::Directory;
 use crate::disk::files::{FileId, FileSystem};
 use crate::error::ReadError;
-use crate::key::{BlockKey, Fingerprint, Tenant};
+use crate::key::BlockKey;
 use crate::memory::Memory;
 use crate::payload::{Part, Payload, TensorBytes};
+use crate::tier::Expected;
 
 /// Bytes read and hashed at a time: within a core's second-level cache, wide enough for the hash's widest form.
 const PIECE_BYTES: usize = 64 << 10;
-
-/// The block that a file must hold to be used.
-#[derive(Clone, Debug)]
-pub(crate) struct Expected {
-    pub key: BlockKey,
-    pub fingerprint: Fingerprint,
-    pub tenant: Tenant,
-    pub parent: Option<BlockKey>,
-    pub start: usize,
-    pub tokens: Arc<[u32]>,
-}
 
 /// A verified block.
 #[derive(Debug)]

@@ -14,12 +14,13 @@ use prefixd_migrations::{DEFAULT_PRIORITY, Row, SnapshotRow, Window};
 use crate::disk::codec::{Contents, Header};
 use crate::disk::directory::{Directory, Listed, Listing, io_error};
 use crate::disk::files::FileSystem;
-use crate::disk::index::{Change, Index, Written};
+use crate::disk::index::{Change, Index};
 use crate::disk::load::Reading;
 use crate::error::{CacheError, ReadError};
 use crate::key::BlockKey;
 use crate::memory::Memory;
 use crate::payload::Part;
+use crate::tier::Written;
 
 /// An opened store.
 pub(crate) struct Opened {

@@ -1,8 +1,8 @@
 //! The eviction service: the one thread that writes, removes and quarantines block files and changes the index.
 //!
-//! 1. Order of a write: file, fsync, rename, fsync directory, index row, report. Of a removal: row, then file.
+//! 1. Order of a write: file, fsync, rename, fsync directory, index row, event. Of a removal: row, then file.
 //! 2. Commands are carried out in the order of sending; writes that stand together share their syncs.
-//! 3. A failure is a report. The thread goes on.
+//! 3. A failure is an event. The thread goes on.
 //!
 //! It decides nothing: which blocks leave is the tree's business.
 
@@ -18,10 +18,11 @@ use prefixd_migrations::{Row, SnapshotRow};
 use crate::disk::directory::Directory;
 use crate::disk::files::FileSystem;
 use crate::disk::index::{Change, Index};
-use crate::disk::message::{Command, Report};
+use crate::disk::message::Command;
 use crate::key::{BlockKey, Fingerprint};
 use crate::policy::Usage;
 use crate::retention::Keep;
+use crate::tier::Event;
 
 /// Writes that share their syncs, at most: enough to spread a sync's cost, few enough that the first is not kept long.
 const BATCH_BLOCKS: usize = 32;
@@ -33,7 +34,7 @@ pub(crate) struct Service {
     pub free_floor_bytes: u64,
     /// `None` after the index failed; the next change opens it again.
     pub index: Option<Index>,
-    pub reports: Sender<Report>,
+    pub events: Sender<Event>,
 }
 
 impl Service {
@@ -45,13 +46,11 @@ impl Service {
         let mut next = commands.recv().ok();
         while let Some(command) = next.take() {
             match command {
-                Command::Write { block, copy, usage, keep, written } => {
-                    let mut batch = vec![write::Job { block, copy, usage, keep, written }];
+                Command::Write(put) => {
+                    let mut batch = vec![put];
                     while batch.len() < BATCH_BLOCKS && next.is_none() {
                         match commands.try_recv() {
-                            Ok(Command::Write { block, copy, usage, keep, written }) => {
-                                batch.push(write::Job { block, copy, usage, keep, written });
-                            }
+                            Ok(Command::Write(put)) => batch.push(put),
                             Ok(other) => next = Some(other),
                             Err(_) => break,
                         }
@@ -94,7 +93,7 @@ impl Service {
             })
             .collect();
         if self.change(&changes).is_ok() {
-            self.report(Report::Index { bytes: self.directory.index_bytes() });
+            self.tell(Event::Index { bytes: self.directory.index_bytes() });
         }
     }
 
@@ -111,7 +110,7 @@ impl Service {
     }
 
     /// The owner may be gone already, at shutdown; then nobody is there to be told.
-    fn report(&self, report: Report) {
-        drop(self.reports.send(report));
+    fn tell(&self, event: Event) {
+        drop(self.events.send(event));
     }
 }

@@ -9,11 +9,12 @@ use prefixd_migrations::{Row, SnapshotRow, Window};
 use crate::disk::codec::{Contents, Header};
 use crate::disk::directory::{Listed, Listing};
 use crate::disk::index::Change;
-use crate::disk::load::{Expected, Reading};
+use crate::disk::load::Reading;
 use crate::disk::open::{adopt, adopt_snapshot};
 use crate::error::ReadError;
 use crate::key::{BlockKey, Fingerprint, Tenant};
 use crate::payload::Part;
+use crate::tier::Expected;
 
 /// The row of a block or of a snapshot.
 #[derive(Clone, Debug, PartialEq)]

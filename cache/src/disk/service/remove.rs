@@ -9,9 +9,9 @@ use super::Service;
 use crate::disk::directory::{Listed, Listing, PARTS};
 use crate::disk::files::{self, FileId};
 use crate::disk::index::Change;
-use crate::disk::message::Report;
 use crate::key::BlockKey;
 use crate::payload::Part;
+use crate::tier::Event;
 
 impl Service {
     /// Removes rows, then files. Without the rows gone no file goes.
@@ -24,7 +24,7 @@ impl Service {
                 .clone()
                 .and_then(|()| PARTS.iter().try_for_each(|part| self.remove_file(key, *part)));
             if let Err(reason) = removed {
-                self.report(Report::Stuck { bytes, reason });
+                self.tell(Event::Stuck { bytes, reason });
             }
         }
     }
@@ -43,7 +43,7 @@ impl Service {
             let path = self.directory.path(key, Part::Window);
             let bytes = fs::symlink_metadata(&path).map_or(0, |metadata| files::allocated(&metadata));
             if let Err(reason) = indexed.clone().and_then(|()| self.remove_file(key, Part::Window)) {
-                self.report(Report::Stuck { bytes, reason });
+                self.tell(Event::Stuck { bytes, reason });
             }
         }
     }
@@ -74,11 +74,11 @@ impl Service {
                 Ok(moved) => bytes = moved,
                 Err(reason) => {
                     let bytes = self.directory.allocated_bytes(&key);
-                    self.report(Report::Stuck { bytes, reason });
+                    self.tell(Event::Stuck { bytes, reason });
                 }
             }
         }
-        self.report(Report::Quarantined { key, copy, bytes });
+        self.tell(Event::Quarantined { key, copy, bytes });
     }
 
     /// Removes every row, block, snapshot and quarantined file.
@@ -96,17 +96,14 @@ impl Service {
         paths.extend(quarantined.map(|entry| entry.path()));
         for path in paths {
             if let Err(error) = self.files.remove(&path) {
-                self.report(Report::Stuck {
-                    bytes: 0,
-                    reason: format!("removing {}: {error}", path.display()),
-                });
+                self.tell(Event::Stuck { bytes: 0, reason: format!("removing {}: {error}", path.display()) });
             }
         }
         let other_bytes = self.directory.list().map_or(0, |listing| {
             let left = listing.blocks.values().chain(listing.snapshots.values()).map(Listed::all_bytes);
             listing.other_bytes + left.sum::<u64>()
         });
-        self.report(Report::Index { bytes: self.directory.index_bytes() });
-        self.report(Report::Cleared { other_bytes });
+        self.tell(Event::Index { bytes: self.directory.index_bytes() });
+        self.tell(Event::Cleared { other_bytes });
     }
 }

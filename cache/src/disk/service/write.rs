@@ -3,28 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use prefixd_migrations::{Row, SnapshotRow, Window};
 
 use super::Service;
 use crate::block::Block;
 use crate::disk::codec;
-use crate::disk::index::{Change, Written};
-use crate::disk::message::Report;
+use crate::disk::index::Change;
 use crate::payload::Part;
-use crate::policy::Usage;
-use crate::retention::Keep;
-
-/// A block to write.
-pub(super) struct Job {
-    pub block: Arc<Block>,
-    pub copy: u64,
-    pub usage: Usage,
-    pub keep: Keep,
-    /// What will have been written today, this block included.
-    pub written: Written,
-}
+use crate::tier::{Event, Put};
 
 /// Why a block is not on disk.
 struct Refusal {
@@ -40,7 +27,7 @@ impl From<String> for Refusal {
 
 /// A file that is complete under its name, and not yet durable there.
 struct Placed {
-    job: Job,
+    put: Put,
     shard: PathBuf,
     row: Change,
     allocated_bytes: u64,
@@ -49,13 +36,13 @@ struct Placed {
 
 impl Service {
     /// Writes a batch and reports on each block of it.
-    pub(super) fn write(&mut self, jobs: Vec<Job>) {
-        let mut placed = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let place = if job.block.is_snapshot() { Self::place_snapshot } else { Self::place };
-            match place(self, job) {
+    pub(super) fn write(&mut self, puts: Vec<Put>) {
+        let mut placed = Vec::with_capacity(puts.len());
+        for put in puts {
+            let place = if put.block.is_snapshot() { Self::place_snapshot } else { Self::place };
+            match place(self, put) {
                 Ok(done) => placed.push(done),
-                Err((job, refusal)) => self.refuse(&job, refusal),
+                Err((put, refusal)) => self.refuse(&put, refusal),
             }
         }
         let shards: BTreeSet<PathBuf> = placed.iter().map(|placed| placed.shard.clone()).collect();
@@ -68,41 +55,41 @@ impl Service {
         for placed in unsound {
             let reason = failed.iter().find(|(shard, _)| *shard == placed.shard);
             let reason = reason.map(|(shard, error)| format!("syncing {}: {error}", shard.display()));
-            self.refuse(&placed.job, reason.unwrap_or_default().into());
+            self.refuse(&placed.put, reason.unwrap_or_default().into());
         }
         let changes: Vec<Change> = sound.iter().map(|placed| placed.row.clone()).collect();
-        let written = sound.iter().map(|placed| placed.job.written).max_by_key(|w| (w.day, w.bytes));
+        let written = sound.iter().map(|placed| placed.put.written).max_by_key(|w| (w.day, w.bytes));
         let noted = self.index.as_ref().zip(written).map(|(index, written)| index.note_written(written));
         // A note that cannot be written is no reason to lose blocks; the change below meets the same index.
         drop(noted);
         let indexed = self.change(&changes);
         if !sound.is_empty() && indexed.is_ok() {
-            self.report(Report::Index { bytes: self.directory.index_bytes() });
+            self.tell(Event::Index { bytes: self.directory.index_bytes() });
         }
-        for Placed { job, allocated_bytes, window, .. } in sound {
+        for Placed { put, allocated_bytes, window, .. } in sound {
             match &indexed {
-                Ok(()) => self.report(Report::Written {
-                    key: job.block.key,
-                    copy: job.copy,
-                    queued_bytes: job.block.bytes(),
+                Ok(()) => self.tell(Event::Written {
+                    key: put.block.key,
+                    copy: put.copy,
+                    queued_bytes: put.block.bytes(),
                     allocated_bytes,
                     window: window.into(),
                 }),
-                Err(reason) => self.refuse(&job, reason.clone().into()),
+                Err(reason) => self.refuse(&put, reason.clone().into()),
             }
         }
     }
 
     /// Writes the block's files and gives them their names, the window part first: a block file promises it.
-    fn place(&self, job: Job) -> Result<Placed, (Job, Refusal)> {
+    fn place(&self, put: Put) -> Result<Placed, (Put, Refusal)> {
         let place = || {
-            let (block, mut window) = (&job.block, Window::None);
+            let (block, mut window) = (&put.block, Window::None);
             let shard = self.shard(block)?;
             if block.has_window_part() {
-                let (file_bytes, allocated_bytes) = self.place_part(&job, Part::Window)?;
+                let (file_bytes, allocated_bytes) = self.place_part(&put, Part::Window)?;
                 window = Window::Apart { file_bytes, allocated_bytes };
             }
-            let (file_bytes, allocated_bytes) = self.place_part(&job, Part::Full)?;
+            let (file_bytes, allocated_bytes) = self.place_part(&put, Part::Full)?;
             let row = Row {
                 fingerprint: *self.fingerprint.as_bytes(),
                 tenant: *block.tenant.as_bytes(),
@@ -110,31 +97,31 @@ impl Service {
                 start: block.start as u64,
                 file_bytes,
                 allocated_bytes,
-                last_use_us: job.usage.last_use_us,
-                reuse: job.usage.reuse,
-                hits: job.usage.hits,
+                last_use_us: put.usage.last_use_us,
+                reuse: put.usage.reuse,
+                hits: put.usage.hits,
                 window,
-                priority: job.keep.priority,
-                pinned_until_us: job.keep.pinned_until_us,
-                ttl_us: job.keep.ttl_us,
+                priority: put.keep.priority,
+                pinned_until_us: put.keep.pinned_until_us,
+                ttl_us: put.keep.ttl_us,
                 tokens: block.tokens.clone(),
             };
             Ok((shard, Change::Put(block.key, row.encode()), row.all_bytes(), window))
         };
         match place() {
             Ok((shard, row, allocated_bytes, window)) => {
-                Ok(Placed { job, shard, row, allocated_bytes, window })
+                Ok(Placed { put, shard, row, allocated_bytes, window })
             }
-            Err(refusal) => Err((job, refusal)),
+            Err(refusal) => Err((put, refusal)),
         }
     }
 
     /// Writes a snapshot's file and gives it its name.
-    fn place_snapshot(&self, job: Job) -> Result<Placed, (Job, Refusal)> {
+    fn place_snapshot(&self, put: Put) -> Result<Placed, (Put, Refusal)> {
         let place = || {
-            let block = &job.block;
+            let block = &put.block;
             let shard = self.shard(block)?;
-            let (file_bytes, allocated_bytes) = self.place_part(&job, Part::State)?;
+            let (file_bytes, allocated_bytes) = self.place_part(&put, Part::State)?;
             let row = SnapshotRow {
                 fingerprint: *self.fingerprint.as_bytes(),
                 tenant: *block.tenant.as_bytes(),
@@ -142,27 +129,27 @@ impl Service {
                 start: block.start as u64,
                 file_bytes,
                 allocated_bytes,
-                last_use_us: job.usage.last_use_us,
-                pinned_until_us: job.keep.pinned_until_us,
+                last_use_us: put.usage.last_use_us,
+                pinned_until_us: put.keep.pinned_until_us,
                 tokens: block.tokens.clone(),
             };
             Ok((shard, Change::PutSnapshot(block.key, row.encode()), allocated_bytes))
         };
         match place() {
             Ok((shard, row, allocated_bytes)) => {
-                Ok(Placed { job, shard, row, allocated_bytes, window: Window::None })
+                Ok(Placed { put, shard, row, allocated_bytes, window: Window::None })
             }
-            Err(refusal) => Err((job, refusal)),
+            Err(refusal) => Err((put, refusal)),
         }
     }
 
     /// Writes one file of a block; its length and allocated bytes.
-    fn place_part(&self, job: &Job, part: Part) -> Result<(u64, u64), Refusal> {
-        let block = &job.block;
+    fn place_part(&self, put: &Put, part: Part) -> Result<(u64, u64), Refusal> {
+        let block = &put.block;
         let encoded = codec::encode(&self.fingerprint, block, part)?;
         self.check_floor(encoded.file_bytes)?;
         let (tmp, path) =
-            (self.directory.tmp_path(&block.key, job.copy), self.directory.path(&block.key, part));
+            (self.directory.tmp_path(&block.key, put.copy), self.directory.path(&block.key, part));
         let parts: Vec<&[u8]> = std::iter::once(encoded.head.as_slice())
             .chain(encoded.order.iter().map(|index| &*block.payload.tensors[*index].data))
             .collect();
@@ -220,11 +207,11 @@ impl Service {
         })
     }
 
-    fn refuse(&self, job: &Job, refusal: Refusal) {
-        self.report(Report::Failed {
-            key: job.block.key,
-            copy: job.copy,
-            queued_bytes: job.block.bytes(),
+    fn refuse(&self, put: &Put, refusal: Refusal) {
+        self.tell(Event::Failed {
+            key: put.block.key,
+            copy: put.copy,
+            queued_bytes: put.block.bytes(),
             reason: refusal.reason,
             short_bytes: refusal.short_bytes,
         });
