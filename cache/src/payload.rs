@@ -7,14 +7,14 @@ use safetensors::Dtype;
 
 use crate::memory::Bytes;
 
-/// Which layers a tensor belongs to.
+/// Which layers a tensor belongs to, and with that what a prefix needs of it to go on after n tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
-    /// Layers that see the whole prefix.
+    /// Layers that see the whole prefix: all n tokens' are needed.
     Full,
-    /// Sliding-window layers: needed only for blocks that the window can still see.
+    /// Sliding-window layers: the last tokens' are needed, as many as the window can still see.
     Window,
-    /// Recurrent layers: what they hold after the last token, whatever came before. Snapshots have it and nothing else.
+    /// Recurrent layers: what they hold after exactly n tokens is needed, and nothing else. Snapshots have it alone.
     State,
 }
 

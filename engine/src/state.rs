@@ -1,11 +1,15 @@
 //! What a model keeps for a row, layer by layer: all that scheduling and caching know of a model's architecture.
 //!
-//! | kind of layer | rule | bytes a token | bytes a row |
-//! |---|---|---|---|
-//! | attention, latent attention | [`ReuseRule::All`] | K and V, or one latent and one rotary key | 0 |
-//! | attention with a window | [`ReuseRule::Last`] | K and V | 0 |
-//! | recurrent | [`ReuseRule::At`] | 0 | the state |
-//! | one that reads another's K and V | [`LayerState::Shared`] | 0 | 0 |
+//! | kind of layer | rule | in the cache | bytes a token | bytes a row |
+//! |---|---|---|---|---|
+//! | attention, latent attention | [`ReuseRule::All`] | [`Part::Full`] | K and V, or one latent and one rotary key | 0 |
+//! | attention with a window | [`ReuseRule::Last`] | [`Part::Window`] | K and V | 0 |
+//! | recurrent | [`ReuseRule::At`] | [`Part::State`] | 0 | the state |
+//! | one that reads another's K and V | [`LayerState::Shared`] | | 0 | 0 |
+//!
+//! [`Part::Full`]: prefixd_cache::Part::Full
+//! [`Part::Window`]: prefixd_cache::Part::Window
+//! [`Part::State`]: prefixd_cache::Part::State
 
 /// Which of a layer's state a row needs in order to go on from a prefix of n tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

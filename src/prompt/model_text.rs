@@ -79,7 +79,6 @@ pub struct ModelText {
     pub sampling: SamplingDefaults,
     /// Made when the first request needs it.
     grammars: OnceLock<Result<Grammars, FormatError>>,
-    digest: blake3::Hash,
 }
 
 impl ModelText {
@@ -133,11 +132,6 @@ impl ModelText {
                 .collect();
         stops.sort_unstable();
         stops.dedup();
-        let mut digest = blake3::Hasher::new();
-        digest.update(blake3::hash(tokenizer_json).as_bytes());
-        for text in [bos.as_str(), eos.as_str(), template.as_ref().map_or("", ChatTemplate::source)] {
-            digest.update(blake3::hash(text.as_bytes()).as_bytes());
-        }
         Ok(Self {
             tokenizer,
             tool_syntax,
@@ -145,7 +139,6 @@ impl ModelText {
             stop_tokens: stops.into(),
             sampling: sampling(generation),
             grammars: OnceLock::new(),
-            digest: digest.finalize(),
         })
     }
 
@@ -181,11 +174,6 @@ impl ModelText {
             concerns.push(format!("stop tokens {unknown:?} are outside the vocabulary of {vocab}"));
         }
         concerns
-    }
-
-    /// Identity of tokenizer and template, for the fingerprint.
-    pub fn digest(&self) -> [u8; 32] {
-        *self.digest.as_bytes()
     }
 }
 
@@ -278,7 +266,6 @@ mod tests {
             (old.template.as_ref().unwrap().source(), new.template.as_ref().unwrap().source()),
             ("old", "new")
         );
-        assert_ne!(old.digest(), new.digest());
         assert_eq!(
             new.sampling,
             SamplingDefaults { temperature: Some(0.7), top_k: Some(20), ..SamplingDefaults::default() }
