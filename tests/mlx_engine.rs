@@ -322,8 +322,13 @@ fn the_device_path_computes_the_same_model() {
             all
         };
         let (expected, found) = (run(&mut host), run(&mut device));
-        // An element at the border between two codes may fall either way: one code is what a setting can cost.
-        let tolerance = if kv == "32" { 1e-4 } else { 2e-2 };
+        // An element at the border between two codes may fall either way: one code is what a setting can cost. Products with
+        // codes take activations as whole numbers of 16 bits on the host.
+        let tolerance = match kv {
+            "32" if case.ends_with("quantized") => 5e-4,
+            "32" => 1e-4,
+            _ => 2e-2,
+        };
         for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
             let range = b.iter().fold(0.0_f32, |range, x| range.max(x.abs()));
             let worst = a.iter().zip(b).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs())) / range;

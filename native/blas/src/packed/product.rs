@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::format::STRIP;
 use super::kernels::{Kernels, Shape, index, kernels};
-use super::matrix::Matrix;
-use super::rows::Rows;
+use super::matrix::{Line, Matrix};
+use super::rows::{Form, Rows};
 use super::tile::{MAX_HEIGHT, MAX_STRIPS};
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many weights, times rows and a little more.
@@ -53,9 +53,8 @@ pub(super) fn run(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     let mut rest = targets;
     while let Some(first) = rest.first() {
         // Neighbours whose activations are packed alike.
-        let (inner, group) = (first.matrix.inner(), first.matrix.layout().group);
-        let alike =
-            |target: &&Target<'_>| target.matrix.inner() == inner && target.matrix.layout().group == group;
+        let of = |matrix: &Matrix| (matrix.inner(), matrix.layout().group, matrix.layout().kind.is_codes());
+        let alike = |target: &&Target<'_>| of(target.matrix) == of(first.matrix);
         let count = rest.iter().take_while(alike).count();
         let (now, later) = rest.split_at_mut(count);
         same(kernels, x, now);
@@ -75,10 +74,17 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { rayon::current_num_threads() };
     let stored = rows <= STORED_ROWS;
     let mut memory = ROWS.take();
-    let shapes = if stored { kernels.stored[index(places[0].matrix.layout().kind)] } else { kernels.decoded };
+    let kind = places[0].matrix.layout().kind;
+    let shapes = match (stored, kind.is_codes()) {
+        (true, _) => kernels.stored[index(kind)],
+        (false, true) => kernels.decoded_codes,
+        (false, false) => kernels.decoded_floats,
+    };
+    let form = if kind.is_codes() { Form::Whole(kernels.whole) } else { Form::Floats };
     let block = if stored { inner.div_ceil(group) } else { (BLOCK / group).max(1) };
     let heights: Vec<usize> = shapes.iter().map(|shape| shape.height).collect();
-    let rows = Rows::pack(x, [rows, inner, group], &heights, block, threads, &mut memory);
+    // SAFETY: kernels are those of this processor.
+    let rows = unsafe { Rows::pack(x, [rows, inner, group], form, &heights, block, threads, &mut memory) };
     let jobs: Vec<(usize, Range<usize>)> =
         jobs(&places, threads, if stored { MAX_STRIPS } else { shapes[0].strips });
     let next = AtomicUsize::new(0);
@@ -119,8 +125,8 @@ fn jobs(places: &[Place<'_>], threads: usize, step: usize) -> Vec<(usize, Range<
 thread_local! {
     /// Scratch for packed activations and for decoded weights. Taken out while in use, since a thread that waits for its
     /// jobs may run another product's.
-    static ROWS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static DECODED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static ROWS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static DECODED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// A target whose jobs write disjoint columns.
@@ -173,24 +179,26 @@ impl Cut<'_> {
     fn once_decoded(&self, strips: Range<usize>) {
         let matrix = self.place.matrix;
         let width = self.shapes[0].strips;
-        let decode = self.kernels.decode[index(matrix.layout().kind)];
+        let layout = matrix.layout();
+        let decode = self.kernels.decode[index(layout.kind)];
         let mut scratch = DECODED.take();
         for tiles in steps(0..self.rows.tiles(), TILES) {
             for block in 0..self.rows.blocks() {
                 let groups = self.rows.groups(block);
-                let size = groups.len() * matrix.layout().group * STRIP;
+                let lines = layout.decoded_lines();
                 scratch.clear();
-                scratch.reserve(width * size);
+                scratch.reserve(width * groups.len() * lines);
                 for strip in steps(strips.clone(), width) {
                     let mut part = matrix.part(strip.start, groups.clone());
+                    let strip_lines = |s: usize| s.min(strip.len() - 1) * groups.len() * lines;
                     for s in 0..strip.len() {
                         // SAFETY: room for one strip's groups was just reserved at its place.
-                        unsafe { decode(&part, s, scratch.as_mut_ptr().add(s * size)) };
+                        unsafe { decode(&part, s, scratch.as_mut_ptr().add(strip_lines(s)).cast()) };
                     }
                     for (s, weights) in part.weights.iter_mut().enumerate() {
-                        *weights = scratch.as_ptr().wrapping_add(s.min(strip.len() - 1) * size).cast();
+                        *weights = scratch.as_ptr().wrapping_add(strip_lines(s)).cast();
                     }
-                    part.weights_stride = size / groups.len() * size_of::<f32>();
+                    part.weights_stride = lines * Line::BYTES;
                     for tile in tiles.clone() {
                         // SAFETY: the decoded part, over the block's inputs.
                         unsafe {
@@ -217,7 +225,7 @@ impl Cut<'_> {
     ) {
         let (out, rows) = (self.place.matrix.out(), self.rows.range(tile));
         let mut y = [0.0_f32; MAX_HEIGHT * MAX_STRIPS * STRIP];
-        let (x, sums) = self.rows.of(block, tile);
+        let (x, factors) = self.rows.of(block, tile);
         let pieces = || {
             rows.clone().enumerate().flat_map(|(h, row)| {
                 strips.clone().enumerate().map(move |(s, strip)| {
@@ -235,7 +243,7 @@ impl Cut<'_> {
             }
         }
         // SAFETY: the caller's part; packed rows and a tile of this shape.
-        unsafe { (shape.tile)(part, x, sums, y.as_mut_ptr()) };
+        unsafe { (shape.tile)(part, x, factors, y.as_mut_ptr()) };
         for (at, to, count) in pieces() {
             // SAFETY: as above.
             unsafe { to.copy_from_nonoverlapping(y.as_ptr().add(at), count) };
