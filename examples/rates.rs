@@ -38,6 +38,9 @@ struct Arguments {
     /// Steps to decode
     #[arg(long, default_value_t = 32)]
     steps: usize,
+    /// Threads that compute; default: one for each processor
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 fn timed(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
@@ -92,6 +95,9 @@ fn main() -> Result<(), Failure> {
     // SAFETY: this is the first thing that the process does.
     unsafe { prefixd::config::prepare_mlx() };
     let arguments = Arguments::parse();
+    if let Some(threads) = arguments.threads {
+        prefixd_blas::threads::start(threads).map_err(|count| format!("{count} threads compute already"))?;
+    }
     let say = |line: Value| println!("{line}");
     let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;
     let options = LoadOptions { kv: arguments.kv_bits.parse()?, ..LoadOptions::default() };
@@ -107,6 +113,9 @@ fn main() -> Result<(), Failure> {
 
 /// All rates over a prompt of `length` tokens.
 fn measure(engine: &mut MlxEngine, arguments: &Arguments, length: usize) -> Result<(), Failure> {
+    if let Some(threads) = arguments.threads {
+        prefixd_blas::threads::start(threads).map_err(|count| format!("{count} threads compute already"))?;
+    }
     let say = |line: Value| println!("{line}");
     let (vocab, steps) = (engine.info().vocab, arguments.steps);
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();

@@ -7,6 +7,7 @@
 )]
 
 use prefixd_blas::packed::{Affine, Matrix, Numbers, Target, product, products};
+use prefixd_blas::threads;
 
 const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 const GROUPS: [usize; 3] = [32, 64, 128];
@@ -126,10 +127,6 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn on<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
-}
-
 /// The nearest half float to one of usual size.
 fn to_half(x: f32) -> f32 {
     let last = 13;
@@ -194,19 +191,19 @@ fn a_row_is_the_same_in_any_batch_and_by_any_number_of_threads() {
         let (inner, out) = (case.inner, case.matrix.out());
         let x = Random(5).floats(most * inner);
         let mut alone = vec![0.0; most * out];
-        on(1, || {
+        threads::on(1, || {
             for (x, y) in x.chunks(inner).zip(alone.chunks_mut(out)) {
                 product(&case.matrix, x, y);
             }
         });
-        for threads in [1, 2, 3] {
+        for count in [1, 2, 3] {
             for rows in ROWS {
                 let mut together = vec![f32::NAN; rows * out];
-                on(threads, || product(&case.matrix, &x[..rows * inner], &mut together));
+                threads::on(count, || product(&case.matrix, &x[..rows * inner], &mut together));
                 let equal = together.iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits());
                 assert!(
                     equal,
-                    "{}: {rows} rows by {threads} threads differ from the same rows alone",
+                    "{}: {rows} rows by {count} threads differ from the same rows alone",
                     case.name
                 );
             }

@@ -4,7 +4,7 @@ use mlx_rs::{Array, Dtype};
 use prefixd_engine::{Gate, GateError};
 
 use super::{Queries, device, host};
-use crate::mlx::array::{dims, from_f32, host as memory, host_contiguous};
+use crate::mlx::array::{bytes, dims, from_f32, host as memory, host_contiguous};
 use crate::mlx::backend::{Backend, Kernels};
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, HostRow, KvSetting, KvSpec, LayerKv};
@@ -59,7 +59,8 @@ fn row(mx: &Mlx, spec: &KvSpec, mask: Mask, length: usize, tokens: usize, heads:
             |plane: &Array| host_contiguous(mx, &plane.transpose_axes(&[1, 0, 2]).unwrap()).unwrap();
         let encoded: Vec<_> = encoded.iter().map(by_token).collect();
         host.reserve(spec, count).unwrap();
-        host.write(mx, spec, 0, RowStep { position: at, tokens: count, first: 0 }, &encoded).unwrap();
+        let encoded: Vec<_> = encoded.iter().map(|plane| bytes(mx, plane).unwrap().to_vec()).collect();
+        host.write(spec, 0, RowStep { position: at, tokens: count, first: 0 }, &encoded).unwrap();
         at += count;
         if at < length {
             host.advance(spec, count);

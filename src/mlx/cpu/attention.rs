@@ -8,7 +8,7 @@
 //!
 //! The running softmax over tiles follows Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018).
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::columns;
 use super::gemm::{Matrix, Start, product};
@@ -109,11 +109,11 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
     // Each unit's result is gathered apart and then placed: its heads lie strided among the others'.
     let size = step * repeats * value_dim;
     let mut results = vec![0.0_f32; units.len() * size];
-    let work = |(result, unit): (&mut [f32], &Unit)| unit_of_work(&task(unit), result);
+    let work = |i: usize, result: &mut [f32]| unit_of_work(&task(&units[i]), result);
     if products < PARALLEL_FROM {
-        results.chunks_mut(size).zip(&units).for_each(work);
+        results.chunks_mut(size).enumerate().for_each(|(i, result)| work(i, result));
     } else {
-        results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(work);
+        threads::pieces(&mut results, size, work);
     }
     for (result, unit) in results.chunks(size).zip(&units) {
         let vectors = result.chunks(repeats * value_dim).take(unit.queries);

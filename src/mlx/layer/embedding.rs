@@ -5,7 +5,7 @@ use mlx_rs::{Array, Dtype};
 
 use super::linear::{Linear, Weight};
 use super::source::{Codes, Source, Stored};
-use crate::mlx::array::{Result, from_f32, host};
+use crate::mlx::array::{Result, from_vec, host};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Head;
 use crate::mlx::cpu::activation::capped;
@@ -116,7 +116,7 @@ impl Unembedding {
             (Some(cap), Kernels::Host) => {
                 let mut out = vec![0.0; logits.size()];
                 capped(cap, host(mx, &logits)?, &mut out);
-                from_f32(mx, &out, logits.shape())
+                from_vec(mx, out, logits.shape())
             }
             (Some(cap), Kernels::Device) => {
                 let cap = Array::from_f32(cap).as_dtype(logits.dtype())?;

@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype};
 use super::linear::{Linear, Weight};
 use super::mlp::{Mlp, gated_on_device};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, added, dims, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::{Experts, Groups, Routing};
 use crate::mlx::cpu::activation::{Activation, gated};
@@ -118,7 +118,7 @@ impl ExpertMlp {
             Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, matches!(self.gate, Bank::Each(_)))?,
             None => shared,
         };
-        Ok(routed.add(shared)?)
+        if matches!(self.gate, Bank::Each(_)) { added(mx, &routed, &shared) } else { Ok(routed.add(shared)?) }
     }
 
     fn on_host(&self, mx: &Mlx, x: &Array, logits: &Array, banks: [&[Linear]; 3]) -> Result<Array> {
@@ -147,7 +147,7 @@ impl ExpertMlp {
         for (expert, tokens) in tokens.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty()) {
             let own: Vec<f32> =
                 tokens.iter().flat_map(|token| &rows[token * hidden..][..hidden]).copied().collect();
-            let own = from_f32(mx, &own, &dims([tokens.len(), hidden]))?;
+            let own = from_vec(mx, own, &dims([tokens.len(), hidden]))?;
             let [gate, up] = Linear::forward_all(mx, &own, [&gate[expert], &up[expert]])?;
             inner.push((expert, gate, up));
         }
@@ -156,7 +156,7 @@ impl ExpertMlp {
         for (expert, gate, up) in &inner {
             let mut out = vec![0.0; gate.size()];
             gated(self.activation, host(mx, gate)?, host(mx, up)?, &mut out);
-            results[*expert] = Some(down[*expert].forward(mx, &from_f32(mx, &out, gate.shape())?)?);
+            results[*expert] = Some(down[*expert].forward(mx, &from_vec(mx, out, gate.shape())?)?);
         }
         settle(mx, results.iter().flatten())?;
         let results = results.iter().map(|result| result.as_ref().map(|result| host::<f32>(mx, result)));
@@ -170,7 +170,7 @@ impl ExpertMlp {
                 }
             }
         }
-        from_f32(mx, &out, x.shape())
+        from_vec(mx, out, x.shape())
     }
 
     fn on_device(&self, mx: &Mlx, x: &Array, logits: &Array) -> Result<Array> {
@@ -263,7 +263,7 @@ fn weighed(mx: &Mlx, x: &Array, gates: &Array, on_host: bool) -> Result<Array> {
             *x *= open;
         }
     }
-    from_f32(mx, &out, x.shape())
+    from_vec(mx, out, x.shape())
 }
 
 /// Ranks `[n, experts]` with those of all but the best groups set to 0.

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 
 use super::host::HostMatrix;
 use super::source::{Codes, Source};
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_vec, host, settle};
 use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
 use crate::mlx::mxfp4::Mxfp4;
@@ -35,7 +35,8 @@ impl Weight {
         Ok(match self {
             Self::Host(matrix) => {
                 let product = HostMatrix::products(mx, x, &[matrix])?.remove(0);
-                from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))?
+                let shape = dims([product.len() / matrix.out(), matrix.out()]);
+                from_vec(mx, product, &shape)?
             }
             Self::Dense(weight) => x.matmul(weight)?,
             Self::Mxfp4(weight) => weight.product(mx, x)?,
@@ -157,7 +158,8 @@ impl Linear {
                             .flat_map(|row| row.iter_mut().zip(bias))
                             .for_each(|(y, b)| *y += b);
                     }
-                    from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))
+                    let shape = dims([product.len() / matrix.out(), matrix.out()]);
+                    from_vec(mx, product, &shape)
                 });
             with_bias.collect()
         } else {

@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
-use super::array::{Result, dims, from_f32, host};
+use super::array::{Result, dims, from_f32, from_vec, host};
 use super::backend::Kernels;
 use super::cpu::rotate::{Pairs, Turns, rotate};
 use super::gate::Mlx;
@@ -118,7 +118,7 @@ impl<'a> RopeAt<'a> {
                         *x *= factor;
                     }
                 }
-                from_f32(mx, &out, turned.shape())
+                from_vec(mx, out, turned.shape())
             }
             Kernels::Device => {
                 let factors = if let Some(factors) = self.query_factors.get() {
@@ -144,7 +144,7 @@ impl<'a> RopeAt<'a> {
                 let x = host::<f32>(mx, heads)?;
                 let mut out = vec![0.0; x.len()];
                 rotate(turns, rope.pairs, [heads.dim(1) as usize, heads.dim(2) as usize], x, &mut out);
-                from_f32(mx, &out, heads.shape())
+                from_vec(mx, out, heads.shape())
             }
             Kernels::Device => {
                 let scaled = match &rope.amplitudes {

@@ -4,6 +4,7 @@ use super::format::{Affine, Float, Kind, Layout, Numbers, STRIP, ShapeError};
 use super::pack;
 use super::simd::{bf16_to_f32, f16_to_f32};
 use super::tile::{MAX_STRIPS, Part};
+use crate::threads;
 
 /// Weights of a row that lie together where the format has no groups.
 const PLAIN_GROUP: usize = 64;
@@ -80,9 +81,8 @@ impl Matrix {
     }
 
     fn fill(&mut self, pack: impl Fn(usize, &mut [u8]) + Sync) {
-        use rayon::prelude::*;
         let lines = self.strip_bytes() / Line::BYTES;
-        self.strips.par_chunks_mut(lines.max(1)).enumerate().for_each(|(strip, lines)| {
+        threads::pieces(&mut self.strips, lines.max(1), |strip, lines| {
             // SAFETY: a line is 64 bytes, all of them initialized, and has no other use meanwhile.
             let memory =
                 unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) };

@@ -4,13 +4,13 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::format::STRIP;
 use super::kernels::{Kernels, Shape, index, kernels};
 use super::matrix::{Line, Matrix};
 use super::rows::{Form, Rows};
 use super::tile::{MAX_HEIGHT, MAX_STRIPS};
+use crate::threads;
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many weights, times rows and a little more.
 const PARALLEL_FROM: usize = 1024 * 1024;
@@ -71,7 +71,7 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
         return;
     }
     let weights: usize = places.iter().map(|place| place.matrix.out() * inner).sum();
-    let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { rayon::current_num_threads() };
+    let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { threads::count() };
     let stored = rows <= STORED_ROWS;
     let mut memory = ROWS.take();
     let kind = places[0].matrix.layout().kind;
@@ -87,25 +87,19 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     let rows = unsafe { Rows::pack(x, [rows, inner, group], form, &heights, block, threads, &mut memory) };
     let jobs: Vec<(usize, Range<usize>)> =
         jobs(&places, threads, if stored { MAX_STRIPS } else { shapes[0].strips });
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some((place, strips)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let cut = Cut { place: &places[*place], rows: &rows, kernels, shapes };
-            if stored {
-                cut.as_stored(strips.clone());
-            } else {
-                cut.once_decoded(strips.clone());
-            }
+    let work = |job: usize| {
+        let (place, strips) = &jobs[job];
+        let cut = Cut { place: &places[*place], rows: &rows, kernels, shapes };
+        if stored {
+            cut.as_stored(strips.clone());
+        } else {
+            cut.once_decoded(strips.clone());
         }
     };
-    match threads.min(jobs.len()) {
-        0 | 1 => work(),
-        threads => rayon::in_place_scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| work());
-            }
-            work();
-        }),
+    if threads == 1 {
+        (0..jobs.len()).for_each(work);
+    } else {
+        threads::run(jobs.len(), work);
     }
     ROWS.set(memory);
 }

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::kernels::Whole;
+use crate::threads;
 
 /// Elements from which a second thread helps.
 const PARALLEL_FROM: usize = 64 * 1024;
@@ -106,7 +105,7 @@ impl<'a> Rows<'a> {
                 pieces.push(Piece { tile, from: first * group, count: count * group, words, factors });
             }
         }
-        let fill = |mut piece: Piece<'_>| {
+        let fill = |piece: &mut Piece<'_>| {
             for h in 0..piece.tile.rows {
                 let row = &x[(piece.tile.first + h) * inner..][..inner];
                 let row = &row[piece.from..inner.min(piece.from + piece.count)];
@@ -118,9 +117,9 @@ impl<'a> Rows<'a> {
             }
         };
         if threads == 1 || x.len() < PARALLEL_FROM {
-            pieces.into_iter().for_each(fill);
+            pieces.iter_mut().for_each(fill);
         } else {
-            pieces.into_par_iter().for_each(fill);
+            threads::pieces(&mut pieces, 1, |_, piece| piece.iter_mut().for_each(fill));
         }
         Self { memory, tiles, height, groups, block, sizes, factors: words }
     }
