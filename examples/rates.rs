@@ -113,9 +113,6 @@ fn main() -> Result<(), Failure> {
 
 /// All rates over a prompt of `length` tokens.
 fn measure(engine: &mut MlxEngine, arguments: &Arguments, length: usize) -> Result<(), Failure> {
-    if let Some(threads) = arguments.threads {
-        prefixd_blas::threads::start(threads).map_err(|count| format!("{count} threads compute already"))?;
-    }
     let say = |line: Value| println!("{line}");
     let (vocab, steps) = (engine.info().vocab, arguments.steps);
     let prompt: Vec<u32> = (0..length).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();

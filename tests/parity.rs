@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 /// f32 against f32: only the order of sums differs. The promise is 2e-3; this notices more.
 const TOLERANCE: f32 = 1e-4;
 /// On the host activations meet codes as whole numbers of 16 bits.
-const CODES_TOLERANCE: f32 = 1e-3;
+const CODES_TOLERANCE: f32 = 2e-3;
 /// The median row's where activations have the 8 bits of bf16, and on GPUs, whose products of f32 have 11: a mistake makes all rows
 /// differ by about 1.
 const ROUNDED_TOLERANCE: f32 = 5e-2;
