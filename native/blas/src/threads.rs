@@ -339,8 +339,7 @@ mod tests {
         on(3, || {
             for _ in 0..50 {
                 let caught = catch_unwind(|| run(6, |i| assert!(i != 4, "job 4")));
-                let message = caught.unwrap_err();
-                assert!(format!("{:?}", message.downcast_ref::<String>()).contains("job 4"));
+                assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"job 4"));
                 let done = AtomicUsize::new(0);
                 run(6, |_| _ = done.fetch_add(1, Ordering::Relaxed));
                 assert_eq!(done.into_inner(), 6);

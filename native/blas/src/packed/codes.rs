@@ -12,6 +12,8 @@ use super::simd::Simd;
 pub trait Codes: 'static {
     /// Consecutive `k` that one state serves.
     const RUN: usize;
+    /// Do they come from memory, and not from a cache?
+    const FROM_MEMORY: bool;
     /// What is left of a run.
     type State<S: Simd>: Copy;
 
@@ -34,6 +36,7 @@ pub struct Planes<const LOW: u32, const HIGH: u32>;
 
 impl<const LOW: u32, const HIGH: u32> Codes for Planes<LOW, HIGH> {
     const RUN: usize = 32 / LOW as usize;
+    const FROM_MEMORY: bool = true;
     type State<S: Simd> = (S::Pairs, S::Pairs);
 
     #[inline(always)]
@@ -60,10 +63,11 @@ impl<const LOW: u32, const HIGH: u32> Codes for Planes<LOW, HIGH> {
 }
 
 /// Codes that were decoded for many rows.
-pub struct Decoded;
+pub struct DecodedCodes;
 
-impl Codes for Decoded {
+impl Codes for DecodedCodes {
     const RUN: usize = 16;
+    const FROM_MEMORY: bool = false;
     type State<S: Simd> = *const u32;
 
     #[inline(always)]
@@ -86,6 +90,8 @@ impl Codes for Decoded {
 pub trait Floats: 'static {
     /// Bytes of one.
     const BYTES: usize;
+    /// Do they come from memory, and not from a cache?
+    const FROM_MEMORY: bool;
 
     /// 16 of them.
     ///
@@ -96,12 +102,13 @@ pub trait Floats: 'static {
 
 /// Defines weights that lie as elements.
 macro_rules! elements {
-    ($(#[$doc:meta])* $name:ident, $kind:ty, $load:ident) => {
+    ($(#[$doc:meta])* $name:ident, $kind:ty, $load:ident, $from_memory:literal) => {
         $(#[$doc])*
         pub struct $name;
 
         impl Floats for $name {
             const BYTES: usize = size_of::<$kind>();
+            const FROM_MEMORY: bool = $from_memory;
 
             #[inline(always)]
             unsafe fn load<S: Simd>(from: *const u8) -> S::V {
@@ -112,9 +119,11 @@ macro_rules! elements {
     };
 }
 
-elements!(/// Single precision; also weights that were decoded for many rows.
-    Singles, f32, load);
+elements!(/// Single precision.
+    Singles, f32, load, true);
+elements!(/// Weights that were decoded for many rows.
+    DecodedFloats, f32, load, false);
 elements!(/// Half precision.
-    Halves, u16, f16);
+    Halves, u16, f16, true);
 elements!(/// The upper half of single precision.
-    Brains, u16, bf16);
+    Brains, u16, bf16, true);

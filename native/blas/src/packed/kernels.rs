@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::codes::{Brains, Codes, Decoded, Floats, Halves, Planes, Singles};
+use super::codes::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Planes, Singles};
 use super::format::{Float, Kind};
 use super::tile::{Decode, Part, Tile};
 
@@ -11,7 +11,9 @@ pub struct Kernels {
     pub name: &'static str,
     /// For weights in the order of [`index`]: tiles that decode as they multiply, from the lowest up.
     pub stored: [&'static [Shape]; 9],
-    /// By the same order.
+    /// Up to so many rows, decoding the weights again for each tile is faster than keeping them decoded.
+    pub stored_rows: usize,
+    /// By the same order as `stored`.
     pub decode: [Decode; 9],
     /// Tiles over decoded codes, from the lowest up.
     pub decoded_codes: &'static [Shape],
@@ -84,9 +86,9 @@ pub fn available() -> Vec<&'static Kernels> {
 
 /// Defines the table of an instruction set: its features, and the strips of tiles by height.
 macro_rules! kernels {
-    ($table:ident, $name:literal, $module:ident, $simd:ty, [$($feature:meta)?], stored [$($h:literal x $s:literal),*], decoded [$($dh:literal x $ds:literal),*]) => {
+    ($table:ident, $name:literal, $module:ident, $simd:ty, [$($feature:meta)?], stored [$($h:literal x $s:literal),*] to $stored_rows:expr, decoded [$($dh:literal x $ds:literal),*]) => {
         mod $module {
-            use super::{Brains, Codes, Decoded, Floats, Halves, Kernels, Part, Planes, Shape, Singles};
+            use super::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Kernels, Part, Planes, Shape, Singles};
             use super::super::{tile, whole};
 
             $(#[$feature])?
@@ -159,6 +161,7 @@ macro_rules! kernels {
                     OfFloats::<Brains>::STORED,
                     OfFloats::<Singles>::STORED,
                 ],
+                stored_rows: $stored_rows,
                 decode: [
                     decode_codes::<Planes<2, 0>>,
                     decode_codes::<Planes<2, 1>>,
@@ -170,8 +173,8 @@ macro_rules! kernels {
                     decode_floats::<Brains>,
                     decode_floats::<Singles>,
                 ],
-                decoded_codes: OfCodes::<Decoded>::DECODED,
-                decoded_floats: OfFloats::<Singles>::DECODED,
+                decoded_codes: OfCodes::<DecodedCodes>::DECODED,
+                decoded_floats: OfFloats::<DecodedFloats>::DECODED,
                 whole,
             };
         }
@@ -181,21 +184,21 @@ macro_rules! kernels {
 
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX512_VNNI, "AVX-512 VNNI", avx512_vnni, super::super::x86::Avx512<true>, [target_feature(enable = "avx512f,avx512bw,avx512vnni")],
-    stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2], decoded [2 x 2, 4 x 2, 8 x 2, 12 x 2]);
+    stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2] to usize::MAX, decoded []);
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX512, "AVX-512", avx512, super::super::x86::Avx512<false>, [target_feature(enable = "avx512f,avx512bw")],
-    stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2], decoded [2 x 2, 4 x 2, 8 x 2, 12 x 2]);
+    stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2] to usize::MAX, decoded []);
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX2_VNNI, "AVX2 VNNI", avx2_vnni, super::super::x86::Avx2<true>, [target_feature(enable = "avx2,fma,f16c,avxvnni")],
-    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1], decoded [2 x 1, 4 x 1, 6 x 1]);
+    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1] to 24, decoded [2 x 1, 4 x 1, 6 x 1]);
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX2, "AVX2", avx2, super::super::x86::Avx2<false>, [target_feature(enable = "avx2,fma,f16c")],
-    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1], decoded [2 x 1, 4 x 1, 6 x 1]);
+    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1] to 24, decoded [2 x 1, 4 x 1, 6 x 1]);
 #[cfg(target_arch = "aarch64")]
 kernels!(NEON, "NEON", neon, super::super::neon::Neon, [],
-    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1], decoded [2 x 1, 4 x 1, 6 x 1]);
+    stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1] to 24, decoded [2 x 1, 4 x 1, 6 x 1]);
 kernels!(PORTABLE, "portable", portable, super::super::simd::Portable, [],
-    stored [1 x 1, 2 x 1], decoded [1 x 1, 2 x 1]);
+    stored [1 x 1, 2 x 1] to 24, decoded [1 x 1, 2 x 1]);
 
 #[cfg(test)]
 mod tests {

@@ -16,8 +16,6 @@ use crate::threads;
 const PARALLEL_FROM: usize = 1024 * 1024;
 /// Jobs per thread that still balance well when one thread is late.
 const JOBS_PER_THREAD: usize = 4;
-/// Up to so many rows, decoding the weights again for each tile is faster than keeping them decoded.
-const STORED_ROWS: usize = 24;
 /// Inputs of a block: what is decoded at a time, and stays in the cache with the activations that meet it.
 const BLOCK: usize = 512;
 /// Tiles whose activations of one block stay in the cache.
@@ -72,7 +70,7 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     }
     let weights: usize = places.iter().map(|place| place.matrix.out() * inner).sum();
     let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { threads::count() };
-    let stored = rows <= STORED_ROWS;
+    let stored = rows <= kernels.stored_rows;
     let mut memory = ROWS.take();
     let kind = places[0].matrix.layout().kind;
     let shapes = match (stored, kind.is_codes()) {

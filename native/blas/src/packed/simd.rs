@@ -14,6 +14,8 @@ pub trait Simd: Copy + 'static {
     /// One pair, for all lanes.
     type Pair: Copy;
 
+    /// Says that a line will be read soon. Any address will do.
+    fn prefetch(_: *const u8) {}
     unsafe fn zero() -> Self::V;
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;

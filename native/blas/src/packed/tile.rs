@@ -18,6 +18,10 @@ use super::codes::{Codes, Floats};
 use super::format::{Float, STRIP};
 use super::simd::Simd;
 
+/// How far ahead of its reading a strip is fetched, in bytes: several strips are read side by side, each by itself too short for the
+/// processor to foresee.
+const AHEAD: usize = 2048;
+
 /// The most strips of a tile.
 pub const MAX_STRIPS: usize = 4;
 /// The most rows of a tile.
@@ -71,6 +75,11 @@ pub unsafe fn codes<S: Simd, C: Codes, const HEIGHT: usize, const STRIPS: usize>
                 for s in 1..STRIPS {
                     states[s] = C::open::<S>(weights(s), part.group, run);
                 }
+                if C::FROM_MEMORY {
+                    for s in 0..STRIPS {
+                        S::prefetch(weights(s).wrapping_add(AHEAD + run * STRIP * size_of::<u32>()));
+                    }
+                }
                 for _ in 0..C::RUN / 2 {
                     let mut pairs = [C::next::<S>(&mut states[0]); STRIPS];
                     for s in 1..STRIPS {
@@ -118,9 +127,15 @@ pub unsafe fn floats<S: Simd, F: Floats, const HEIGHT: usize, const STRIPS: usiz
             for k in 0..part.group {
                 let mut row = [S::zero(); STRIPS];
                 for s in 0..STRIPS {
-                    row[s] = F::load::<S>(
-                        part.weights[s].wrapping_add(g * part.weights_stride + k * STRIP * F::BYTES),
-                    );
+                    let weights =
+                        part.weights[s].wrapping_add(g * part.weights_stride + k * STRIP * F::BYTES);
+                    S::prefetch(weights.wrapping_add(AHEAD));
+                    let weights =
+                        part.weights[s].wrapping_add(g * part.weights_stride + k * STRIP * F::BYTES);
+                    if F::FROM_MEMORY {
+                        S::prefetch(weights.wrapping_add(AHEAD));
+                    }
+                    row[s] = F::load::<S>(weights);
                 }
                 for h in 0..HEIGHT {
                     let factor = S::splat(*x.add(h));

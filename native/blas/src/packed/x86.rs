@@ -20,6 +20,11 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type Pair = __m512i;
 
     #[inline(always)]
+    fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> __m512 {
         unsafe { _mm512_setzero_ps() }
     }
@@ -134,6 +139,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Sums = [__m256i; 2];
     type Pairs = [__m256i; 2];
     type Pair = __m256i;
+
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {
