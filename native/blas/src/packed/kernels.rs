@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::cached::{Seen, VECTORS};
 use super::codes::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Planes, Singles};
 use super::format::{Float, Kind};
 use super::tile::{Decode, Part, Tile};
@@ -21,7 +22,28 @@ pub struct Kernels {
     pub decoded_floats: &'static [Shape],
     /// Activations for products with codes.
     pub whole: Whole,
+    /// Tiles over unpacked codes of a cache, from the lowest up.
+    pub cached: &'static [Shape],
+    /// Scores become weights.
+    pub weigh: Weigh,
+    /// Weights become whole numbers.
+    pub weighted: Weighted,
+    /// Unpack 64 vectors of codes of 4 and of 8 bits as keys.
+    pub keys: [Unpack; 2],
+    /// The same as values.
+    pub values: [Unpack; 2],
 }
+
+/// Turns 64 scores into weights, relative to the largest that was seen; the result is what sums so far are to be multiplied by.
+pub type Weigh = unsafe fn(scores: *mut f32, seen: &mut Seen) -> f32;
+
+/// 64 weights, each times its vector's scale (f16), as whole numbers; their step, and the sum of weights times biases.
+pub type Weighted =
+    unsafe fn(weights: *const f32, scales: *const u16, biases: *const u16, into: *mut u16) -> [f32; 2];
+
+/// Unpacks vectors of `groups` groups of 64 codes. As keys into `[strip][group][pair of codes][16 vectors]`, as values into
+/// `[group][strip][pair of vectors][16 codes]`, pairs of 16 bits in the orders that `cached` describes.
+pub type Unpack = unsafe fn(rows: &[*const u8; VECTORS], groups: usize, into: *mut u32);
 
 /// A group's activations as whole numbers; their step and their sum.
 pub type Whole = unsafe fn(x: &[f32], into: &mut [u16]) -> [f32; 2];
@@ -89,7 +111,8 @@ macro_rules! kernels {
     ($table:ident, $name:literal, $module:ident, $simd:ty, [$($feature:meta)?], stored [$($h:literal x $s:literal),*] to $stored_rows:expr, decoded [$($dh:literal x $ds:literal),*]) => {
         mod $module {
             use super::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Kernels, Part, Planes, Shape, Singles};
-            use super::super::{tile, whole};
+            use super::super::cached::{Seen, VECTORS};
+            use super::super::{tile, unpack, weigh, whole};
 
             $(#[$feature])?
             unsafe fn codes<C: Codes, const HEIGHT: usize, const STRIPS: usize>(
@@ -128,6 +151,30 @@ macro_rules! kernels {
             $(#[$feature])?
             unsafe fn whole(x: &[f32], into: &mut [u16]) -> [f32; 2] {
                 whole::group(x, into)
+            }
+
+            $(#[$feature])?
+            unsafe fn weigh(scores: *mut f32, seen: &mut Seen) -> f32 {
+                // SAFETY: as above.
+                unsafe { weigh::weigh::<$simd>(scores, seen) }
+            }
+
+            $(#[$feature])?
+            unsafe fn weighted(x: *const f32, scales: *const u16, biases: *const u16, into: *mut u16) -> [f32; 2] {
+                // SAFETY: as above.
+                unsafe { weigh::weighted::<$simd>(x, scales, biases, into) }
+            }
+
+            $(#[$feature])?
+            unsafe fn keys<const BITS: u32>(rows: &[*const u8; VECTORS], groups: usize, into: *mut u32) {
+                // SAFETY: as above.
+                unsafe { unpack::keys::<$simd, BITS>(rows, groups, into) };
+            }
+
+            $(#[$feature])?
+            unsafe fn values<const BITS: u32>(rows: &[*const u8; VECTORS], groups: usize, into: *mut u32) {
+                // SAFETY: as above.
+                unsafe { unpack::values::<$simd, BITS>(rows, groups, into) };
             }
 
             struct OfCodes<C>(std::marker::PhantomData<C>);
@@ -176,6 +223,11 @@ macro_rules! kernels {
                 decoded_codes: OfCodes::<DecodedCodes>::DECODED,
                 decoded_floats: OfFloats::<DecodedFloats>::DECODED,
                 whole,
+                cached: OfCodes::<DecodedCodes>::STORED,
+                weigh,
+                weighted,
+                keys: [keys::<4>, keys::<8>],
+                values: [values::<4>, values::<8>],
             };
         }
         pub static $table: &Kernels = &$module::KERNELS;

@@ -9,6 +9,7 @@
 //! - `tile`: the inner loops over `codes`, written once over `simd` and compiled for each
 //!   instruction set.
 
+pub mod cached;
 mod codes;
 mod format;
 mod kernels;
@@ -18,6 +19,8 @@ mod product;
 mod rows;
 mod simd;
 mod tile;
+mod unpack;
+mod weigh;
 mod whole;
 
 #[cfg(target_arch = "aarch64")]

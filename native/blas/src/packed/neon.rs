@@ -1,12 +1,7 @@
 //! NEON: 32 registers of 4 floats or 8 whole numbers.
 
-use std::arch::aarch64::{
-    float32x4_t, int16x4_t, int32x4_t, uint16x8_t, uint16x8x2_t, uint32x4_t, vandq_u16, vcvtq_f32_s32,
-    vdupq_n_f32, vdupq_n_s16, vdupq_n_s32, vdupq_n_u16, vfmaq_f32, vget_low_s16, vget_low_u16, vld1_dup_u32,
-    vld1q_f32, vld1q_u16, vld2q_u16, vmlal_high_lane_s16, vmlal_lane_s16, vmovl_high_u16, vmovl_u16,
-    vmulq_f32, vorrq_u16, vreinterpret_s16_u32, vreinterpretq_f32_u32, vreinterpretq_s16_u16, vshlq_n_u16,
-    vshlq_n_u32, vshlq_u16, vshrq_n_u16, vst1q_f32, vst2q_u16,
-};
+#[allow(clippy::wildcard_imports, reason = "sixty intrinsics")]
+use std::arch::aarch64::*;
 
 use super::simd::{Simd, f16_to_f32, lowest};
 
@@ -95,6 +90,72 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        let mut sums = a;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { vaddq_f32(a[i], b[i]) };
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        let mut larger = a;
+        for (i, larger) in larger.iter_mut().enumerate() {
+            *larger = unsafe { vmaxq_f32(a[i], b[i]) };
+        }
+        larger
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: Self::V) -> Self::V {
+        x.map(|x| unsafe { vabsq_f32(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: Self::V) -> f32 {
+        unsafe { vgetq_lane_f32::<0>(x[0]) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: Self::V) -> f32 {
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(x[0], x[2]), vmaxq_f32(x[1], x[3]))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: Self::V) -> f32 {
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(x[0], x[2]), vaddq_f32(x[1], x[3]));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V {
+        let mut out = p;
+        for (i, out) in out.iter_mut().enumerate() {
+            unsafe {
+                let power = vshlq_n_u32::<23>(vreinterpretq_u32_f32(shifted[i]));
+                let power = vreinterpretq_f32_u32(vaddq_u32(power, vdupq_n_u32(127 << 23)));
+                let product = vreinterpretq_u32_f32(vmulq_f32(p[i], power));
+                *out = vreinterpretq_f32_u32(vbicq_u32(product, vcltq_f32(x[i], least[i])));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: Self::V) {
+        for half in 0..2 {
+            unsafe {
+                let [low, high] = [2 * half, 2 * half + 1].map(|i| vmovn_s32(vcvtnq_s32_f32(x[i])));
+                vst1q_u16(to.add(8 * half), vreinterpretq_u16_s16(vcombine_s16(low, high)));
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn pairs(from: *const u32) -> Self::Pairs {
         unsafe {
             let (a, b) = (vld2q_u16(from.cast()), vld2q_u16(from.add(8).cast()));
@@ -142,6 +203,24 @@ impl Simd for Neon {
             }
         }
         codes
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> Self::Pairs {
+        unsafe { [vdupq_n_u16(0); PARTS] }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs {
+        unsafe {
+            let (first, second) = (vld1q_u8(first), vld1q_u8(second));
+            [
+                vmovl_u8(vget_low_u8(first)),
+                vmovl_high_u8(first),
+                vmovl_u8(vget_low_u8(second)),
+                vmovl_high_u8(second),
+            ]
+        }
     }
 
     #[inline(always)]

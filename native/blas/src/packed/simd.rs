@@ -26,6 +26,21 @@ pub trait Simd: Copy + 'static {
     unsafe fn bf16(from: *const u16) -> Self::V;
     unsafe fn f16(from: *const u16) -> Self::V;
 
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// Of two numbers the larger; `b` if that is none.
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V;
+    /// Numbers without their signs.
+    unsafe fn size(x: Self::V) -> Self::V;
+    unsafe fn first(x: Self::V) -> f32;
+    /// The largest lane.
+    unsafe fn largest(x: Self::V) -> f32;
+    /// Of all lanes: each of the first half with its fellow of the second, and so on.
+    unsafe fn sum(x: Self::V) -> f32;
+    /// `p` times two to the power that stands in the lowest bits of `shifted`; 0 where `x` is below `least`.
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V;
+    /// Numbers of at most 32,767, rounded to nearest, ties to even, as 16 bits.
+    unsafe fn store_whole(to: *mut u16, x: Self::V);
+
     /// Words of two halves: the lower is a pair's first number.
     unsafe fn pairs(from: *const u32) -> Self::Pairs;
     unsafe fn store_pairs(to: *mut u32, pairs: Self::Pairs);
@@ -37,6 +52,18 @@ pub trait Simd: Copy + 'static {
         low: &mut Self::Pairs,
         high: &mut Self::Pairs,
     ) -> Self::Pairs;
+    unsafe fn no_pairs() -> Self::Pairs;
+    /// 16 bytes at each place: the first number of each pair is of `first`, the second of `second`.
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs;
+    /// Columns of the words that begin at 16 places: `into[word][row]`, for `words` words, a multiple of 8.
+    unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+        for (lane, row) in rows.iter().enumerate() {
+            for word in 0..words {
+                // SAFETY: the caller's rows and room.
+                unsafe { *into.add(word * 16 + lane) = row.cast::<u32>().add(word).read_unaligned() };
+            }
+        }
+    }
     unsafe fn pair(from: *const u32) -> Self::Pair;
     unsafe fn no_sums() -> Self::Sums;
     /// Adds to each lane's sum the products of its pair with `x`, first with first and second with second.
@@ -145,6 +172,55 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: Self::V) -> Self::V {
+        lanes(|i| x[i].abs())
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: Self::V) -> f32 {
+        x[0]
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: Self::V) -> f32 {
+        x.into_iter().fold(f32::NEG_INFINITY, |largest, x| if x > largest { x } else { largest })
+    }
+
+    #[inline(always)]
+    unsafe fn sum(mut x: Self::V) -> f32 {
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+        }
+        x[0]
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V {
+        let power = |shifted: f32| f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+        lanes(|i| if x[i] < least[i] { 0.0 } else { p[i] * power(shifted[i]) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: Self::V) {
+        for (i, x) in x.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { *to.add(i) = (x + super::whole::ROUNDS).to_bits() as u16 };
+        }
+    }
+
+    #[inline(always)]
     unsafe fn pairs(from: *const u32) -> Self::Pairs {
         // SAFETY: as above.
         unsafe { from.cast::<Self::Pairs>().read_unaligned() }
@@ -170,6 +246,19 @@ impl Simd for Portable {
         *low = lanes(|i| from[i] >> LOW);
         *high = lanes(|i| above[i] >> HIGH);
         lanes(|i| from[i] & both(lowest(LOW)) | (above[i] & both(lowest(HIGH))) << LOW)
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> Self::Pairs {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs {
+        // SAFETY: as above.
+        let [first, second] =
+            [first, second].map(|bytes| unsafe { bytes.cast::<[u8; LANES]>().read_unaligned() });
+        lanes(|i| u32::from(second[i]) << 16 | u32::from(first[i]))
     }
 
     #[inline(always)]

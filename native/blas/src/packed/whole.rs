@@ -1,11 +1,11 @@
 //! Activations as whole numbers: what products with codes take them for.
 
 /// The largest whole number, and its negative the smallest.
-const LARGEST: f32 = 32_767.0;
+pub const LARGEST: f32 = 32_767.0;
 /// Groups that are smaller than this throughout count as zero: their step would not be a normal float.
-const NOTHING: f32 = 1e-30;
+pub const NOTHING: f32 = 1e-30;
 /// Added to a float of at most 2^22, this leaves it rounded to nearest, ties to even, in the lowest bits.
-const ROUNDS: f32 = 12_582_912.0;
+pub const ROUNDS: f32 = 12_582_912.0;
 const LANES: usize = 16;
 
 /// Writes a group's activations as whole numbers of 16 bits and returns their step, by which the largest is 32,767 of them, and

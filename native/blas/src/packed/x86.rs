@@ -68,6 +68,51 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: __m512) -> f32 {
+        unsafe { _mm512_cvtss_f32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: __m512) -> f32 {
+        unsafe { Avx2::<false>::largest(halves(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: __m512) -> f32 {
+        unsafe { Avx2::<false>::sum(halves(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: __m512, shifted: __m512, x: __m512, least: __m512) -> __m512 {
+        unsafe {
+            let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            let power = _mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_set1_epi32(127 << 23)));
+            let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, least);
+            _mm512_maskz_mul_ps(!below, p, power)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: __m512) {
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))) };
+    }
+
+    #[inline(always)]
     unsafe fn pairs(from: *const u32) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
@@ -104,6 +149,25 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn no_pairs() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> __m512i {
+        unsafe {
+            let [first, second] =
+                [first, second].map(|bytes| _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.cast())));
+            _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+        unsafe { turn(rows, words, into) }
+    }
+
+    #[inline(always)]
     unsafe fn pair(from: *const u32) -> __m512i {
         unsafe { _mm512_set1_epi32((*from).cast_signed()) }
     }
@@ -127,6 +191,50 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     unsafe fn floats(sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+}
+
+/// The lower and the upper eight lanes.
+#[inline(always)]
+unsafe fn halves(x: __m512) -> [__m256; 2] {
+    unsafe {
+        let upper = _mm512_shuffle_f32x4::<0b11_10_11_10>(x, x);
+        [_mm512_castps512_ps256(x), _mm512_castps512_ps256(upper)]
+    }
+}
+
+/// See [`Simd::turn`]: squares of eight words.
+#[inline(always)]
+unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+    for word in (0..words).step_by(8) {
+        for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+            unsafe {
+                let r = rows.map(|row| _mm256_loadu_si256(row.add(word * 4).cast()));
+                // Words of neighbouring rows, then of four rows, then of the two halves.
+                let low = |a, b| _mm256_unpacklo_epi32(a, b);
+                let high = |a, b| _mm256_unpackhi_epi32(a, b);
+                let twos = [
+                    low(r[0], r[1]),
+                    high(r[0], r[1]),
+                    low(r[2], r[3]),
+                    high(r[2], r[3]),
+                    low(r[4], r[5]),
+                    high(r[4], r[5]),
+                    low(r[6], r[7]),
+                    high(r[6], r[7]),
+                ];
+                let fours = |i: usize| {
+                    [_mm256_unpacklo_epi64(twos[i], twos[i + 2]), _mm256_unpackhi_epi64(twos[i], twos[i + 2])]
+                };
+                let (upper, lower) = ([fours(0), fours(1)], [fours(4), fours(5)]);
+                for i in 0..4 {
+                    let (a, b) = (upper[i / 2][i % 2], lower[i / 2][i % 2]);
+                    let into = into.add((word + i) * 16 + half * 8);
+                    _mm256_storeu_si256(into.cast(), _mm256_permute2x128_si256::<0x20>(a, b));
+                    _mm256_storeu_si256(into.add(4 * 16).cast(), _mm256_permute2x128_si256::<0x31>(a, b));
+                }
+            }
+        }
     }
 }
 
@@ -194,6 +302,70 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: Self::V) -> Self::V {
+        let sign = unsafe { _mm256_set1_ps(-0.0) };
+        x.map(|x| unsafe { _mm256_andnot_ps(sign, x) })
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: Self::V) -> f32 {
+        unsafe { _mm256_cvtss_f32(x[0]) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: Self::V) -> f32 {
+        unsafe {
+            let eight = _mm256_max_ps(x[0], x[1]);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: Self::V) -> f32 {
+        unsafe {
+            let eight = _mm256_add_ps(x[0], x[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V {
+        let mut out = p;
+        for i in 0..2 {
+            unsafe {
+                let power = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted[i]));
+                let power = _mm256_castsi256_ps(_mm256_add_epi32(power, _mm256_set1_epi32(127 << 23)));
+                let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x[i], least[i]);
+                out[i] = _mm256_andnot_ps(below, _mm256_mul_ps(p[i], power));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: Self::V) {
+        unsafe {
+            // Halves of 128 bits are packed by themselves: put back in order.
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1]));
+            _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn pairs(from: *const u32) -> Self::Pairs {
         unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())] }
     }
@@ -244,6 +416,26 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             }
         }
         codes
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> Self::Pairs {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs {
+        let half = |at: usize| unsafe {
+            let [first, second] =
+                [first, second].map(|bytes| _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.add(at).cast())));
+            _mm256_or_si256(first, _mm256_slli_epi32::<16>(second))
+        };
+        [half(0), half(8)]
+    }
+
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+        unsafe { turn(rows, words, into) }
     }
 
     #[inline(always)]
