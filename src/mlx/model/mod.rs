@@ -3,6 +3,7 @@
 //! in [`sandwich`] for Gemma's.
 
 mod deepseek_v2;
+mod deepseek_v3;
 mod gemma3;
 mod gemma4;
 mod glm4_moe;
