@@ -45,7 +45,7 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
         "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
         "gemma4" => (&[S::Gemma4], ThoughtMarks::Gemma.open()),
         "gpt_oss" => (&[S::Harmony], "channel analysis"),
-        "glm4_moe" => (&[S::Glm], think),
+        "glm4_moe" | "glm4_moe_lite" => (&[S::Glm], think),
         "deepseek_v3" => (&[S::DeepSeek, S::DeepSeekFenced, S::Kimi], think),
         "lfm2" => (&[S::Lfm2], think),
         _ => (&[S::Json], ""),

@@ -24,7 +24,7 @@ fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
         config.as_object_mut().unwrap().remove("q_lora_rank");
     });
     assert!(refusal(dir.path()).contains("q_a_proj.weight is missing"));
-    for case in ["deepseek_v3"] {
+    for case in ["deepseek_v3", "glm4_moe_lite"] {
         for (key, value, expected) in
             [("scoring_func", json!("softmax"), "sigmoid"), ("topk_method", json!("greedy"), "noaux_tc")]
         {

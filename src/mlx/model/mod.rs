@@ -7,6 +7,7 @@ mod deepseek_v3;
 mod gemma3;
 mod gemma4;
 mod glm4_moe;
+mod glm4_moe_lite;
 mod gpt_oss;
 mod lfm2;
 mod llama;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{
-    Model, deepseek_v2, deepseek_v3, gemma3, gemma4, glm4_moe, gpt_oss, lfm2, llama, mistral,
+    Model, deepseek_v2, deepseek_v3, gemma3, gemma4, glm4_moe, glm4_moe_lite, gpt_oss, lfm2, llama, mistral,
     phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
@@ -16,7 +16,7 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 16] = [
+pub const FAMILIES: [&Family; 17] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen2::FAMILY,
@@ -30,6 +30,7 @@ pub const FAMILIES: [&Family; 16] = [
     &gemma4::FAMILY,
     &gpt_oss::FAMILY,
     &glm4_moe::FAMILY,
+    &glm4_moe_lite::FAMILY,
     &deepseek_v2::FAMILY,
     &deepseek_v3::FAMILY,
     &lfm2::FAMILY,
