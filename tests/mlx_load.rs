@@ -95,13 +95,13 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         ("quantization_config", json!({"quant_method": "gptq"}), &["gptq", "fp8"]),
         (
             "quantization_config",
-            json!({"quant_method": "fp8", "activation_scheme": "static"}),
-            &["weight_block_size absent", "[128,128]"],
+            json!({"quant_method": "fp8", "fmt": "e5m2"}),
+            &["fp8 in e5m2 with weight_block_size absent", "[128,128]"],
         ),
         (
             "quantization_config",
-            json!({"quant_method": "fp8", "fmt": "e5m2", "weight_block_size": [64, 128]}),
-            &["fp8 in e5m2", "[64,128]", "[128,128]"],
+            json!({"quant_method": "fp8", "weight_block_size": [64, 128]}),
+            &["fp8 in e4m3", "[64,128]", "[128,128]"],
         ),
     ];
     for (key, value, words) in cases {

@@ -38,7 +38,7 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
     let think = ThoughtMarks::Think.open();
     match model_types.first().copied().unwrap_or_default() {
         "llama" => (&[S::Llama3], ""),
-        "mistral" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
+        "mistral" | "mistral4" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
         "qwen2" => (&[S::Hermes], ""),
         "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
         "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),

@@ -14,7 +14,7 @@ pub const WEIGHT_FORMATS: [&str; 4] = [
     "bf16, f16, f32",
     "MLX affine with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, module by module",
     "mxfp4, mxfp8, nvfp4",
-    "fp8 (e4m3 with a scale for each 128 x 128), which become bf16 when they are loaded",
+    "fp8 (e4m3 with a scale for each matrix or each 128 x 128 of it), which become bf16 when they are loaded",
 ];
 
 /// How the weights of one module are coded.
@@ -80,16 +80,16 @@ impl Quantization {
 
 /// Refuses floats of 8 bits that [`super::weights`] does not read.
 fn blocks(config: &Value) -> Result<(), LoadError> {
-    let size = config.get("weight_block_size").filter(|size| !size.is_null());
+    let size = config.get("weight_block_size").filter(|size| !size.is_null()).map(ToString::to_string);
     let format = config["fmt"].as_str().unwrap_or("e4m3");
-    match size.map(ToString::to_string) {
-        Some(size) if size == format!("[{BLOCK},{BLOCK}]") && format == "e4m3" => Ok(()),
-        size => Err(LoadError::Unsupported {
-            key: "quantization_config",
-            found: format!("fp8 in {format} with weight_block_size {}", size.as_deref().unwrap_or("absent")),
-            expected: "fp8 in e4m3 with weight_block_size [128,128]",
-        }),
+    if format == "e4m3" && size.as_ref().is_none_or(|size| *size == format!("[{BLOCK},{BLOCK}]")) {
+        return Ok(());
     }
+    Err(LoadError::Unsupported {
+        key: "quantization_config",
+        found: format!("fp8 in {format} with weight_block_size {}", size.as_deref().unwrap_or("absent")),
+        expected: "fp8 in e4m3 with weight_block_size [128,128], or without it",
+    })
 }
 
 fn coding(fields: Fields<'_>, default: Option<Coding>) -> Result<Coding, LoadError> {

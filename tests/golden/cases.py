@@ -38,7 +38,8 @@ class Case:
     # from 1, other names, and weights of parts that a text model leaves out.
     hugging_face: bool = False
     # As DeepSeek V3 and GLM 4.7 Flash are published: one matrix makes the keys and values of all heads, and with `fp8` every
-    # matrix but the router, the embedding and the head has floats of 8 bits.
+    # matrix but the router, the embedding and the head has floats of 8 bits, with scales by blocks, or, with experts in one
+    # tensor as Mistral Small 4 is published, one for each.
     latents_whole: bool = False
     fp8: bool = False
 
@@ -292,6 +293,54 @@ _DEEPSEEK_V3 = {
     "routed_scaling_factor": 2.5,
     # The two strengths differ, so that keys are louder too.
     "rope_scaling": _YARN | {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 0.707},
+}
+
+_MISTRAL4 = {
+    **_SMALL,
+    "vocab_size": 128,
+    "rms_norm_eps": 1e-3,
+    "max_position_embeddings": 1024,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 64,
+    "q_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "n_routed_experts": 6,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 3,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 1.5,
+    "rope_interleave": True,
+    "rope_parameters": _YARN
+    | {
+        "rope_theta": 10_000.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.3,
+        # Of a whole head of 16 + 16.
+        "partial_rotary_factor": 0.5,
+    },
+    "tie_word_embeddings": False,
+}
+
+_MISTRAL4_TEXT = _MISTRAL4 | {"model_type": "mistral4"}
+
+_MISTRAL4_QUANTIZED = _MISTRAL4 | {
+    "num_hidden_layers": 1,
+    "first_k_dense_replace": 0,
+    "qk_nope_head_dim": 32,
+    "rope_parameters": _MISTRAL4["rope_parameters"] | {"partial_rotary_factor": 1.0},
+    "n_group": 1,
+    "topk_group": 1,
+    "norm_topk_prob": False,
+    "rope_interleave": False,
 }
 
 _GLM_LITE = {
@@ -879,8 +928,10 @@ CASES = [
     ),
     Case(
         name="deepseek_v2",
-        seed=1,
-        config=_config("deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK),
+        seed=3,
+        config=_config(
+            "deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK | {"vocab_size": 128, "num_hidden_layers": 2}
+        ),
         mistakes={
             "one expert fewer": {"num_experts_per_tok": 2},
             "scale not louder": {"rope_scaling": _DEEPSEEK["rope_scaling"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
@@ -980,5 +1031,32 @@ CASES = [
             "weights renormalized": {"norm_topk_prob": True},
         },
         quantization=Quantization(bits=4, group_size=16, mode="nvfp4"),
+    ),
+    Case(
+        name="mistral4",
+        seed=1,
+        config=_config("mistral3", "Mistral3ForConditionalGeneration", text_config=_MISTRAL4_TEXT, vocab_size=128),
+        mistakes=_text_mistakes(
+            _MISTRAL4_TEXT,
+            queries_not_louder={"rope_parameters": _MISTRAL4["rope_parameters"] | {"llama_4_scaling_beta": 0.0}},
+            scores_not_louder={"rope_parameters": _MISTRAL4["rope_parameters"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
+            no_groups={"n_group": 1, "topk_group": 1},
+            weights_not_renormalized={"norm_topk_prob": False},
+            weights_not_scaled={"routed_scaling_factor": 1.0},
+            halves_turned={"rope_interleave": False},
+        ),
+        hugging_face=True,
+        latents_whole=True,
+        fp8=True,
+    ),
+    Case(
+        name="mistral4-quantized",
+        seed=5,
+        config=_config("mistral4", "Mistral4ForCausalLM", **_MISTRAL4_QUANTIZED),
+        mistakes={
+            "neighbours turned": {"rope_interleave": True},
+            "weights renormalized": {"norm_topk_prob": True},
+        },
+        quantization=Quantization(bits=4, group_size=32),
     ),
 ]

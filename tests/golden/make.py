@@ -184,7 +184,7 @@ def as_hugging_face(weights: list[tuple[str, mx.array]]):
             weight = mx.concatenate([weight, up], axis=-2)
         name = name.replace("experts.switch_glu.", "experts.").replace("switch_mlp.gate_up", "experts.gate_up")
         name = name.replace("switch_mlp.down_proj.weight", "experts.down_proj")
-        name = name.replace("experts.down_proj.weight", "experts.down_proj")
+        name = name.replace(".experts.down_proj.weight", ".experts.down_proj")
         name = name.replace("language_model.model.", "model.language_model.")
         yield name.replace("language_model.lm_head", "lm_head"), weight
     if distance:
@@ -198,7 +198,8 @@ def as_hugging_face(weights: list[tuple[str, mx.array]]):
             yield name.replace("q_proj", "k_proj"), mx.ones((2, 2), mx.bfloat16)
             yield name.replace("q_proj", "k_norm"), mx.ones((2,), mx.bfloat16)
     elif any(name.startswith("language_model.") for name in weights):
-        yield "model.visual.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
+        tower = "vision_tower" if any(".kv_a_proj" in name for name in weights) else "visual"
+        yield f"model.{tower}.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
 
 
 def whole_latents(weights: dict[str, mx.array], config: dict):
@@ -215,10 +216,17 @@ def whole_latents(weights: dict[str, mx.array], config: dict):
 
 
 def as_fp8(weights: list[tuple[str, mx.array]]):
-    """The weights with matrices as floats of 8 bits, and a scale for each block, which fills the range."""
+    """The weights with matrices as floats of 8 bits, and scales that fill the range: of each block, or of each matrix."""
+    whole = any(name.endswith("experts.gate_up_proj") for name, _ in weights)
     for name, weight in weights:
-        if weight.ndim != 2 or name.endswith(("mlp.gate.weight", "embed_tokens.weight", "lm_head.weight")):
+        if weight.ndim < 2 or name.endswith(("mlp.gate.weight", "embed_tokens.weight", "lm_head.weight")):
             yield name, weight
+            continue
+        if whole:
+            scales = mx.abs(weight).max(axis=(-2, -1), keepdims=weight.ndim == 3).astype(mx.float32) / LARGEST_FP8
+            yield name, mx.to_fp8(weight.astype(mx.float32) / scales)
+            yield f"{name}_scale_inv", scales
+            yield f"{name.removesuffix('weight').removesuffix('.')}{'.' if name.endswith('weight') else '_'}activation_scale", mx.array(1.0)
             continue
         rows, columns = weight.shape
         scales = mx.zeros((-(-rows // BLOCK), -(-columns // BLOCK)))

@@ -34,6 +34,16 @@ fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
         }
     }
     for (key, value, words) in [
+        ("rope_parameters", json!({"rope_type": "default"}), ["llama_4_scaling_beta", "missing"]),
+        ("partial_rotary_factor", json!(0.75), ["turns 12 of 16", "qk_rope_head_dim"]),
+        ("n_group", json!(6), ["3 experts out of 2 groups of 1", "at least 2"]),
+        ("moe_intermediate_size", json!(16), ["experts.gate_up_proj has shape", "32 rows"]),
+    ] {
+        let dir = with_config("mistral4", |config| config["text_config"][key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
+    for (key, value, words) in [
         ("n_group", json!(3), ["2 of 3 groups of 8", "whole groups"]),
         ("topk_group", json!(5), ["5 of 4 groups", "no more chosen"]),
         ("num_experts_per_tok", json!(5), ["5 experts out of 2 groups of 2", "as many experts"]),

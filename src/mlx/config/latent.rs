@@ -60,15 +60,17 @@ impl Latents {
             norm_eps: self.norm_eps.unwrap_or(config.norm_eps),
         };
         config.rope = rotation(fields, turned, self.base, config.context_tokens, None)?;
-        if config.rope.dims != turned {
-            let (key, found) =
-                ("partial_rotary_factor", format!("one that turns {} of {turned}", config.rope.dims));
+        // Some files say which part of a whole head, both parts together, this is.
+        let turns = config.rope.dims;
+        if turns != turned && turns * (latent.key_dim + turned) != turned * turned {
+            let (key, found) = ("partial_rotary_factor", format!("one that turns {turns} of {turned}"));
             return Err(LoadError::Unsupported {
                 key,
                 found,
                 expected: "1: qk_rope_head_dim says what turns",
             });
         }
+        config.rope.dims = turned;
         config.rope.pairs = Pairs::Neighbours;
         let louder = match &config.rope.scaling {
             Scaling::Yarn(yarn) => yarn.strength(yarn.mscale_all_dim),

@@ -130,15 +130,15 @@ impl LatentAttention {
         let query = query.reshape(&dims([tokens, self.heads, key_dim + self.turned]))?;
         let [plain, border] = [key_dim as i32, rank as i32];
         let whole = |part: Array| if self.kernels == Kernels::Host { part.contiguous() } else { Ok(part) };
-        let turned = rope.queries(mx, &whole(query.try_index((.., .., plain..))?)?)?;
+        let turned = rope.keys(mx, &whole(query.try_index((.., .., plain..))?)?)?;
         let absorbed = self.keys.product(mx, &query.try_index((.., .., ..plain))?)?;
-        let query = mlx_rs::ops::concatenate(&[absorbed, turned], -1)?;
+        let query = rope.louder(mx, whole(mlx_rs::ops::concatenate(&[absorbed, turned], -1)?)?)?;
         let stored = self.down.forward(mx, x)?;
         let latent = self.norm.forward(mx, &whole(stored.try_index((.., ..border))?)?)?;
         let latent = latent.reshape(&dims([tokens, 1, rank]))?;
         let key = whole(stored.try_index((.., border..))?)?.reshape(&dims([tokens, 1, self.turned]))?;
         let key = rope.keys(mx, &key)?;
-        let queries = Queries { array: &whole(query)?, scale: self.scale, sinks: None };
+        let queries = Queries { array: &query, scale: self.scale, sinks: None };
         let attended = pass.attend(mx, layer, queries, Some([&key, &latent]))?;
         let attended = attended.reshape(&dims([tokens, self.heads, rank]))?;
         let values = self.values.product(mx, &attended)?.reshape(&dims([tokens, self.heads * value_dim]))?;

@@ -12,6 +12,7 @@ mod gpt_oss;
 mod lfm2;
 mod llama;
 mod mistral;
+mod mistral4;
 mod phi3;
 mod prenorm;
 mod qwen2;

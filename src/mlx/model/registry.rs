@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Model, deepseek_v2, deepseek_v3, gemma3, gemma4, glm4_moe, glm4_moe_lite, gpt_oss, lfm2, llama, mistral,
-    phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
+    mistral4, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
@@ -16,9 +16,10 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 17] = [
+pub const FAMILIES: [&Family; 18] = [
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mistral4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
