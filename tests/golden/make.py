@@ -226,7 +226,8 @@ def as_fp8(weights: list[tuple[str, mx.array]]):
             scales = mx.abs(weight).max(axis=(-2, -1), keepdims=weight.ndim == 3).astype(mx.float32) / LARGEST_FP8
             yield name, mx.to_fp8(weight.astype(mx.float32) / scales)
             yield f"{name}_scale_inv", scales
-            yield f"{name.removesuffix('weight').removesuffix('.')}{'.' if name.endswith('weight') else '_'}activation_scale", mx.array(1.0)
+            module = name.removesuffix("weight") if name.endswith(".weight") else f"{name}_"
+            yield f"{module}activation_scale", mx.array(1.0)
             continue
         rows, columns = weight.shape
         scales = mx.zeros((-(-rows // BLOCK), -(-columns // BLOCK)))
