@@ -181,12 +181,13 @@ impl ExpertMlp {
         };
         let softmax = |scores: &Array| mlx_rs::ops::softmax_axis(scores, -1, true);
         let (indices, weights) = match self.routing {
-            Routing::SoftmaxThenTop { normalized } => {
+            Routing::SoftmaxThenTop { groups, normalized, factor } => {
                 let scores = softmax(logits)?;
-                let indices = best(&scores)?;
+                let indices = best(&keep_best_groups(mx, groups, &scores)?)?;
                 let weights = take_along_axis(&scores, &indices, -1)?;
                 let sum = weights.sum_axis(-1, true)?;
-                (indices, if normalized { weights.divide(&sum)? } else { weights })
+                let weights = if normalized { weights.divide(&sum)? } else { weights };
+                (indices, scaled(mx, weights, factor)?)
             }
             Routing::TopThenSoftmax => {
                 let indices = best(logits)?;
@@ -203,7 +204,7 @@ impl ExpertMlp {
                 let weights = take_along_axis(&scores, &indices, -1)?;
                 let sum = weights.sum_axis(-1, true)?;
                 let weights = if normalized && k > 1 { weights.divide(&sum)? } else { weights };
-                (indices, weights.multiply(Array::from_f32(factor))?)
+                (indices, scaled(mx, weights, factor)?)
             }
         };
         let weights = match &self.scales {
@@ -266,6 +267,15 @@ fn weighed(mx: &Mlx, x: &Array, gates: &Array, on_host: bool) -> Result<Array> {
     from_vec(mx, out, x.shape())
 }
 
+/// Weights times `factor`, of their own type.
+fn scaled(_: &Mlx, weights: Array, factor: f32) -> Result<Array> {
+    if factor.to_bits() == 1.0_f32.to_bits() {
+        return Ok(weights);
+    }
+    let factor = Array::from_f32(factor).as_dtype(weights.dtype())?;
+    Ok(weights.multiply(factor)?)
+}
+
 /// Ranks `[n, experts]` with those of all but the best groups set to 0.
 fn keep_best_groups(_: &Mlx, groups: Groups, ranks: &Array) -> Result<Array> {
     let (n, count, dropped) = (ranks.dim(0), groups.count as i32, (groups.count - groups.chosen) as i32);
@@ -273,9 +283,10 @@ fn keep_best_groups(_: &Mlx, groups: Groups, ranks: &Array) -> Result<Array> {
         return Ok(ranks.clone());
     }
     let grouped = ranks.reshape(&[n, count, -1])?;
-    let sums = mlx_rs::ops::indexing::topk_axis(&grouped, 2, -1)?.sum_axis(-1, true)?;
+    let judged_by = groups.judged_by as i32;
+    let sums = mlx_rs::ops::indexing::topk_axis(&grouped, judged_by, -1)?.sum_axis(-1, true)?;
     let worst = mlx_rs::ops::argpartition_axis(&sums, dropped - 1, -2)?.try_index((.., ..dropped, ..))?;
-    let kept = put_along_axis(&grouped, &worst, Array::from_f32(0.0), -2)?;
+    let kept = put_along_axis(&grouped, &worst, Array::from_f32(0.0).as_dtype(ranks.dtype())?, -2)?;
     Ok(kept.reshape(ranks.shape())?)
 }
 

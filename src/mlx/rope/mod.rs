@@ -104,9 +104,13 @@ impl<'a> RopeAt<'a> {
         Some(&self.rope.turn).filter(|_| self.rope.long_queries.is_none())
     }
 
-    /// Turns query heads `[tokens, heads, head_dim]`.
+    /// Turns query heads `[tokens, heads, head_dim]`, and makes them louder.
     pub fn queries(&self, mx: &Mlx, heads: &Array) -> Result<Array> {
-        let turned = self.keys(mx, heads)?;
+        self.louder(mx, self.keys(mx, heads)?)
+    }
+
+    /// Query heads `[tokens, heads, n]` times what their positions ask for, where the model was trained with it.
+    pub fn louder(&self, mx: &Mlx, turned: Array) -> Result<Array> {
         let Some(long) = self.rope.long_queries else { return Ok(turned) };
         let positions = self.step.positions().map(|position| long.factor(position));
         match self.rope.kernels {
