@@ -157,8 +157,8 @@ def made(a, bits):
 
 def ours(work, tokens, a):
     command = [a.built / "examples/rates", work / "mlx", "--tokens", tokens, "--chunks", 512, "--riding", 1, "--steps", a.steps, "--again",
-               "--rows", ",".join(map(str, ROWS))]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=os.environ | {"RAYON_NUM_THREADS": str(a.threads)})
+               "--rows", ",".join(map(str, ROWS)), "--threads", a.threads]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     lines = [json.loads(line) for line in process.stdout]
     _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use prefixd::mlx::{BatchKv, LoadOptions, MlxEngine};
+use prefixd_cache::{Memory, Payload};
 use prefixd_engine::{Engine, Gate, GateError, ImportBlock, RowWork, Steps, Wanted};
 use serde_json::{Value, json};
 
@@ -38,6 +39,9 @@ struct Arguments {
     /// Steps to decode
     #[arg(long, default_value_t = 32)]
     steps: usize,
+    /// Threads that compute; default: one for each processor
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 fn timed(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
@@ -55,8 +59,9 @@ fn copies(engine: &mut MlxEngine, row: &BatchKv, count: usize) -> Result<BatchKv
     Ok(batch)
 }
 
-/// Seconds from a prompt's exported blocks, and its snapshot where the model needs one, to the logits of its last token: the best of three.
-fn again(engine: &mut MlxEngine, row: &BatchKv, prompt: &[u32]) -> Result<f64, Failure> {
+/// Seconds from a prompt's exported blocks, and its snapshot where the model needs one, to the logits of its last token: the best of three. Then
+/// what snapshots cost: their bytes, and milliseconds to take one, and to resume from it where it was taken and out of memory that no device has seen.
+fn again(engine: &mut MlxEngine, row: &BatchKv, prompt: &[u32]) -> Result<Vec<Value>, Failure> {
     let kept = prompt.len().saturating_sub(1);
     let mut payloads = Vec::new();
     for start in (0..kept).step_by(engine.block_tokens()) {
@@ -67,31 +72,62 @@ fn again(engine: &mut MlxEngine, row: &BatchKv, prompt: &[u32]) -> Result<f64, F
         .iter()
         .map(|(payload, tokens)| ImportBlock { payload, block_tokens: *tokens, used_tokens: *tokens })
         .collect();
-    let mut snapshot = None;
+    let best = |work: &mut dyn FnMut() -> Result<f64, Failure>| -> Result<f64, Failure> {
+        (0..3).try_fold(f64::MAX, |best, _| Ok(best.min(work()?)))
+    };
+    let (mut snapshot, mut taken) = (None, 0.0);
     if engine.info().state.has_snapshots() {
         let mut row = engine.start()?;
         engine.prefill(&mut row, &prompt[..kept])?;
-        snapshot = Some(engine.snapshot(&row, 0)?);
+        taken = best(&mut || {
+            timed(|| {
+                snapshot = Some(engine.snapshot(&row, 0)?);
+                Ok(())
+            })
+        })?;
     }
-    let mut best = f64::MAX;
-    for _ in 0..3 {
-        let seconds = timed(|| {
+    let seconds = best(&mut || {
+        timed(|| {
             let mut row = engine.import(&blocks)?;
             if let Some(snapshot) = &snapshot {
                 engine.resume(&mut row, 0, snapshot)?;
             }
             engine.prefill(&mut row, &prompt[kept..])?;
             Ok(())
-        })?;
-        best = best.min(seconds);
+        })
+    })?;
+    let mut lines = vec![json!({"what": "again", "tokens": prompt.len(), "seconds": seconds})];
+    if let Some(snapshot) = snapshot {
+        let mut resume = |snapshot: &Payload| {
+            let mut row = engine.import(&blocks)?;
+            timed(|| Ok(engine.resume(&mut row, 0, snapshot)?))
+        };
+        let held = best(&mut || resume(&snapshot))?;
+        let copied = best(&mut || resume(&copied(&snapshot)))?;
+        lines.push(json!({"what": "snapshot", "bytes": snapshot.bytes(), "taken_ms": taken * 1e3, "resumed_ms": held * 1e3,
+            "resumed_from_host_ms": copied * 1e3}));
     }
-    Ok(best)
+    Ok(lines)
+}
+
+/// The same bytes elsewhere.
+fn copied(payload: &Payload) -> Payload {
+    let mut copy = payload.clone();
+    for tensor in &mut copy.tensors {
+        let mut buffer = Memory::default().buffer(tensor.data.len());
+        buffer.copy_from_slice(&tensor.data);
+        tensor.data = buffer.share();
+    }
+    copy
 }
 
 fn main() -> Result<(), Failure> {
     // SAFETY: this is the first thing that the process does.
     unsafe { prefixd::config::prepare_mlx() };
     let arguments = Arguments::parse();
+    if let Some(threads) = arguments.threads {
+        prefixd_blas::threads::start(threads).map_err(|count| format!("{count} threads compute already"))?;
+    }
     let say = |line: Value| println!("{line}");
     let owner = Gate::new(|_| Err(GateError::Closed)).enter()?;
     let options = LoadOptions { kv: arguments.kv_bits.parse()?, ..LoadOptions::default() };
@@ -129,8 +165,7 @@ fn measure(engine: &mut MlxEngine, arguments: &Arguments, length: usize) -> Resu
         );
     }
     if arguments.again {
-        let seconds = again(engine, &row, &prompt)?;
-        say(json!({"what": "again", "tokens": length, "seconds": seconds}));
+        again(engine, &row, &prompt)?.into_iter().for_each(say);
     }
     for rows in &arguments.rows {
         let mut batch = copies(engine, &row, *rows)?;

@@ -207,11 +207,13 @@ fn read_context(path: &Path) -> Result<(String, Map<String, Value>), AppError> {
     Ok((name.to_owned(), body))
 }
 
-/// Starts the one pool that computes products, attention and digests; `doctor` starts it the same way. Its threads sleep
-/// when there is nothing to do.
+/// Starts the one pool that computes products and attention; `doctor` starts it the same way. BLAKE3, which digests the weights at the start, has
+/// one of its own. The threads of both sleep when there is nothing to do.
 pub fn start_threads(config: &Config) -> Result<(), AppError> {
+    let known = |threads| AppError::Threads(format!("{threads} threads compute already"));
+    prefixd_blas::threads::start(config.threads).map_err(known)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads);
-    pool.thread_name(|i| format!("prefixd-compute-{i}"))
+    pool.thread_name(|i| format!("prefixd-digest-{i}"))
         .build_global()
         .map_err(|error| AppError::Threads(error.to_string()))
 }

@@ -226,9 +226,11 @@ fn no_family_lets_chunks_neighbours_or_blocks_change_one_bit() {
                 engine.prefill(&mut other, &tokens[..length]).unwrap();
                 engine.extend(&mut warm, other).unwrap();
             }
+            let vocab = engine.info().vocab as u32;
             for step in 0..32 {
-                let alone = engine.decode(&mut cold, &[step * 5]).unwrap().remove(0);
-                let together = engine.decode(&mut warm, &[step * 5, step, 200 - step]).unwrap();
+                let next = [step * 5, step, 200 - step].map(|token| token % vocab);
+                let alone = engine.decode(&mut cold, &next[..1]).unwrap().remove(0);
+                let together = engine.decode(&mut warm, &next).unwrap();
                 assert!(bits(&together[0]) == bits(&alone), "{what}: step {step} beside other rows");
             }
         }
@@ -322,8 +324,13 @@ fn the_device_path_computes_the_same_model() {
             all
         };
         let (expected, found) = (run(&mut host), run(&mut device));
-        // An element at the border between two codes may fall either way: one code is what a setting can cost.
-        let tolerance = if kv == "32" { 1e-4 } else { 2e-2 };
+        // An element at the border between two codes may fall either way: one code is what a setting can cost. Products with
+        // codes take activations as whole numbers of 16 bits on the host.
+        let tolerance = match kv {
+            "32" if case.ends_with("quantized") => 2e-3,
+            "32" => 1e-4,
+            _ => 2e-2,
+        };
         for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
             let range = b.iter().fold(0.0_f32, |range, x| range.max(x.abs()));
             let worst = a.iter().zip(b).fold(0.0_f32, |d, (a, b)| d.max((a - b).abs())) / range;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "load/latents.rs"]
+mod latents;
+
 use std::path::{Path, PathBuf};
 
 use prefixd::mlx::{LoadError, LoadOptions, LoadStage, MlxEngine};
@@ -60,7 +63,7 @@ fn with_tensors(case: &str, change: impl FnOnce(&mut Vec<(String, TensorView<'_>
 
 #[test]
 fn what_is_not_implemented_is_refused_with_what_would_do() {
-    let cases: [(&str, Value, &[&str]); 12] = [
+    let cases: [(&str, Value, &[&str]); 15] = [
         ("model_type", json!("lama"), &["lama", "llama", "prefixd models"]),
         ("rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0}), &["dynamic", "keys kept", "llama3"]),
         ("rope_scaling", json!({"rope_type": "linear"}), &["factor"]),
@@ -80,11 +83,26 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         ("partial_rotary_factor", json!(1.5), &["1.5"]),
         (
             "quantization",
-            json!({"bits": 4, "group_size": 16, "mode": "nvfp4"}),
-            &["nvfp4", "affine", "mxfp4"],
+            json!({"bits": 4, "group_size": 16, "mode": "nvfp3"}),
+            &["nvfp3", "affine", "mxfp4", "mxfp8", "nvfp4"],
+        ),
+        (
+            "quantization",
+            json!({"bits": 4, "group_size": 32, "mode": "nvfp4"}),
+            &["nvfp4 with 4 bits in groups of 32", "nvfp4 with 4 in 16"],
         ),
         ("quantization", json!({"bits": 7, "group_size": 64}), &["7 bits"]),
-        ("quantization_config", json!({"quant_method": "gptq"}), &["gptq"]),
+        ("quantization_config", json!({"quant_method": "gptq"}), &["gptq", "fp8"]),
+        (
+            "quantization_config",
+            json!({"quant_method": "fp8", "fmt": "e5m2"}),
+            &["fp8 in e5m2 with weight_block_size absent", "[128,128]"],
+        ),
+        (
+            "quantization_config",
+            json!({"quant_method": "fp8", "weight_block_size": [64, 128]}),
+            &["fp8 in e4m3", "[64,128]", "[128,128]"],
+        ),
     ];
     for (key, value, words) in cases {
         let dir = with_config("llama3", |config| config[key] = value.clone());
@@ -167,27 +185,6 @@ fn what_gemma_4_does_not_do_is_refused_with_what_would_do() {
     let dir = with_config("gemma4-moe", |config| config["text_config"]["moe_intermediate_size"] = json!(16));
     let text = refusal(dir.path());
     assert!(text.contains("experts.gate_up_proj has shape") && text.contains("32 rows"), "{text}");
-}
-
-#[test]
-fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
-    for (key, value, words) in [
-        ("topk_method", json!("group_limited_greedy"), ["group_limited_greedy", "greedy, as"]),
-        ("routed_scaling_factor", json!(16.0), ["routed_scaling_factor", "16"]),
-        ("norm_topk_prob", json!(true), ["norm_topk_prob", "false"]),
-        ("moe_layer_freq", json!(0), ["moe_layer_freq is 0", "at least 1"]),
-        ("kv_lora_rank", json!(0), ["latents of 0", "nothing that is 0"]),
-        ("v_head_dim", json!(40), ["kv_b_proj.weight has shape", "288 rows"]),
-        ("qk_rope_head_dim", json!(15), ["15 elements", "an even number"]),
-    ] {
-        let dir = with_config("deepseek_v2", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
-    }
-    let dir = with_config("deepseek_v2", |config| {
-        config.as_object_mut().unwrap().remove("q_lora_rank");
-    });
-    assert!(refusal(dir.path()).contains("q_a_proj.weight is missing"));
 }
 
 #[test]
@@ -326,13 +323,14 @@ fn the_fingerprint_is_the_content_and_nothing_else() {
 fn progress_ends_at_the_total_of_each_stage() {
     let owner = Gate::new(|_| Err(GateError::Closed)).enter().unwrap();
     let options = LoadOptions { kv: "16".parse().unwrap(), ..LoadOptions::default() };
-    let mut seen = Vec::new();
-    MlxEngine::load(owner.thread(), &golden("llama-sharded-quantized"), options, &mut |step| seen.push(step))
-        .unwrap();
-    for stage in [LoadStage::Digest, LoadStage::Weights] {
-        let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();
-        assert!(steps.windows(2).all(|pair| pair[0].done < pair[1].done), "{stage:?}");
-        let last = steps.last().unwrap();
-        assert_eq!(last.done, last.total, "{stage:?}");
+    for case in ["llama-sharded-quantized", "deepseek_v3"] {
+        let mut seen = Vec::new();
+        MlxEngine::load(owner.thread(), &golden(case), options, &mut |step| seen.push(step)).unwrap();
+        for stage in [LoadStage::Digest, LoadStage::Weights] {
+            let steps: Vec<_> = seen.iter().filter(|step| step.stage == stage).collect();
+            assert!(steps.windows(2).all(|pair| pair[0].done < pair[1].done), "{case}, {stage:?}");
+            let last = steps.last().unwrap();
+            assert_eq!(last.done, last.total, "{case}, {stage:?}");
+        }
     }
 }

@@ -128,7 +128,7 @@ fn check_model(report: &mut Report, gate: &Gate, dir: PathBuf, options: LoadOpti
 
 fn load_and_check(mx: &Mlx, dir: &Path, options: LoadOptions) -> (Vec<Line>, Option<EngineInfo>) {
     let failed = |error: &dyn Display| Failed(error.to_string());
-    let threads = rayon::current_num_threads();
+    let threads = prefixd_blas::threads::count();
     let mut lines: Vec<Line> =
         vec![("processor".into(), Ok(format!("{}, {threads} threads", instruction_set())))];
     match MlxEngine::memory(mx, dir) {

@@ -38,14 +38,15 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
     let think = ThoughtMarks::Think.open();
     match model_types.first().copied().unwrap_or_default() {
         "llama" => (&[S::Llama3], ""),
-        "mistral" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
+        "mistral" | "mistral4" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
         "qwen2" => (&[S::Hermes], ""),
         "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
         "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),
         "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
         "gemma4" => (&[S::Gemma4], ThoughtMarks::Gemma.open()),
         "gpt_oss" => (&[S::Harmony], "channel analysis"),
-        "glm4_moe" => (&[S::Glm], think),
+        "glm4_moe" | "glm4_moe_lite" => (&[S::Glm], think),
+        "deepseek_v3" => (&[S::DeepSeek, S::DeepSeekFenced, S::Kimi], think),
         "lfm2" => (&[S::Lfm2], think),
         _ => (&[S::Json], ""),
     }

@@ -61,6 +61,16 @@ pub(super) fn host<'a, T: ArrayElement>(_: &Mlx, array: &'a Array) -> Result<&'a
     })
 }
 
+/// The numbers of an array, f32, copied when it is a view.
+pub(super) fn host_copied<'a>(mx: &Mlx, array: &'a Array) -> Result<std::borrow::Cow<'a, [f32]>> {
+    settle(mx, [array])?;
+    if let Ok(numbers) = host(mx, array) {
+        return Ok(numbers.into());
+    }
+    let copy = host_contiguous(mx, array)?;
+    Ok(host::<f32>(mx, &copy)?.to_vec().into())
+}
+
 /// As [`host`], copying first when the array is a view.
 pub(super) fn host_contiguous(mx: &Mlx, array: &Array) -> Result<Array> {
     let array = array.contiguous()?;
@@ -74,6 +84,45 @@ pub(super) fn from_f32(mx: &Mlx, data: &[f32], shape: &[i32]) -> Result<Array> {
     let bytes =
         unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data)) };
     from_bytes(mx, bytes, shape, Dtype::Float32)
+}
+
+/// An array that takes over `data`, f32, without a copy.
+pub(super) fn from_vec(mx: &Mlx, data: Vec<f32>, shape: &[i32]) -> Result<Array> {
+    unsafe extern "C" fn free(data: *mut c_void) {
+        // SAFETY: MLX calls this once, with what was made for it below.
+        drop(unsafe { Box::from_raw(data.cast::<Vec<f32>>()) });
+    }
+    let count = shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?));
+    if count != Some(data.len()) || data.is_empty() {
+        return from_f32(mx, &data, shape);
+    }
+    let mut data = Box::new(data);
+    let memory = data.as_mut_ptr().cast::<c_void>();
+    let (dims, dtype) = (shape.len() as i32, mlx_sys::mlx_dtype__MLX_FLOAT32);
+    // SAFETY: the memory has that shape and type, and lives until MLX frees the box.
+    let array = unsafe {
+        let data = Box::into_raw(data).cast();
+        mlx_sys::mlx_array_new_data_managed_payload(memory, shape.as_ptr(), dims, dtype, data, Some(free))
+    };
+    if array.ctx.is_null() {
+        return Err(MlxError::backend(format!("no array {shape:?} could be made")));
+    }
+    // SAFETY: a new handle, which nobody else frees.
+    Ok(unsafe { Array::from_ptr(array) })
+}
+
+/// The same numbers in another shape, made at once: for what the host reads next.
+pub(super) fn reshaped(mx: &Mlx, array: &Array, shape: &[i32]) -> Result<Array> {
+    from_f32(mx, host(mx, array)?, shape)
+}
+
+/// `a + b` of one shape, f32, computed at once: for what the host reads next.
+pub(super) fn added(mx: &Mlx, a: &Array, b: &Array) -> Result<Array> {
+    let (left, right) = (host::<f32>(mx, a)?, host::<f32>(mx, b)?);
+    if left.len() != right.len() {
+        return Err(MlxError::backend(format!("a sum of {:?} and {:?}", a.shape(), b.shape())));
+    }
+    from_vec(mx, left.iter().zip(right).map(|(a, b)| a + b).collect(), a.shape())
 }
 
 /// An array that holds a copy of `data`, elements of `dtype` in native order.

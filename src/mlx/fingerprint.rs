@@ -16,7 +16,7 @@ use super::kv::{KvSpec, Vectors};
 use super::weights::{LoadProgress, LoadStage, read_if_there};
 
 /// Raised whenever the same inputs lead to other bytes: another encoding, another kernel's rounding.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 /// Files besides the weights that decide what a prompt's tokens mean.
 const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 

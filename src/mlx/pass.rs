@@ -4,8 +4,9 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexOp, take_axis};
 use prefixd_cache::Buffer;
 
-use super::array::{Result, dims, settle};
+use super::array::{Result, dims, host_copied};
 use super::attention::{self, PagedAttention, PagedStep, Projected, Queries};
+use super::cpu::encode::encode;
 use super::error::MlxError;
 use super::gate::Mlx;
 use super::kv::{DeviceRow, DeviceState, HostRow, KvSpec, RowKv, RowStates, StateTensor, StatesSpec};
@@ -83,29 +84,24 @@ impl<'a> Pass<'a> {
         new: Option<[&Array; 2]>,
     ) -> Result<Array> {
         let (spec, step) = (self.spec, self.step);
-        let encoded = || -> Result<Vec<Array>> {
-            let mut encoded = Vec::new();
-            if let Some([key, value]) = new {
-                encoded.extend(spec.formats[0].encode(mx, key)?);
-                encoded.extend(spec.formats[1].encode(mx, value)?);
-            }
-            Ok(encoded)
-        };
         match &mut self.rows {
             Rows::Host(rows) => {
-                let encoded = encoded()?;
-                let encoded =
-                    encoded.iter().map(Array::contiguous).collect::<std::result::Result<Vec<_>, _>>()?;
-                settle(mx, encoded.iter().chain([queries.array]))?;
+                let mut encoded = Vec::new();
+                for (array, format) in new.into_iter().flatten().zip(spec.formats) {
+                    encoded.extend(encode(format.encoding(), &host_copied(mx, array)?));
+                }
                 for (row, at) in rows.iter_mut().zip(step.rows()) {
-                    row.write(mx, spec, layer, *at, &encoded)?;
+                    row.write(spec, layer, *at, &encoded)?;
                 }
                 let rows = rows.iter().zip(step.rows()).map(|(row, at)| (&**row, *at));
                 attention::host(mx, spec, layer, queries, rows)
             }
             Rows::Pool(paged) => paged.attend_to(mx, layer, queries, new),
             Rows::Device(rows) => {
-                let encoded = encoded()?;
+                let mut encoded = Vec::new();
+                for (array, format) in new.into_iter().flatten().zip(spec.formats) {
+                    encoded.extend(format.encode(mx, array)?);
+                }
                 for (row, at) in rows.iter_mut().zip(step.rows()).filter(|_| new.is_some()) {
                     let (from, to) = (at.first as i32, at.range().end as i32);
                     let by_head = |plane: &Array| plane.try_index(from..to)?.transpose_axes(&[1, 0, 2]);

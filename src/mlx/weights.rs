@@ -6,6 +6,9 @@
 
 mod experts;
 mod file;
+mod fp8;
+
+pub(super) use fp8::BLOCK as FP8_BLOCK;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -159,8 +162,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens every weight file. The bytes are read when a tensor is taken.
-    pub fn open(_: &Mlx, files: &[PathBuf]) -> Result<Self, LoadError> {
+    /// Opens every weight file. The bytes are read when a tensor is taken, and floats of 8 bits are numbers then.
+    pub fn open(mx: &Mlx, files: &[PathBuf]) -> Result<Self, LoadError> {
         let mut tensors = HashMap::new();
         for path in files {
             let loaded = Array::load_safetensors(path).map_err(|error| {
@@ -173,6 +176,7 @@ impl Weights {
                 }
             }
         }
+        fp8::decode_all(mx, &mut tensors)?;
         let total_bytes = tensors.values().map(|array| array.nbytes() as u64).sum();
         Ok(Self { tensors, origins: HashMap::new(), done_bytes: 0, total_bytes })
     }
@@ -289,7 +293,8 @@ impl Weights {
             Dtype::Uint8 if name.ends_with(".scales") => array,
             _ => {
                 return Err(LoadError::Weights(format!(
-                    "{name} is {dtype:?}, expected float32, float16, bfloat16, or uint32 where quantized"
+                    "{name} is {dtype:?}, expected float32, float16, bfloat16, uint32 where quantized, or F8_E4M3 with \
+                     {name}_scale_inv beside it"
                 )));
             }
         };
@@ -311,6 +316,13 @@ impl Weights {
     /// Drops a tensor that is not needed.
     pub fn discard(&mut self, name: &str) {
         self.tensors.remove(name);
+    }
+
+    /// Drops the layers from this one on.
+    pub fn discard_layers(&mut self, from: usize) {
+        let number =
+            |name: &str| name.strip_prefix("model.layers.")?.split('.').next()?.parse::<usize>().ok();
+        self.tensors.retain(|name, _| number(name).is_none_or(|layer| layer < from));
     }
 
     /// Drops the tensors whose names begin so.

@@ -37,6 +37,11 @@ class Case:
     # As Hugging Face stores what Qwen3.5 began: kernels of the convolution in another order, norms as their distance
     # from 1, other names, and weights of parts that a text model leaves out.
     hugging_face: bool = False
+    # As DeepSeek V3 and GLM 4.7 Flash are published: one matrix makes the keys and values of all heads, and with `fp8` every
+    # matrix but the router, the embedding and the head has floats of 8 bits, with scales by blocks, or, with experts in one
+    # tensor as Mistral Small 4 is published, one for each.
+    latents_whole: bool = False
+    fp8: bool = False
 
 
 def _config(model_type: str, architecture: str, **fields: Any) -> dict[str, Any]:
@@ -268,6 +273,97 @@ _DEEPSEEK = {
     "norm_topk_prob": False,
     "rope_theta": 10_000.0,
     "rope_scaling": _YARN | {"type": "yarn", "mscale": 0.707, "mscale_all_dim": 0.707},
+    "tie_word_embeddings": False,
+}
+
+_DEEPSEEK_V3 = {
+    **_DEEPSEEK,
+    "vocab_size": 128,
+    "num_hidden_layers": 2,
+    # More than a block of 128, and no whole number of them.
+    "intermediate_size": 160,
+    "q_lora_rank": 64,
+    "v_head_dim": 32,
+    "n_shared_experts": 1,
+    "topk_method": "noaux_tc",
+    "scoring_func": "sigmoid",
+    "n_group": 4,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    # The two strengths differ, so that keys are louder too.
+    "rope_scaling": _YARN | {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 0.707},
+}
+
+_MISTRAL4 = {
+    **_SMALL,
+    "vocab_size": 128,
+    "rms_norm_eps": 1e-3,
+    "max_position_embeddings": 1024,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 64,
+    "q_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "n_routed_experts": 6,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 3,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 1.5,
+    "rope_interleave": True,
+    "rope_parameters": _YARN
+    | {
+        "rope_theta": 10_000.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.3,
+        # Of a whole head of 16 + 16.
+        "partial_rotary_factor": 0.5,
+    },
+    "tie_word_embeddings": False,
+}
+
+_MISTRAL4_TEXT = _MISTRAL4 | {"model_type": "mistral4"}
+
+_MISTRAL4_QUANTIZED = _MISTRAL4 | {
+    "num_hidden_layers": 1,
+    "first_k_dense_replace": 0,
+    "qk_nope_head_dim": 32,
+    "rope_parameters": _MISTRAL4["rope_parameters"] | {"partial_rotary_factor": 1.0},
+    "n_group": 1,
+    "topk_group": 1,
+    "norm_topk_prob": False,
+    "rope_interleave": False,
+}
+
+_GLM_LITE = {
+    **_SMALL,
+    "vocab_size": 128,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 64,
+    "q_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "n_routed_experts": 6,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "norm_topk_prob": True,
+    "rope_theta": 10_000.0,
+    "rope_scaling": None,
     "tie_word_embeddings": False,
 }
 
@@ -832,8 +928,10 @@ CASES = [
     ),
     Case(
         name="deepseek_v2",
-        seed=1,
-        config=_config("deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK),
+        seed=3,
+        config=_config(
+            "deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK | {"vocab_size": 128, "num_hidden_layers": 2}
+        ),
         mistakes={
             "one expert fewer": {"num_experts_per_tok": 2},
             "scale not louder": {"rope_scaling": _DEEPSEEK["rope_scaling"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
@@ -847,15 +945,119 @@ CASES = [
     ),
     Case(
         name="deepseek_v2-quantized",
-        seed=2,
+        seed=3,
         config=_config(
-            "deepseek_v2", "DeepseekV2ForCausalLM", **_DEEPSEEK | {"q_lora_rank": 64, "moe_intermediate_size": 64, "v_head_dim": 64}
+            "deepseek_v2",
+            "DeepseekV2ForCausalLM",
+            **_DEEPSEEK
+            | {
+                "vocab_size": 128,
+                "num_hidden_layers": 2,
+                "q_lora_rank": 64,
+                "moe_intermediate_size": 64,
+                "v_head_dim": 64,
+                "topk_method": "group_limited_greedy",
+                "n_group": 4,
+                "topk_group": 2,
+                "routed_scaling_factor": 2.5,
+            },
         ),
-        mistakes={"one expert more": {"num_experts_per_tok": 4}},
+        mistakes={
+            "one expert more": {"num_experts_per_tok": 4},
+            "no groups": {"topk_method": "greedy"},
+            "one group more": {"topk_group": 3},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+        },
         quantization=Quantization(
             bits=4,
             group_size=64,
             overrides={"model.layers.0.self_attn.kv_b_proj": {"group_size": 32, "bits": 8, "mode": "affine"}},
         ),
+    ),
+    Case(
+        name="deepseek_v3",
+        seed=4,
+        config=_config("deepseek_v3", "DeepseekV3ForCausalLM", **_DEEPSEEK_V3),
+        mistakes={
+            "no groups": {"n_group": 1, "topk_group": 1},
+            "one group more": {"topk_group": 3},
+            "weights not renormalized": {"norm_topk_prob": False},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+            "keys and scores not louder": {"rope_scaling": _DEEPSEEK_V3["rope_scaling"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
+            "only keys louder": {"rope_scaling": _DEEPSEEK_V3["rope_scaling"] | {"mscale_all_dim": 0.0}},
+            "no RoPE scaling": {"rope_scaling": None},
+        },
+        experts_apart=True,
+        latents_whole=True,
+        fp8=True,
+    ),
+    Case(
+        name="kimi_k2-quantized",
+        seed=13,
+        config=_config(
+            "kimi_k2",
+            "DeepseekV3ForCausalLM",
+            **_DEEPSEEK_V3 | {"intermediate_size": 64, "n_group": 1, "topk_group": 1, "q_lora_rank": 32, "n_routed_experts": 6},
+        ),
+        mistakes={
+            "one expert more": {"num_experts_per_tok": 4},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+            "rope_theta 1000": {"rope_theta": 1_000.0},
+        },
+        quantization=Quantization(bits=8, group_size=32, mode="mxfp8"),
+    ),
+    Case(
+        name="glm4_moe_lite",
+        seed=3,
+        config=_config("glm4_moe_lite", "Glm4MoeLiteForCausalLM", **_GLM_LITE),
+        mistakes={
+            "weights not renormalized": {"norm_topk_prob": False},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+            "rope_theta by default": {"rope_theta": 1_000_000.0},
+            "rms_norm_eps 1e-6": {"rms_norm_eps": 1e-6},
+        },
+        experts_apart=True,
+        latents_whole=True,
+    ),
+    Case(
+        name="glm4_moe_lite-quantized",
+        seed=7,
+        config=_config(
+            "glm4_moe_lite",
+            "Glm4MoeLiteForCausalLM",
+            **_GLM_LITE | {"routed_scaling_factor": 1.0, "norm_topk_prob": False, "q_lora_rank": None},
+        ),
+        mistakes={
+            "one expert more": {"num_experts_per_tok": 4},
+            "weights renormalized": {"norm_topk_prob": True},
+        },
+        quantization=Quantization(bits=4, group_size=16, mode="nvfp4"),
+    ),
+    Case(
+        name="mistral4",
+        seed=1,
+        config=_config("mistral3", "Mistral3ForConditionalGeneration", text_config=_MISTRAL4_TEXT, vocab_size=128),
+        mistakes=_text_mistakes(
+            _MISTRAL4_TEXT,
+            queries_not_louder={"rope_parameters": _MISTRAL4["rope_parameters"] | {"llama_4_scaling_beta": 0.0}},
+            scores_not_louder={"rope_parameters": _MISTRAL4["rope_parameters"] | {"mscale": 0.0, "mscale_all_dim": 0.0}},
+            no_groups={"n_group": 1, "topk_group": 1},
+            weights_not_renormalized={"norm_topk_prob": False},
+            weights_not_scaled={"routed_scaling_factor": 1.0},
+            halves_turned={"rope_interleave": False},
+        ),
+        hugging_face=True,
+        latents_whole=True,
+        fp8=True,
+    ),
+    Case(
+        name="mistral4-quantized",
+        seed=5,
+        config=_config("mistral4", "Mistral4ForCausalLM", **_MISTRAL4_QUANTIZED),
+        mistakes={
+            "neighbours turned": {"rope_interleave": True},
+            "weights renormalized": {"norm_topk_prob": True},
+        },
+        quantization=Quantization(bits=4, group_size=32),
     ),
 ]

@@ -20,6 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
 from mlx_lm.utils import _get_classes, dequantize_model, load_model, quantize_model
 
 from cases import CASES, Case
@@ -36,6 +37,10 @@ MIN_DISTINCT_TOKENS = 12
 # The parity tolerance of the project; a mistake has to move the logits by a multiple of it.
 TOLERANCE = 2e-3
 MIN_MISTAKE = 5 * TOLERANCE
+# Floats of 8 bits as DeepSeek V3 is published in: rows and columns that share a scale, the largest number, and the configuration.
+BLOCK = 128
+LARGEST_FP8 = 448.0
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [BLOCK, BLOCK], "activation_scheme": "dynamic"}
 
 
 def gather_qmm(*arguments, global_scale=None, gather=mx.gather_qmm, **options) -> mx.array:
@@ -55,6 +60,9 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
     noise = mx.random.normal(shape, key=key)
     if name.endswith(".bias"):
         return 0.5 * noise
+    if name.endswith("e_score_correction_bias") and case.config["model_type"] == "deepseek_v3":
+        # Never below 0, what experts of other groups count: one of those would be chosen, and among equals any.
+        return 0.3 * mx.abs(noise)
     if case.config["model_type"].startswith("gemma4") and (weight := gemma4_weight(name, noise)) is not None:
         return weight
     if name.endswith(("sinks", "dt_bias")):
@@ -132,13 +140,20 @@ def build(case: Case, folder: Path) -> None:
     weights = tree_flatten(model.parameters())
     if case.experts_apart:
         weights = list(apart(weights))
+    if case.latents_whole:
+        weights = list(whole_latents(dict(weights), case.config))
     if case.hugging_face:
         weights = list(as_hugging_face(weights))
     if case.experts_fused:
         weights = list(fused(dict(weights)))
         config = {key: value for key, value in config.items() if key != "quantization"}
         config["quantization_config"] = {"quant_method": "mxfp4"}
+    if case.fp8:
+        weights = list(as_fp8(weights))
+        config = config | {"quantization_config": FP8}
     save_weights(folder, weights, case.shards)
+    if case.fp8:
+        name_fp8(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -169,7 +184,7 @@ def as_hugging_face(weights: list[tuple[str, mx.array]]):
             weight = mx.concatenate([weight, up], axis=-2)
         name = name.replace("experts.switch_glu.", "experts.").replace("switch_mlp.gate_up", "experts.gate_up")
         name = name.replace("switch_mlp.down_proj.weight", "experts.down_proj")
-        name = name.replace("experts.down_proj.weight", "experts.down_proj")
+        name = name.replace(".experts.down_proj.weight", ".experts.down_proj")
         name = name.replace("language_model.model.", "model.language_model.")
         yield name.replace("language_model.lm_head", "lm_head"), weight
     if distance:
@@ -183,7 +198,60 @@ def as_hugging_face(weights: list[tuple[str, mx.array]]):
             yield name.replace("q_proj", "k_proj"), mx.ones((2, 2), mx.bfloat16)
             yield name.replace("q_proj", "k_norm"), mx.ones((2,), mx.bfloat16)
     elif any(name.startswith("language_model.") for name in weights):
-        yield "model.visual.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
+        tower = "vision_tower" if any(".kv_a_proj" in name for name in weights) else "visual"
+        yield f"model.{tower}.patch_embed.proj.weight", mx.ones((2, 2), mx.bfloat16)
+
+
+def whole_latents(weights: dict[str, mx.array], config: dict):
+    """The weights with one matrix for keys and values of all heads, and for GLM a layer that guesses further tokens."""
+    for name, weight in weights.items():
+        if name.endswith("embed_q.weight"):
+            values = weights[name.replace("embed_q", "unembed_out")]
+            both = mx.concatenate([weight.swapaxes(1, 2), values], axis=1)
+            yield name.replace("embed_q", "kv_b_proj"), both.reshape(-1, both.shape[-1])
+        elif not name.endswith("unembed_out.weight"):
+            yield name, weight
+    if config["model_type"] == "glm4_moe_lite":
+        yield f"model.layers.{config['num_hidden_layers']}.eh_proj.weight", mx.ones((2, 2), mx.bfloat16)
+
+
+def as_fp8(weights: list[tuple[str, mx.array]]):
+    """The weights with matrices as floats of 8 bits, and scales that fill the range: of each block, or of each matrix."""
+    whole = any(name.endswith("experts.gate_up_proj") for name, _ in weights)
+    for name, weight in weights:
+        if weight.ndim < 2 or name.endswith(("mlp.gate.weight", "embed_tokens.weight", "lm_head.weight")):
+            yield name, weight
+            continue
+        if whole:
+            scales = mx.abs(weight).max(axis=(-2, -1), keepdims=weight.ndim == 3).astype(mx.float32) / LARGEST_FP8
+            yield name, mx.to_fp8(weight.astype(mx.float32) / scales)
+            yield f"{name}_scale_inv", scales
+            module = name.removesuffix("weight") if name.endswith(".weight") else f"{name}_"
+            yield f"{module}activation_scale", mx.array(1.0)
+            continue
+        rows, columns = weight.shape
+        scales = mx.zeros((-(-rows // BLOCK), -(-columns // BLOCK)))
+        codes = mx.zeros(weight.shape, mx.uint8)
+        for row in range(scales.shape[0]):
+            for column in range(scales.shape[1]):
+                block = slice(row * BLOCK, (row + 1) * BLOCK), slice(column * BLOCK, (column + 1) * BLOCK)
+                scales[row, column] = mx.abs(weight[block]).max().astype(mx.float32) / LARGEST_FP8
+                codes[block] = mx.to_fp8(weight[block].astype(mx.float32) / scales[row, column])
+        yield name, codes
+        yield f"{name}_scale_inv", scales
+
+
+def name_fp8(path: Path) -> None:
+    """Calls bytes what they are in a file's header: MLX writes floats of 8 bits as U8."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    for tensor in header.values():
+        if tensor.get("dtype") == "U8":
+            tensor["dtype"] = "F8_E4M3"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def fused(weights: dict[str, mx.array]):
@@ -268,11 +336,25 @@ def gathered(x: mx.array, weights: mx.array, rhs_indices: mx.array, sorted_indic
     return x @ weights[rhs_indices]
 
 
+def dequantize_heads(model) -> None:
+    """Makes numbers of the matrices of heads, which mlx-lm's dequantize_model leaves as they are."""
+    for _, attention in model.named_modules():
+        for name in ("embed_q", "unembed_out"):
+            if isinstance(stored := attention.get(name), QuantizedMultiLinear):
+                numbers = mx.dequantize(
+                    stored.weight, stored.scales, stored.biases, stored.group_size, stored.bits, mode=stored.mode
+                )
+                heads, outputs, inputs = numbers.shape
+                attention[name] = MultiLinear(inputs, outputs, heads)
+                attention[name].weight = numbers
+
+
 def rounding(folder: Path, prompt: mx.array, logits: mx.array) -> float:
     """How far float64 parameters and activations move the prefill: what float32 rounding costs."""
     model = load_f32(folder)
     if any(name.endswith(".scales") for name, _ in tree_flatten(model.parameters())):
         model = dequantize_model(model)
+        dequantize_heads(model)
     model.set_dtype(mx.float64)
     with unittest.mock.patch.object(mx, "gather_mm", gathered):
         exact, _ = prefill(model, prompt, [prompt.size])

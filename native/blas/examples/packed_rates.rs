@@ -14,7 +14,7 @@ fn main() {
     let shapes = [(3072_usize, 8192_usize), (576, 1536)];
     println!(
         "{} threads, groups of {group}: GB/s of weights read, and GFLOP/s, by rows",
-        rayon::current_num_threads()
+        prefixd_blas::threads::count()
     );
     for (inner, out) in shapes {
         for bits in [4, 8, 2, 3, 5, 6, 16, 32] {

@@ -24,7 +24,7 @@ fn numbers(count: usize) -> Vec<f32> {
 fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "GFLOP/s by {} threads, of x [M, K] and weights in the layout shown",
-        rayon::current_num_threads()
+        prefixd_blas::threads::count()
     );
     for from_memory in [false, true] {
         for (k, n) in SHAPES {

@@ -6,7 +6,7 @@
 //! that happen to be computed with it, nor on the number of threads, to the last bit.
 //!
 //! - `kernel`: one tile, per instruction set. - `operand`: what the kernels read. - `product`: tiles and threads.
-//! - `cblas`: the C interface.
+//! - `cblas`: the C interface. - [`threads`]: the pool that computes.
 
 #![allow(clippy::many_single_char_names, reason = "a, b, c and m, n, k are the field's names")]
 
@@ -15,5 +15,6 @@ mod kernel;
 mod operand;
 pub mod packed;
 mod product;
+pub mod threads;
 
 pub use cblas::cblas_sgemm;

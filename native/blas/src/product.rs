@@ -3,10 +3,10 @@
 //! Invariant 2: how a product is cut, and by how many threads, is invisible in the result (kernel's invariant 1).
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernel::{Kernels, MAX_HEIGHT, MAX_WIDTH, Shape, kernels};
 use crate::operand::Operand;
+use crate::threads;
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many multiply-adds,
 const PARALLEL_FROM_WORK: usize = 768 * 1024;
@@ -71,28 +71,17 @@ impl Product {
         let elements = self.n.saturating_mul(self.k);
         let worth =
             elements >= PARALLEL_FROM_ELEMENTS || elements.saturating_mul(self.m) >= PARALLEL_FROM_WORK;
-        let threads = if worth { rayon::current_num_threads() } else { 1 };
+        let threads = if worth { threads::count() } else { 1 };
         let mut rows = ROWS.take();
         // SAFETY: the caller's sizes.
         let cut = unsafe { self.cut(threads, &mut rows) };
         let jobs = cut.panels * cut.groups;
-        let next = AtomicUsize::new(0);
-        let work = || loop {
-            let job = next.fetch_add(1, Ordering::Relaxed);
-            if job >= jobs {
-                return;
-            }
-            // SAFETY: the caller's sizes; every job has its own part of c.
-            unsafe { cut.run(job) };
-        };
-        match threads.min(jobs) {
-            1 => work(),
-            threads => rayon::in_place_scope(|scope| {
-                for _ in 1..threads {
-                    scope.spawn(|_| work());
-                }
-                work();
-            }),
+        // SAFETY: the caller's sizes; every job has its own part of c.
+        let work = |job| unsafe { cut.run(job) };
+        if threads == 1 {
+            (0..jobs).for_each(work);
+        } else {
+            threads::run(jobs, work);
         }
         ROWS.set(rows);
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::many_single_char_names, reason = "a test of a, b, c and m, n, k")]
 
 use prefixd_blas::cblas_sgemm;
+use prefixd_blas::threads::on;
 use proptest::prelude::*;
 
 /// A stored matrix: `lines` runs of `length` elements, `leading` apart.
@@ -148,7 +149,6 @@ proptest! {
 
 #[test]
 fn a_large_product_on_two_threads_is_what_cblas_defines() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     for transpose in [[111, 111], [111, 112], [112, 111], [112, 112]] {
         for column_major in [false, true] {
             let case = Case {
@@ -160,7 +160,7 @@ fn a_large_product_on_two_threads_is_what_cblas_defines() {
                 beta: 0.5,
                 seed: 7,
             };
-            pool.install(|| check(&case)).unwrap();
+            on(2, || check(&case)).unwrap();
         }
     }
 }

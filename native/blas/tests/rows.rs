@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::many_single_char_names, reason = "a test of a, b, c and m, n, k")]
 
 use prefixd_blas::cblas_sgemm;
+use prefixd_blas::threads::on;
 
 const ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 256, 300];
 const SIZES: [usize; 6] = [64, 100, 384, 832, 1024, 4097];
@@ -44,8 +45,6 @@ fn product(a: &[f32], b: &[f32], [m, n, k]: [usize; 3], transposed: bool) -> Vec
 }
 
 fn rows_are_equal(threads: usize, transposed: bool) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let solo = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for k in SIZES {
         let a = numbers(300 * k, 1);
         for n in SIZES {
@@ -53,11 +52,10 @@ fn rows_are_equal(threads: usize, transposed: bool) {
             let most = if k * n > 1 << 22 { 9 } else { 300 };
             let b = numbers(k * n, 2);
             // Every row alone, by one thread.
-            let alone: Vec<f32> = solo.install(|| {
-                (0..most).flat_map(|i| product(&a[i * k..], &b, [1, n, k], transposed)).collect()
-            });
+            let alone: Vec<f32> =
+                on(1, || (0..most).flat_map(|i| product(&a[i * k..], &b, [1, n, k], transposed)).collect());
             for m in ROWS.into_iter().filter(|&m| m <= most) {
-                let together = pool.install(|| product(&a, &b, [m, n, k], transposed));
+                let together = on(threads, || product(&a, &b, [m, n, k], transposed));
                 let equal = together.iter().zip(&alone).all(|(x, y)| x.to_bits() == y.to_bits());
                 assert!(
                     equal,

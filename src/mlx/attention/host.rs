@@ -3,9 +3,9 @@
 use mlx_rs::Array;
 
 use super::Queries;
-use crate::mlx::array::{Result, dims, from_f32, host as memory, settle};
+use crate::mlx::array::{Result, dims, from_vec, host as memory};
 use crate::mlx::cpu::attention::{Row, Shape, attend};
-use crate::mlx::cpu::store::{Encoding, Side};
+use crate::mlx::cpu::store::Side;
 use crate::mlx::gate::Mlx;
 use crate::mlx::kv::{Format, HostRow, KvSpec, Vectors};
 use crate::mlx::step::RowStep;
@@ -21,7 +21,6 @@ pub fn host<'a>(
     queries: Queries<'_>,
     rows: impl Iterator<Item = (&'a HostRow, RowStep)>,
 ) -> Result<Array> {
-    settle(mx, [queries.array])?;
     let heads = queries.array.dim(1) as usize;
     let (keys, values) = (0..spec.key_planes(), spec.key_planes()..spec.tensors_of(layer).len());
     let [Vectors { heads: kv_heads, width }, Vectors { width: value_dim, .. }] = spec.sides_of(layer);
@@ -48,19 +47,13 @@ pub fn host<'a>(
     let (tokens, width) = (vectors.len() / (heads * head_dim), heads * value_dim);
     let mut out = vec![0.0; tokens * width];
     attend(shape, &rows, vectors, &mut out);
-    from_f32(mx, &out, &dims([tokens, width]))
+    from_vec(mx, out, &dims([tokens, width]))
 }
 
 fn side(spec: &KvSpec, layer: usize, format: Format, planes: std::ops::Range<usize>) -> Side {
-    let encoding = match format {
-        Format::F32 => Encoding::F32,
-        Format::F16 => Encoding::F16,
-        Format::Affine8 => Encoding::Affine8,
-        Format::Affine4 => Encoding::Affine4,
-    };
     let mut begins = [0; 3];
     for (begin, stored) in begins.iter_mut().zip(&spec.tensors_of(layer)[planes]) {
         *begin = stored.before * spec.block_tokens;
     }
-    Side { encoding, planes: begins }
+    Side { encoding: format.encoding(), planes: begins }
 }

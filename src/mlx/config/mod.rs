@@ -3,10 +3,14 @@
 //! A family's own file in [`super::model`] turns config.json into a [`ModelConfig`]. What changes the computation and is
 //! not implemented is refused, with what was found and what would do.
 
+mod experts;
+mod latent;
 mod layers;
 mod rotation;
 mod shape;
 
+pub use experts::{RoutedExperts, Router, groups};
+pub use latent::Latents;
 pub use layers::{Windows, layer_count, masks, shared};
 pub use rotation::{base_of, parse_scaling, rotation};
 pub use shape::Defaults;
@@ -71,10 +75,14 @@ pub struct Experts {
 /// What the chosen experts weigh.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Routing {
-    /// Softmax over all, then the best.
+    /// Softmax over all, then the best of the best groups.
     SoftmaxThenTop {
+        /// Groups that are chosen first.
+        groups: Groups,
         /// The weights of the chosen are divided by their sum.
         normalized: bool,
+        /// Then multiplied by this.
+        factor: f32,
     },
     /// The best, then softmax over these.
     TopThenSoftmax,
@@ -90,22 +98,34 @@ pub enum Routing {
     },
 }
 
-/// Neighbouring experts that are chosen together, by the sum of their two best scores.
+/// Neighbouring experts that are chosen together, by the sum of their best scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Groups {
     /// Number of groups.
     pub count: usize,
     /// How many a token may go to.
     pub chosen: usize,
+    /// How many of its best scores a group is judged by.
+    pub judged_by: usize,
 }
 
 impl Groups {
-    /// Refuses groups that `experts` do not fall into.
-    pub fn check(self, experts: usize) -> Result<Self, LoadError> {
-        let Self { count, chosen } = self;
+    /// All experts are one group.
+    pub const ONE: Self = Self { count: 1, chosen: 1, judged_by: 1 };
+
+    /// Refuses groups that `experts` do not fall into, or out of which `each` cannot be chosen for a token.
+    pub fn check(self, experts: usize, each: usize) -> Result<Self, LoadError> {
+        let Self { count, chosen, judged_by } = self;
         if count == 0 || chosen == 0 || chosen > count || !experts.is_multiple_of(count) {
             return Err(LoadError::Config(format!(
                 "{chosen} of {count} groups of {experts} experts: expected whole groups, and no more chosen than there are"
+            )));
+        }
+        let size = experts / count;
+        if count > 1 && (each > chosen * size || judged_by > size) {
+            return Err(LoadError::Config(format!(
+                "{each} experts out of {chosen} groups of {size}: expected groups of at least {judged_by}, and as many \
+                 experts in them as a token goes to"
             )));
         }
         Ok(self)
@@ -133,7 +153,7 @@ impl Recurrent {
 }
 
 /// Attention over one latent vector of each token, out of which every head makes its key and its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latent {
     /// Elements of a latent that queries are made of, where they are.
     pub query_rank: Option<usize>,
@@ -143,6 +163,8 @@ pub struct Latent {
     pub key_dim: usize,
     /// Elements of a head's value.
     pub value_dim: usize,
+    /// Added to the mean square before the root, in the norms of latents.
+    pub norm_eps: f32,
 }
 
 /// Layer by layer, the vectors of an embedding of their own that layers add to what passes through them.
@@ -250,7 +272,7 @@ impl ModelConfig {
                 "{chosen} of {count} experts of width {width}: expected at least one of each, and no more chosen than there are"
             )));
         }
-        if let Some(Latent { rank, key_dim, value_dim, query_rank }) = self.latent
+        if let Some(Latent { rank, key_dim, value_dim, query_rank, .. }) = self.latent
             && [rank, key_dim, value_dim, query_rank.unwrap_or(1)].contains(&0)
         {
             return Err(LoadError::Config(format!(

@@ -1,6 +1,6 @@
 //! Gated activations: `act(gate) * up`, element by element.
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::norm::PARALLEL_ELEMENTS;
 use super::simd::{Arith, exp, per_isa};
@@ -39,7 +39,7 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
     if out.len() < PARALLEL_ELEMENTS {
         out.chunks_mut(PIECE).enumerate().for_each(|(i, out)| work(i, out));
     } else {
-        out.par_chunks_mut(PIECE).enumerate().for_each(|(i, out)| work(i, out));
+        threads::pieces(out, PIECE, work);
     }
 }
 
@@ -49,8 +49,9 @@ pub fn opened(gate: &[f32], x: &[f32], out: &mut [f32]) {
     if out.len() < PARALLEL_ELEMENTS {
         open(gate, x, out);
     } else {
-        let pieces = gate.par_chunks(PIECE).zip(x.par_chunks(PIECE)).zip(out.par_chunks_mut(PIECE));
-        pieces.for_each(|((gate, x), out)| open(gate, x, out));
+        threads::pieces(out, PIECE, |i, out| {
+            open(&gate[i * PIECE..][..out.len()], &x[i * PIECE..][..out.len()], out);
+        });
     }
 }
 
@@ -60,8 +61,7 @@ pub fn capped(cap: f32, x: &[f32], out: &mut [f32]) {
     if out.len() < PARALLEL_ELEMENTS {
         cap_each(cap, x, out);
     } else {
-        let pieces = x.par_chunks(PIECE).zip(out.par_chunks_mut(PIECE));
-        pieces.for_each(|(x, out)| cap_each(cap, x, out));
+        threads::pieces(out, PIECE, |i, out| cap_each(cap, &x[i * PIECE..][..out.len()], out));
     }
 }
 

@@ -8,12 +8,17 @@
 //!
 //! The running softmax over tiles follows Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018).
 
-use rayon::prelude::*;
+mod codes;
+
+use std::ops::Range;
+
+use prefixd_blas::packed::cached::{Bits, Seen};
+use prefixd_blas::threads;
 
 use super::columns;
 use super::gemm::{Matrix, Start, product};
 use super::simd::{Arith, exp, per_isa, sum16};
-use super::store::{Pages, Side};
+use super::store::{Pages, Run, Side};
 
 /// Keys per tile.
 const KEYS: usize = 64;
@@ -109,11 +114,15 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
     // Each unit's result is gathered apart and then placed: its heads lie strided among the others'.
     let size = step * repeats * value_dim;
     let mut results = vec![0.0_f32; units.len() * size];
-    let work = |(result, unit): (&mut [f32], &Unit)| unit_of_work(&task(unit), result);
+    let codes = codes::bits(shape.keys).zip(codes::bits(shape.values)).filter(|_| !shape.joined);
+    let work = |i: usize, result: &mut [f32]| match codes {
+        Some((keys, values)) => unit_over_codes(&task(&units[i]), [keys, values], result),
+        None => unit_of_work(&task(&units[i]), result),
+    };
     if products < PARALLEL_FROM {
-        results.chunks_mut(size).zip(&units).for_each(work);
+        results.chunks_mut(size).enumerate().for_each(|(i, result)| work(i, result));
     } else {
-        results.par_chunks_mut(size).zip(&units).with_max_len(1).for_each(work);
+        threads::pieces(&mut results, size, work);
     }
     for (result, unit) in results.chunks(size).zip(&units) {
         let vectors = result.chunks(repeats * value_dim).take(unit.queries);
@@ -126,50 +135,104 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
 }
 
 per_isa! {
-    /// Computes one unit: `result` is `[queries, repeats, head_dim]`.
+    /// Computes one unit: `result` is `[queries, repeats, value_dim]`.
     fn unit_of_work(task: &Task<'_>, result: &mut [f32]) = fold_tiles
 }
+per_isa! { fn unit_over_codes(task: &Task<'_>, bits: [Bits; 2], result: &mut [f32]) = fold_codes }
 
-/// What a query vector has seen so far: the largest score, and the sum of weights relative to it.
-#[derive(Clone, Copy)]
-struct Seen {
-    max: f32,
-    sum: f32,
+impl Task<'_> {
+    /// The unit's query vectors times the scale, `[queries, repeats, head_dim]`.
+    fn scaled_queries(&self) -> Vec<f32> {
+        let Self { shape, unit, queries, .. } = self;
+        let (d, repeats) = (shape.head_dim, shape.heads / shape.kv_heads);
+        let mut scaled = vec![0.0_f32; unit.queries * repeats * d];
+        for (i, vector) in scaled.chunks_exact_mut(d).enumerate() {
+            let (t, head) = (unit.first + i / repeats, unit.kv_head * repeats + i % repeats);
+            for (scaled, q) in vector.iter_mut().zip(&queries[(t * shape.heads + head) * d..][..d]) {
+                *scaled = q * shape.scale;
+            }
+        }
+        scaled
+    }
+}
+
+/// The tiles that a unit's queries see.
+struct Tiles {
+    kv_head: usize,
+    repeats: usize,
+    window: Option<usize>,
+    /// Absolute positions of the first query and behind the last.
+    first: usize,
+    end: usize,
+}
+
+impl Tiles {
+    fn of(task: &Task<'_>) -> Self {
+        let Task { shape, row, unit, .. } = task;
+        let first = row.position + unit.first;
+        Self {
+            kv_head: unit.kv_head,
+            repeats: shape.heads / shape.kv_heads,
+            window: shape.window,
+            first,
+            end: first + unit.queries,
+        }
+    }
+
+    /// Position of the first key that a query at `position` sees.
+    fn visible_from(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.visible_from(self.first) / KEYS..self.end.div_ceil(KEYS)
+    }
+
+    /// The keys of a tile that vector `i` sees.
+    fn visible(&self, tile: usize, i: usize) -> Range<usize> {
+        let position = self.first + i / self.repeats;
+        let of_tile = |position: usize| position.saturating_sub(tile * KEYS).min(KEYS);
+        of_tile(self.visible_from(position))..of_tile(position + 1)
+    }
+
+    /// Hands over a tile's stored vectors in order, each run with its place in the tile; `None` where one is not there.
+    #[inline(always)]
+    fn runs<'a>(&self, row: &'a Row<'_>, tile: usize, mut take: impl FnMut(Option<Run<'a>>, usize)) {
+        let mut at = 0;
+        while at < KEYS {
+            let position = tile * KEYS + at;
+            let most = self.end.saturating_sub(position).min(KEYS - at);
+            let run = row.pages.run(self.kv_head, position, most).filter(|run| run.count > 0);
+            take(run, at);
+            at += run.map_or(1, |run| run.count);
+        }
+    }
+}
+
+#[inline(always)]
+fn fold_codes<F: Arith, const N: usize>(task: &Task<'_>, bits: [Bits; 2], result: &mut [f32]) {
+    codes::fold::<F, N>(task, bits, result);
 }
 
 #[inline(always)]
 fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
-    let Task { shape, row, unit, queries } = task;
+    let Task { shape, row, unit, .. } = task;
     let (d, value_dim) = (shape.head_dim, shape.value_dim);
-    let (repeats, padded) = (shape.heads / shape.kv_heads, value_dim.next_multiple_of(PAD));
-    let vectors = unit.queries * repeats;
+    let padded = value_dim.next_multiple_of(PAD);
+    let vectors = unit.queries * (shape.heads / shape.kv_heads);
 
-    let mut scaled = vec![0.0_f32; vectors * d];
-    for (i, vector) in scaled.chunks_exact_mut(d).enumerate() {
-        let (t, head) = (unit.first + i / repeats, unit.kv_head * repeats + i % repeats);
-        for (scaled, q) in vector.iter_mut().zip(&queries[(t * shape.heads + head) * d..][..d]) {
-            *scaled = q * shape.scale;
-        }
-    }
+    let scaled = task.scaled_queries();
     let mut keys = vec![0.0_f32; d * KEYS];
     let mut values = vec![0.0_f32; KEYS * padded];
     let mut scores = vec![0.0_f32; vectors * KEYS];
     let mut sums = vec![0.0_f32; vectors * padded];
-    let mut seen = vec![Seen { max: f32::NEG_INFINITY, sum: 0.0 }; vectors];
+    let mut seen = vec![Seen::NOTHING; vectors];
 
-    let first_position = row.position + unit.first;
-    let end = first_position + unit.queries;
-    let visible_from =
-        |position: usize| shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
-    for tile in visible_from(first_position) / KEYS..end.div_ceil(KEYS) {
-        let start = tile * KEYS;
-        let mut j = 0;
-        while j < KEYS {
-            let most = end.saturating_sub(start + j).min(KEYS - j);
-            let run = row.pages.run(unit.kv_head, start + j, most).filter(|run| run.count > 0);
-            // Keys that are not there, and their values, are 0: they weigh nothing.
-            let count = run.map_or(1, |run| run.count);
-            let value = &mut values[j * padded..][..count * padded];
+    let tiles = Tiles::of(task);
+    for tile in tiles.range() {
+        // Keys that are not there, and their values, are 0: they weigh nothing.
+        tiles.runs(row, tile, |run, j| {
+            let value = &mut values[j * padded..][..run.map_or(1, |run| run.count) * padded];
             if let Some(run) = run {
                 let (shared, own) = keys.split_at_mut(if shape.joined { value_dim * KEYS } else { 0 });
                 if shape.joined {
@@ -181,23 +244,12 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
                 keys.chunks_exact_mut(KEYS).for_each(|elements| elements[j] = 0.0);
                 value.fill(0.0);
             }
-            j += count;
-        }
+        });
         let left = Matrix { data: &scaled, stride: d };
-        product::<F, N>(
-            [vectors, KEYS, d],
-            left,
-            Matrix { data: &keys, stride: KEYS },
-            &mut scores,
-            KEYS,
-            Start::Zero,
-        );
+        let right = Matrix { data: &keys, stride: KEYS };
+        product::<F, N>([vectors, KEYS, d], left, right, &mut scores, KEYS, Start::Zero);
         for (i, weights) in scores.chunks_exact_mut(KEYS).enumerate() {
-            let position = first_position + i / repeats;
-            let (from, to) =
-                (visible_from(position).saturating_sub(start), (position + 1).saturating_sub(start));
-            let (from, to) = (from.min(KEYS), to.min(KEYS));
-            let grown = weigh::<F>(weights, from, to, &mut seen[i]);
+            let grown = weigh::<F>(weights, tiles.visible(tile, i), &mut seen[i]);
             for sum in &mut sums[i * padded..][..padded] {
                 *sum *= grown;
             }
@@ -206,40 +258,43 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         let right = Matrix { data: &values, stride: padded };
         product::<F, N>([vectors, padded, KEYS], left, right, &mut sums, padded, Start::Result);
     }
-    for (i, out) in result.chunks_exact_mut(value_dim).take(vectors).enumerate() {
+    finish::<F>(task, &seen, &sums, padded, result);
+}
+
+/// Divides each vector's sums, `[vectors, stride]`, by the sum of its weights.
+#[inline(always)]
+fn finish<F: Arith>(task: &Task<'_>, seen: &[Seen], sums: &[f32], stride: usize, result: &mut [f32]) {
+    let Task { shape, unit, .. } = task;
+    let repeats = shape.heads / shape.kv_heads;
+    for (i, out) in result.chunks_exact_mut(shape.value_dim).take(seen.len()).enumerate() {
+        let Seen { max: old, sum } = seen[i];
         let inverse = match shape.sinks {
-            None => 1.0 / seen[i].sum,
+            None => 1.0 / sum,
             Some(sinks) => {
-                let Seen { max: old, sum } = seen[i];
                 let sink = sinks[unit.kv_head * repeats + i % repeats];
                 let max = if sink > old { sink } else { old };
                 let grown = exp::<F>(old - max);
                 grown / F::fma(sum, grown, exp::<F>(sink - max))
             }
         };
-        for (out, sum) in out.iter_mut().zip(&sums[i * padded..]) {
+        for (out, sum) in out.iter_mut().zip(&sums[i * stride..]) {
             // Adding 0 turns -0 into 0: the one bit in which weightless keys could show.
             *out = sum * inverse + 0.0;
         }
     }
 }
 
-/// Turns a tile's scores into weights: those in `from..to` by the exponential, the others 0. Returns what the sums so
+/// Turns a tile's scores into weights: those in `visible` by the exponential, the others 0. Returns what the sums so
 /// far are to be multiplied by.
 #[inline(always)]
-fn weigh<F: Arith>(weights: &mut [f32], from: usize, to: usize, seen: &mut Seen) -> f32 {
+fn weigh<F: Arith>(weights: &mut [f32], visible: Range<usize>, seen: &mut Seen) -> f32 {
     let Some(weights) = weights.first_chunk_mut::<KEYS>() else { return 1.0 };
-    if from >= to {
+    if visible.is_empty() {
         weights.fill(0.0);
         return 1.0;
     }
-    if to - from < KEYS {
-        for (j, weight) in weights.iter_mut().enumerate() {
-            if j < from || j >= to {
-                *weight = f32::NEG_INFINITY;
-            }
-        }
-    }
+    weights[..visible.start].fill(f32::NEG_INFINITY);
+    weights[visible.end..].fill(f32::NEG_INFINITY);
     let mut lanes = [f32::NEG_INFINITY; 16];
     for chunk in weights.chunks_exact(16) {
         for (lane, weight) in lanes.iter_mut().zip(chunk) {

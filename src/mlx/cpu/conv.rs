@@ -1,6 +1,6 @@
 //! Causal convolution of short kernels, each element of a vector by itself.
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::norm::PARALLEL_ELEMENTS;
 use super::simd::{Arith, exp, per_isa};
@@ -33,11 +33,11 @@ pub fn short_conv(
         "one vector fewer than taps expected"
     );
     let piece = (8192 / width).max(1) * width;
-    let work = |(i, out): (usize, &mut [f32])| convolve(width, kernel, after, before, x, i * piece, out);
+    let work = |i: usize, out: &mut [f32]| convolve(width, kernel, after, before, x, i * piece, out);
     if x.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(piece).enumerate().for_each(work);
+        out.chunks_mut(piece).enumerate().for_each(|(i, out)| work(i, out));
     } else {
-        out.par_chunks_mut(piece).enumerate().for_each(work);
+        threads::pieces(out, piece, work);
     }
     let kept = tail.len().saturating_sub(x.len());
     tail[..kept].copy_from_slice(&before[before.len() - kept..]);

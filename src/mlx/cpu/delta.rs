@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::norm::sum_of_squares;
 use super::simd::{Arith, per_isa};
@@ -94,22 +94,21 @@ pub fn delta_scan(shape: DeltaShape, tokens: Tokens<'_>, rows: Vec<RowState<'_>>
         "a decay and a strength for each token and head expected"
     );
     let state = shape.key_dim * shape.value_dim;
-    let heads: Vec<_> = rows
+    let mut heads: Vec<_> = rows
         .into_iter()
         .flat_map(|row| {
             assert!(row.tokens.end <= count && row.before.len() == shape.state_len(), "shape of a state");
             let heads = row.before.chunks_exact(state).zip(row.after.chunks_exact_mut(state)).enumerate();
-            heads.map(move |(head, (before, after))| (row.tokens.clone(), head, before, after))
+            let own = vec![0.0; row.tokens.len() * shape.value_dim];
+            heads.map(move |(head, (before, after))| (row.tokens.clone(), head, before, after, own.clone()))
         })
         .collect();
-    let scanned: Vec<_> = (heads.into_par_iter())
-        .map(|(range, head, before, after)| {
-            let mut own = vec![0.0; range.len() * shape.value_dim];
-            head_scan(shape, tokens, head, range.start, before, after, &mut own);
-            (range, head, own)
-        })
-        .collect();
-    for (range, head, own) in scanned {
+    threads::pieces(&mut heads, 1, |_, heads| {
+        for (range, head, before, after, own) in heads {
+            head_scan(shape, tokens, *head, range.start, before, after, own);
+        }
+    });
+    for (range, head, _, _, own) in heads {
         let slots = out[range.start * shape.out_width()..].chunks_exact_mut(shape.out_width());
         for (slot, own) in slots.zip(own.chunks_exact(shape.value_dim)) {
             slot[head * shape.value_dim..][..shape.value_dim].copy_from_slice(own);

@@ -13,6 +13,7 @@ pub mod attention;
 mod columns;
 pub mod conv;
 pub mod delta;
+pub mod encode;
 mod gemm;
 pub mod norm;
 pub mod rotate;

@@ -1,6 +1,6 @@
 //! Root-mean-square normalization of rows.
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::simd::{Arith, per_isa, tree};
 
@@ -21,7 +21,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>, o
     if x.len() < PARALLEL_ELEMENTS {
         out.chunks_mut(piece).enumerate().for_each(|(i, out)| work(i, out));
     } else {
-        out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| work(i, out));
+        threads::pieces(out, piece, work);
     }
 }
 

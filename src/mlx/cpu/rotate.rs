@@ -2,9 +2,12 @@
 //!
 //! Su et al., "RoFormer" (2021): pairs of elements turn by `position * frequency`.
 
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::norm::PARALLEL_ELEMENTS;
+
+/// Positions of a job.
+const POSITIONS: usize = 8;
 
 /// Which elements of a vector form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub fn rotate(turns: &Turns, pairs: Pairs, [heads, head_dim]: [usize; 2], x: &[f
     let width = heads * head_dim;
     assert!(turned <= head_dim, "{turned} elements turned of {head_dim}");
     assert!(width > 0 && x.len() == out.len() && x.len() == turns.cos.len() / half * width, "shape of x");
-    let work = |(i, out): (usize, &mut [f32])| {
+    let turn = |i: usize, out: &mut [f32]| {
         let (cos, sin) = (&turns.cos[i * half..][..half], &turns.sin[i * half..][..half]);
         let vectors = x[i * width..][..width].chunks_exact(head_dim);
         for (x, out) in vectors.zip(out.chunks_exact_mut(head_dim)) {
@@ -75,8 +78,10 @@ pub fn rotate(turns: &Turns, pairs: Pairs, [heads, head_dim]: [usize; 2], x: &[f
         }
     };
     if x.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(width).enumerate().for_each(work);
+        out.chunks_mut(width).enumerate().for_each(|(i, out)| turn(i, out));
     } else {
-        out.par_chunks_mut(width).enumerate().with_min_len(8).for_each(work);
+        threads::pieces(out, POSITIONS * width, |piece, out| {
+            out.chunks_mut(width).enumerate().for_each(|(i, out)| turn(piece * POSITIONS + i, out));
+        });
     }
 }

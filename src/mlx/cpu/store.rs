@@ -125,6 +125,25 @@ impl Side {
         }
     }
 
+    /// The scales and biases (f16) of group number `group` of each vector of a run.
+    #[inline(always)]
+    pub fn group_factors(
+        &self,
+        run: Run<'_>,
+        groups: usize,
+        group: usize,
+        scales: &mut [u16],
+        biases: &mut [u16],
+    ) {
+        for (plane, factors) in [(1, scales), (2, biases)] {
+            let begin = self.planes[plane] + (run.index * groups + group) * 2;
+            let bytes = run.page[begin..].as_chunks::<2>().0.iter().step_by(groups);
+            for (factor, bytes) in factors.iter_mut().zip(bytes) {
+                *factor = u16::from_le_bytes(*bytes);
+            }
+        }
+    }
+
     /// The scales and biases of a run's groups from number `first` on.
     #[inline(always)]
     pub fn factors<const N: usize>(

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_void};
 
 use libloading::Library;
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use crate::mlx::array::Result;
 use crate::mlx::error::MlxError;
@@ -212,8 +212,7 @@ impl Drop for Pinned {
 
 /// Copies by several cores.
 fn copy(from: &[u8], to: &mut [u8]) {
-    let pieces = to.par_chunks_mut(PIECE_BYTES).zip(from.par_chunks(PIECE_BYTES));
-    pieces.for_each(|(to, from)| to.copy_from_slice(from));
+    threads::pieces(to, PIECE_BYTES, |i, to| to.copy_from_slice(&from[i * PIECE_BYTES..][..to.len()]));
 }
 
 /// An error of the driver's, as it describes it.

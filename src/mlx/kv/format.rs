@@ -7,6 +7,7 @@ use mlx_rs::{Array, Dtype};
 use prefixd_cache::Dtype as BlockDtype;
 
 use crate::mlx::array::{Result, item_bytes};
+use crate::mlx::cpu::store::Encoding;
 use crate::mlx::gate::Mlx;
 
 /// Elements that share a scale and a bias.
@@ -139,6 +140,16 @@ impl Format {
         }
     }
 
+    /// The same, as the host's kernels know it.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::F32 => Encoding::F32,
+            Self::F16 => Encoding::F16,
+            Self::Affine8 => Encoding::Affine8,
+            Self::Affine4 => Encoding::Affine4,
+        }
+    }
+
     /// How many planes a side has.
     pub fn plane_count(self) -> usize {
         match self {
@@ -167,7 +178,8 @@ impl Format {
         self.planes(vectors).iter().map(Plane::token_bytes).sum()
     }
 
-    /// Turns `[…, head_dim]` into planes `[…, width]`. What enters a cache passes here once and never again.
+    /// Turns `[…, head_dim]` into planes `[…, width]`, lazily. What enters a cache is turned once and never again; on the host
+    /// `cpu::encode` does the same.
     pub fn encode(self, _: &Mlx, vectors: &Array) -> Result<Vec<Array>> {
         let bits = self.bits() as i32;
         Ok(match self {
@@ -212,6 +224,37 @@ mod tests {
         let error = KvSetting::DEFAULT.check(80).unwrap_err().to_string();
         assert!(error.contains("80") && error.contains("64"), "{error}");
         assert!("16".parse::<KvSetting>().unwrap().check(80).is_ok());
+    }
+
+    #[test]
+    fn the_host_encodes_as_mlx_does_to_the_last_bit() {
+        let owner = prefixd_engine::Gate::new(|_| Err(prefixd_engine::GateError::Closed)).enter().unwrap();
+        let mx = owner.thread();
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let mut vectors: Vec<f32> =
+            (0..400 * GROUP).map(|i| random() * ((i / GROUP) as f32 - 200.0)).collect();
+        // All the same, all zero, one side of zero only, tiny, and what rounds to halves that are subnormal or end at a tie.
+        vectors[..GROUP].fill(3.25);
+        vectors[GROUP..2 * GROUP].fill(0.0);
+        vectors[2 * GROUP..3 * GROUP].iter_mut().for_each(|x| *x = x.abs() + 100.0);
+        vectors[3 * GROUP..4 * GROUP].iter_mut().for_each(|x| *x *= 1e-8);
+        vectors[4 * GROUP..5 * GROUP].iter_mut().enumerate().for_each(|(i, x)| *x = i as f32 - 31.5);
+        let array = crate::mlx::array::from_f32(mx, &vectors, &[400, GROUP as i32]).unwrap();
+        for format in [Format::F32, Format::F16, Format::Affine8, Format::Affine4] {
+            let planes = crate::mlx::cpu::encode::encode(format.encoding(), &vectors);
+            for (i, (plane, expected)) in planes.iter().zip(format.encode(mx, &array).unwrap()).enumerate() {
+                let expected = crate::mlx::array::bytes(mx, &expected).unwrap();
+                let differ = plane.iter().zip(expected).position(|(a, b)| a != b);
+                assert!(
+                    plane.len() == expected.len() && differ.is_none(),
+                    "{format:?}, plane {i}: byte {differ:?}"
+                );
+            }
+        }
     }
 
     #[test]

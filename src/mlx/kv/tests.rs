@@ -246,10 +246,10 @@ fn append(mx: &Mlx, batch: &mut BatchKv, row: usize, count: usize, seed: u64) ->
                     let others =
                         mlx_rs::ops::zeros_dtype(&[first as i32, plane.dim(1), plane.dim(2)], plane.dtype());
                     let step = mlx_rs::ops::concatenate(&[others.unwrap(), plane], 0).unwrap();
-                    host_contiguous(mx, &step).unwrap()
+                    bytes(mx, &host_contiguous(mx, &step).unwrap()).unwrap().to_vec()
                 };
                 let encoded: Vec<_> = encoded.iter().map(by_token).collect();
-                row.write(mx, &spec, layer, RowStep { position, tokens: count, first }, &encoded).unwrap();
+                row.write(&spec, layer, RowStep { position, tokens: count, first }, &encoded).unwrap();
             }
         }
     }

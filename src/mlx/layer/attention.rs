@@ -5,7 +5,7 @@ use mlx_rs::Array;
 use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_vec, host, reshaped};
 use crate::mlx::attention::{Projected, Queries};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::AttentionBias;
@@ -155,7 +155,13 @@ impl SelfAttention {
             Inputs::Joined(joined) => return self.forward_joined(mx, joined, x, rope, pass, layer),
         };
         let tokens = pass.step().tokens();
-        let split = |x: Array, heads| x.reshape(&dims([tokens, heads, self.head_dim]));
+        let split = |x: Array, heads| -> Result<Array> {
+            let shape = dims([tokens, heads, self.head_dim]);
+            match self.kernels {
+                Kernels::Host => reshaped(mx, &x, &shape),
+                Kernels::Device => Ok(x.reshape(&shape)?),
+            }
+        };
         let all = [Some(query), key, value, self.gate.as_ref()];
         let there: Vec<&Linear> = all.into_iter().flatten().collect();
         let mut products = Linear::forward_each(mx, x, &there)?.into_iter();
@@ -164,10 +170,6 @@ impl SelfAttention {
         let mut query = split(query, self.heads)?;
         let key = key.map(|key| split(key, self.kv_heads)).transpose()?;
         let value = value.map(|value| split(value, self.kv_heads)).transpose()?;
-        if self.kernels == Kernels::Host {
-            // One wait for all three, instead of one for each that the host reads.
-            settle(mx, [&query].into_iter().chain(&key).chain(&value))?;
-        }
         if let Some(norm) = &self.query_norm {
             query = norm.forward(mx, &query)?;
         }
@@ -181,7 +183,7 @@ impl SelfAttention {
                 Kernels::Host => {
                     let mut out = vec![0.0; attended.size()];
                     opened(host(mx, &gate)?, host(mx, &attended)?, &mut out);
-                    from_f32(mx, &out, attended.shape())?
+                    from_vec(mx, out, attended.shape())?
                 }
                 Kernels::Device => attended.multiply(mlx_rs::ops::sigmoid(gate)?)?,
             };

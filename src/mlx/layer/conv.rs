@@ -8,7 +8,7 @@ use mlx_rs::{Array, Dtype};
 use super::linear::Linear;
 use super::scan::{Behind, ScanKernels};
 use super::source::Source;
-use crate::mlx::array::{Result, from_f32, host, settle};
+use crate::mlx::array::{Result, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Recurrent;
 use crate::mlx::cpu::conv::{After, short_conv};
@@ -80,7 +80,7 @@ impl GatedConv {
                 *mixed *= c;
             }
         }
-        from_f32(mx, &mixed, &[projected.dim(0), width as i32])
+        from_vec(mx, mixed, &[projected.dim(0), width as i32])
     }
 
     fn on_device(&self, mx: &Mlx, projected: &Array, pass: &mut Pass<'_>, layer: usize) -> Result<Array> {

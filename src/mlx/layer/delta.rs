@@ -10,7 +10,7 @@ use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::scan::{Behind, Gates, ScanKernels};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_f32, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Recurrent;
 use crate::mlx::cpu::activation::{Activation, gated};
@@ -121,7 +121,7 @@ impl GatedDelta {
         })?;
         let normed = self.norm.forward(mx, &from_f32(mx, &read, gate.shape())?)?;
         gated(Activation::Silu, host(mx, gate)?, host(mx, &normed)?, &mut read);
-        from_f32(mx, &read, gate.shape())
+        from_vec(mx, read, gate.shape())
     }
 
     /// By kernels of our own.

@@ -5,13 +5,13 @@ use mlx_rs::{Array, Dtype};
 
 use super::linear::{Linear, Weight};
 use super::source::{Codes, Source, Stored};
-use crate::mlx::array::{Result, from_f32, host};
+use crate::mlx::array::{Result, from_vec, host};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Head;
 use crate::mlx::cpu::activation::capped;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::mxfp4::Mxfp4;
+use crate::mlx::microfloat::MicroFloats;
 
 /// A table `[vocab, hidden]`, as stored: only the rows of a step's tokens are ever decoded.
 #[derive(Debug)]
@@ -46,9 +46,10 @@ impl Embedding {
         Ok(match &self.table {
             Stored::Host(table) => table.rows(mx, tokens)?,
             Stored::Dense(table) => take_axis(table, tokens, 0)?,
-            Stored::Mxfp4(table) => {
+            Stored::Micro(table) => {
                 let rows = |array: &Array| take_axis(array, tokens, 0);
-                let rows = Mxfp4 { codes: rows(&table.codes)?, scales: rows(&table.scales)? };
+                let [codes, scales] = [rows(&table.codes)?, rows(&table.scales)?];
+                let rows = MicroFloats { codes, scales, format: table.format };
                 rows.decode(mx)?.as_dtype(self.float)?
             }
             Stored::Codes(Codes { codes, scales, biases, group, bits, .. }) => mlx_rs::ops::dequantize(
@@ -116,7 +117,7 @@ impl Unembedding {
             (Some(cap), Kernels::Host) => {
                 let mut out = vec![0.0; logits.size()];
                 capped(cap, host(mx, &logits)?, &mut out);
-                from_f32(mx, &out, logits.shape())
+                from_vec(mx, out, logits.shape())
             }
             (Some(cap), Kernels::Device) => {
                 let cap = Array::from_f32(cap).as_dtype(logits.dtype())?;

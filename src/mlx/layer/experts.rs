@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype};
 use super::linear::{Linear, Weight};
 use super::mlp::{Mlp, gated_on_device};
 use super::source::Source;
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, added, dims, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::{Experts, Groups, Routing};
 use crate::mlx::cpu::activation::{Activation, gated};
@@ -118,7 +118,7 @@ impl ExpertMlp {
             Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, matches!(self.gate, Bank::Each(_)))?,
             None => shared,
         };
-        Ok(routed.add(shared)?)
+        if matches!(self.gate, Bank::Each(_)) { added(mx, &routed, &shared) } else { Ok(routed.add(shared)?) }
     }
 
     fn on_host(&self, mx: &Mlx, x: &Array, logits: &Array, banks: [&[Linear]; 3]) -> Result<Array> {
@@ -147,7 +147,7 @@ impl ExpertMlp {
         for (expert, tokens) in tokens.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty()) {
             let own: Vec<f32> =
                 tokens.iter().flat_map(|token| &rows[token * hidden..][..hidden]).copied().collect();
-            let own = from_f32(mx, &own, &dims([tokens.len(), hidden]))?;
+            let own = from_vec(mx, own, &dims([tokens.len(), hidden]))?;
             let [gate, up] = Linear::forward_all(mx, &own, [&gate[expert], &up[expert]])?;
             inner.push((expert, gate, up));
         }
@@ -156,7 +156,7 @@ impl ExpertMlp {
         for (expert, gate, up) in &inner {
             let mut out = vec![0.0; gate.size()];
             gated(self.activation, host(mx, gate)?, host(mx, up)?, &mut out);
-            results[*expert] = Some(down[*expert].forward(mx, &from_f32(mx, &out, gate.shape())?)?);
+            results[*expert] = Some(down[*expert].forward(mx, &from_vec(mx, out, gate.shape())?)?);
         }
         settle(mx, results.iter().flatten())?;
         let results = results.iter().map(|result| result.as_ref().map(|result| host::<f32>(mx, result)));
@@ -170,7 +170,7 @@ impl ExpertMlp {
                 }
             }
         }
-        from_f32(mx, &out, x.shape())
+        from_vec(mx, out, x.shape())
     }
 
     fn on_device(&self, mx: &Mlx, x: &Array, logits: &Array) -> Result<Array> {
@@ -181,12 +181,13 @@ impl ExpertMlp {
         };
         let softmax = |scores: &Array| mlx_rs::ops::softmax_axis(scores, -1, true);
         let (indices, weights) = match self.routing {
-            Routing::SoftmaxThenTop { normalized } => {
+            Routing::SoftmaxThenTop { groups, normalized, factor } => {
                 let scores = softmax(logits)?;
-                let indices = best(&scores)?;
+                let indices = best(&keep_best_groups(mx, groups, &scores)?)?;
                 let weights = take_along_axis(&scores, &indices, -1)?;
                 let sum = weights.sum_axis(-1, true)?;
-                (indices, if normalized { weights.divide(&sum)? } else { weights })
+                let weights = if normalized { weights.divide(&sum)? } else { weights };
+                (indices, scaled(mx, weights, factor)?)
             }
             Routing::TopThenSoftmax => {
                 let indices = best(logits)?;
@@ -203,7 +204,7 @@ impl ExpertMlp {
                 let weights = take_along_axis(&scores, &indices, -1)?;
                 let sum = weights.sum_axis(-1, true)?;
                 let weights = if normalized && k > 1 { weights.divide(&sum)? } else { weights };
-                (indices, weights.multiply(Array::from_f32(factor))?)
+                (indices, scaled(mx, weights, factor)?)
             }
         };
         let weights = match &self.scales {
@@ -263,7 +264,16 @@ fn weighed(mx: &Mlx, x: &Array, gates: &Array, on_host: bool) -> Result<Array> {
             *x *= open;
         }
     }
-    from_f32(mx, &out, x.shape())
+    from_vec(mx, out, x.shape())
+}
+
+/// Weights times `factor`, of their own type.
+fn scaled(_: &Mlx, weights: Array, factor: f32) -> Result<Array> {
+    if factor.to_bits() == 1.0_f32.to_bits() {
+        return Ok(weights);
+    }
+    let factor = Array::from_f32(factor).as_dtype(weights.dtype())?;
+    Ok(weights.multiply(factor)?)
 }
 
 /// Ranks `[n, experts]` with those of all but the best groups set to 0.
@@ -273,9 +283,10 @@ fn keep_best_groups(_: &Mlx, groups: Groups, ranks: &Array) -> Result<Array> {
         return Ok(ranks.clone());
     }
     let grouped = ranks.reshape(&[n, count, -1])?;
-    let sums = mlx_rs::ops::indexing::topk_axis(&grouped, 2, -1)?.sum_axis(-1, true)?;
+    let judged_by = groups.judged_by as i32;
+    let sums = mlx_rs::ops::indexing::topk_axis(&grouped, judged_by, -1)?.sum_axis(-1, true)?;
     let worst = mlx_rs::ops::argpartition_axis(&sums, dropped - 1, -2)?.try_index((.., ..dropped, ..))?;
-    let kept = put_along_axis(&grouped, &worst, Array::from_f32(0.0), -2)?;
+    let kept = put_along_axis(&grouped, &worst, Array::from_f32(0.0).as_dtype(ranks.dtype())?, -2)?;
     Ok(kept.reshape(ranks.shape())?)
 }
 

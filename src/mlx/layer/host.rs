@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use prefixd_blas::packed::{Affine, Matrix, Numbers, ShapeError, Target, products};
 
 use super::source::Codes;
-use crate::mlx::array::{Result, dims, from_f32, host};
+use crate::mlx::array::{Result, dims, from_vec, host};
 use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
 
@@ -68,7 +68,7 @@ impl HostMatrix {
         for (row, decoded) in rows.iter().zip(decoded.chunks_exact_mut(inner)) {
             self.0.row(*row as usize, decoded);
         }
-        from_f32(mx, &decoded, &dims([rows.len(), inner]))
+        from_vec(mx, decoded, &dims([rows.len(), inner]))
     }
 
     /// Number of outputs.

@@ -20,9 +20,6 @@ use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
 use crate::mlx::rope::RopeAt;
 
-/// Added to the mean square in the norms of latents, whatever the model's other norms add.
-const EPS: f32 = 1e-6;
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct LatentAttention {
@@ -69,7 +66,7 @@ impl LatentAttention {
     ) -> std::result::Result<Self, LoadError> {
         let config = source.config;
         let (hidden, heads, turned) = (config.hidden, config.heads, config.head_dim);
-        let Latent { query_rank, rank, key_dim, value_dim } = latent;
+        let Latent { query_rank, rank, key_dim, value_dim, norm_eps } = latent;
         let bias = config.attention_bias == AttentionBias::All;
         let width = heads * (key_dim + turned);
         let linear = |source: &mut Source<'_>, name: &str, shape, bias| {
@@ -80,27 +77,31 @@ impl LatentAttention {
             Some(rank) => Query::Latent(
                 linear(source, "q_a_proj", [rank, hidden], bias)?,
                 RmsNorm::load(mx, source, &format!("{path}.q_a_layernorm"), rank, Offset::Zero)?
-                    .with_eps(mx, EPS)?,
+                    .with_eps(mx, norm_eps)?,
                 linear(source, "q_b_proj", [width, rank], false)?,
             ),
         };
         let down = linear(source, "kv_a_proj_with_mqa", [rank + turned, hidden], bias)?;
         let norm = RmsNorm::load(mx, source, &format!("{path}.kv_a_layernorm"), rank, Offset::Zero)?;
-        source.weights.split_heads(
-            mx,
-            path,
-            "kv_b_proj",
-            heads,
-            &[("keys", key_dim), ("values", value_dim)],
-        )?;
-        let keys = source.numbers(mx, &format!("{path}.keys"), [heads * key_dim, rank])?;
-        let keys = keys.reshape(&dims([heads, key_dim, rank]))?.swap_axes(1, 2)?;
-        let values = source.numbers(mx, &format!("{path}.values"), [heads * value_dim, rank])?;
-        let values = values.reshape(&dims([heads, value_dim, rank]))?;
+        // MLX checkpoints have what the two become; where it is quantized, along another axis.
+        let apart = source.weights.contains(&format!("{path}.embed_q.weight"));
+        let [keys, values] = if apart {
+            [
+                source.numbers(mx, &format!("{path}.embed_q"), &[heads], [rank, key_dim])?,
+                source.numbers(mx, &format!("{path}.unembed_out"), &[heads], [value_dim, rank])?,
+            ]
+        } else {
+            let parts = [("keys", key_dim), ("values", value_dim)];
+            source.weights.split_heads(mx, path, "kv_b_proj", heads, &parts)?;
+            let keys = source.numbers(mx, &format!("{path}.keys"), &[], [heads * key_dim, rank])?;
+            let values = source.numbers(mx, &format!("{path}.values"), &[], [heads * value_dim, rank])?;
+            let by_head = |all: Array, out| all.reshape(&dims([heads, out, rank]));
+            [by_head(keys, key_dim)?.swap_axes(1, 2)?, by_head(values, value_dim)?]
+        };
         Ok(Self {
             query,
             down,
-            norm: norm.with_eps(mx, EPS)?,
+            norm: norm.with_eps(mx, norm_eps)?,
             keys: PerHead::new(mx, source, path, &keys)?,
             values: PerHead::new(mx, source, path, &values)?,
             output: linear(source, "o_proj", [hidden, heads * value_dim], bias)?,
@@ -129,15 +130,15 @@ impl LatentAttention {
         let query = query.reshape(&dims([tokens, self.heads, key_dim + self.turned]))?;
         let [plain, border] = [key_dim as i32, rank as i32];
         let whole = |part: Array| if self.kernels == Kernels::Host { part.contiguous() } else { Ok(part) };
-        let turned = rope.queries(mx, &whole(query.try_index((.., .., plain..))?)?)?;
+        let turned = rope.keys(mx, &whole(query.try_index((.., .., plain..))?)?)?;
         let absorbed = self.keys.product(mx, &query.try_index((.., .., ..plain))?)?;
-        let query = mlx_rs::ops::concatenate(&[absorbed, turned], -1)?;
+        let query = rope.louder(mx, whole(mlx_rs::ops::concatenate(&[absorbed, turned], -1)?)?)?;
         let stored = self.down.forward(mx, x)?;
         let latent = self.norm.forward(mx, &whole(stored.try_index((.., ..border))?)?)?;
         let latent = latent.reshape(&dims([tokens, 1, rank]))?;
         let key = whole(stored.try_index((.., border..))?)?.reshape(&dims([tokens, 1, self.turned]))?;
         let key = rope.keys(mx, &key)?;
-        let queries = Queries { array: &whole(query)?, scale: self.scale, sinks: None };
+        let queries = Queries { array: &query, scale: self.scale, sinks: None };
         let attended = pass.attend(mx, layer, queries, Some([&key, &latent]))?;
         let attended = attended.reshape(&dims([tokens, self.heads, rank]))?;
         let values = self.values.product(mx, &attended)?.reshape(&dims([tokens, self.heads * value_dim]))?;

@@ -4,10 +4,10 @@ use mlx_rs::Array;
 
 use super::host::HostMatrix;
 use super::source::{Codes, Source};
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, dims, from_vec, host, settle};
 use crate::mlx::error::{LoadError, MlxError};
 use crate::mlx::gate::Mlx;
-use crate::mlx::mxfp4::Mxfp4;
+use crate::mlx::microfloat::MicroFloats;
 
 /// `x W^T + b`.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub enum Weight {
     Dense(Array),
     /// `[out, in]` as codes.
     Codes(Codes),
-    /// `[out, in]` as floats of 4 bits.
-    Mxfp4(Mxfp4),
+    /// `[out, in]` as floats of few bits.
+    Micro(MicroFloats),
 }
 
 impl Weight {
@@ -35,10 +35,11 @@ impl Weight {
         Ok(match self {
             Self::Host(matrix) => {
                 let product = HostMatrix::products(mx, x, &[matrix])?.remove(0);
-                from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))?
+                let shape = dims([product.len() / matrix.out(), matrix.out()]);
+                from_vec(mx, product, &shape)?
             }
             Self::Dense(weight) => x.matmul(weight)?,
-            Self::Mxfp4(weight) => weight.product(mx, x)?,
+            Self::Micro(weight) => weight.product(mx, x)?,
             Self::Codes(codes) => codes.product(mx, x)?,
         })
     }
@@ -48,7 +49,7 @@ impl Weight {
         Ok(match self {
             Self::Host(_) => return Err(MlxError::backend("a matrix on the host is not stacked".into())),
             Self::Dense(weight) => mlx_rs::ops::gather_mm(x, weight, None, indices, sorted)?,
-            Self::Mxfp4(weight) => weight.gathered(mx, x, indices, sorted)?,
+            Self::Micro(weight) => weight.gathered(mx, x, indices, sorted)?,
             Self::Codes(Codes { codes, scales, biases, group, bits, .. }) => {
                 mlx_rs::ops::gather_qmm(x, codes, scales, biases, None, indices, true, *group, *bits, sorted)?
             }
@@ -60,7 +61,7 @@ impl Weight {
         match self {
             Self::Host(_) => Vec::new(),
             Self::Dense(weight) => vec![weight],
-            Self::Mxfp4(weight) => weight.arrays().to_vec(),
+            Self::Micro(weight) => weight.arrays().to_vec(),
             Self::Codes(codes) => codes.arrays().to_vec(),
         }
     }
@@ -95,11 +96,11 @@ impl Linear {
         };
         let dense = linears.iter().map(|linear| match &linear.weight {
             Weight::Dense(weight) => Some(weight),
-            Weight::Host(_) | Weight::Codes(_) | Weight::Mxfp4(_) => None,
+            Weight::Host(_) | Weight::Codes(_) | Weight::Micro(_) => None,
         });
         let codes = linears.iter().map(|linear| match &linear.weight {
             Weight::Codes(codes) => Some(codes),
-            Weight::Host(_) | Weight::Dense(_) | Weight::Mxfp4(_) => None,
+            Weight::Host(_) | Weight::Dense(_) | Weight::Micro(_) => None,
         });
         let (dense, codes): (Option<Vec<_>>, Option<Vec<_>>) = (dense.collect(), codes.collect());
         let weight = match (dense, codes) {
@@ -143,7 +144,7 @@ impl Linear {
     pub fn forward_each(mx: &Mlx, x: &Array, linears: &[&Self]) -> Result<Vec<Array>> {
         let on_host = linears.iter().filter_map(|linear| match &linear.weight {
             Weight::Host(matrix) => Some(matrix),
-            Weight::Dense(_) | Weight::Codes(_) | Weight::Mxfp4(_) => None,
+            Weight::Dense(_) | Weight::Codes(_) | Weight::Micro(_) => None,
         });
         let on_host: Vec<&HostMatrix> = on_host.collect();
         if on_host.len() == linears.len() {
@@ -157,7 +158,8 @@ impl Linear {
                             .flat_map(|row| row.iter_mut().zip(bias))
                             .for_each(|(y, b)| *y += b);
                     }
-                    from_f32(mx, &product, &dims([product.len() / matrix.out(), matrix.out()]))
+                    let shape = dims([product.len() / matrix.out(), matrix.out()]);
+                    from_vec(mx, product, &shape)
                 });
             with_bias.collect()
         } else {

@@ -7,7 +7,7 @@ use mlx_rs::Array;
 use super::fused::FusedKernels;
 use super::linear::Linear;
 use super::source::Source;
-use crate::mlx::array::{Result, from_f32, host};
+use crate::mlx::array::{Result, from_vec, host};
 use crate::mlx::backend::Kernels;
 use crate::mlx::cpu::activation::{self, Activation, CLAMP, STEEPNESS};
 use crate::mlx::error::LoadError;
@@ -84,7 +84,7 @@ pub fn gated(mx: &Mlx, kernels: Kernels, activation: Activation, gate: &Array, u
         Kernels::Host => {
             let mut out = vec![0.0; gate.size()];
             activation::gated(activation, host(mx, gate)?, host(mx, up)?, &mut out);
-            from_f32(mx, &out, gate.shape())
+            from_vec(mx, out, gate.shape())
         }
         Kernels::Device => gated_on_device(mx, activation, gate, up),
     }

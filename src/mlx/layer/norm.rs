@@ -6,7 +6,7 @@ use mlx_rs::Array;
 
 use super::fused::FusedKernels;
 use super::source::Source;
-use crate::mlx::array::{Result, dims, from_f32, host, settle};
+use crate::mlx::array::{Result, added, dims, from_f32, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::cpu::norm::rms_norm;
 use crate::mlx::error::LoadError;
@@ -104,7 +104,10 @@ impl RmsNorm {
         if let Some(fused) = &self.fused {
             return fused.add_norm(mx, x, more, &self.weight, &self.eps_array);
         }
-        let sum = x.add(more)?;
+        let sum = match self.kernels {
+            Kernels::Host => added(mx, x, more)?,
+            Kernels::Device => x.add(more)?,
+        };
         let normed = self.forward(mx, &sum)?;
         Ok([sum, normed])
     }
@@ -121,7 +124,7 @@ impl RmsNorm {
         let mut out = vec![0.0; x.size()];
         let residual = residual.map(|residual| host::<f32>(mx, residual)).transpose()?;
         rms_norm(host(mx, x)?, host(mx, &self.weight)?, self.eps, residual, &mut out);
-        from_f32(mx, &out, x.shape())
+        from_vec(mx, out, x.shape())
     }
 
     /// The arrays it holds.

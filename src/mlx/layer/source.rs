@@ -14,7 +14,7 @@ use crate::mlx::backend::{Arithmetic, Kernels};
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::mxfp4::{self, Mxfp4};
+use crate::mlx::microfloat::MicroFloats;
 use crate::mlx::product::DeviceProducts;
 use crate::mlx::quantization::Coding;
 use crate::mlx::weights::{LoadProgress, Weights};
@@ -28,8 +28,8 @@ pub enum Stored {
     Dense(Array),
     /// Codes.
     Codes(Codes),
-    /// Floats of 4 bits.
-    Mxfp4(Mxfp4),
+    /// Floats of few bits.
+    Micro(MicroFloats),
 }
 
 /// Affine codes as MLX holds them.
@@ -72,7 +72,7 @@ impl Stored {
         Ok(match self {
             Self::Host(matrix) => Weight::Host(matrix),
             Self::Codes(codes) => Weight::Codes(codes),
-            Self::Mxfp4(weight) => Weight::Mxfp4(weight),
+            Self::Micro(weight) => Weight::Micro(weight),
             Self::Dense(weight) => {
                 let transposed = weight.swap_axes(-1, -2)?;
                 settle(mx, [&transposed])?;
@@ -87,7 +87,7 @@ impl Stored {
             Self::Host(_) => Vec::new(),
             Self::Dense(numbers) => vec![numbers],
             Self::Codes(codes) => codes.arrays().to_vec(),
-            Self::Mxfp4(weight) => weight.arrays().to_vec(),
+            Self::Micro(weight) => weight.arrays().to_vec(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Stored {
         Ok(match self {
             Self::Host(matrix) => Self::Host(matrix.clone()),
             Self::Dense(weight) => Self::Dense(one(weight)?),
-            Self::Mxfp4(weight) => Self::Mxfp4(weight.at(index)?),
+            Self::Micro(weight) => Self::Micro(weight.at(index)?),
             Self::Codes(Codes { codes, scales, biases, group, bits, products }) => Self::Codes(Codes {
                 codes: one(codes)?,
                 scales: one(scales)?,
@@ -109,12 +109,12 @@ impl Stored {
         })
     }
 
-    /// A matrix of module `path` as the host multiplies it. Floats of 4 bits stay with MLX.
+    /// A matrix of module `path` as the host multiplies it. Floats of few bits stay with MLX.
     fn on_host(self, mx: &Mlx, path: &str, shape: [usize; 2]) -> Result<Self, LoadError> {
         Ok(match self {
             Self::Dense(weight) => Self::Host(HostMatrix::plain(mx, path, shape, &weight)?),
             Self::Codes(codes) => Self::Host(HostMatrix::affine(mx, path, shape, &codes)?),
-            Self::Host(_) | Self::Mxfp4(_) => self,
+            Self::Host(_) | Self::Micro(_) => self,
         })
     }
 }
@@ -164,15 +164,21 @@ impl Source<'_> {
         if self.kernels() == Kernels::Host { stored.on_host(mx, path, [out, inner]) } else { Ok(stored) }
     }
 
-    /// The same as numbers, whatever they are stored as, to be cut and turned.
-    pub fn numbers(&mut self, mx: &Mlx, path: &str, [out, inner]: [usize; 2]) -> Result<Array, LoadError> {
-        self.elements += out as u64 * inner as u64;
-        Ok(match self.stored(mx, path, &[], [out, inner])? {
+    /// The same as numbers, whatever it is stored as, to be cut and turned; also of several, `[…, out, in]`.
+    pub fn numbers(
+        &mut self,
+        mx: &Mlx,
+        path: &str,
+        lead: &[usize],
+        [out, inner]: [usize; 2],
+    ) -> Result<Array, LoadError> {
+        self.elements += lead.iter().product::<usize>() as u64 * out as u64 * inner as u64;
+        Ok(match self.stored(mx, path, lead, [out, inner])? {
             Stored::Host(_) => {
                 return Err(LoadError::Weights(format!("{path} is packed, expected as stored")));
             }
             Stored::Dense(numbers) => numbers,
-            Stored::Mxfp4(weight) => weight.decode(mx)?.as_dtype(self.float())?,
+            Stored::Micro(weight) => weight.decode(mx)?.as_dtype(self.float())?,
             Stored::Codes(Codes { codes, scales, biases, group, bits, .. }) => {
                 // A product of them is rounded to their type.
                 let [scales, biases] = [scales.as_dtype(Dtype::Float32)?, biases.as_dtype(Dtype::Float32)?];
@@ -227,7 +233,7 @@ impl Source<'_> {
         };
         let (bits, group) = match coding {
             Coding::Affine(affine) => (affine.bits, affine.group),
-            Coding::Mxfp4 => (mxfp4::BITS, mxfp4::GROUP),
+            Coding::Micro(format) => (format.bits, format.group),
         };
         if !inner.is_multiple_of(group) || !(inner * bits).is_multiple_of(32) {
             return Err(LoadError::Weights(format!(
@@ -241,14 +247,14 @@ impl Source<'_> {
             return Err(LoadError::Weights(format!("{weight} is {:?}, expected uint32", codes.dtype())));
         }
         let bytes = scales.dtype() == Dtype::Uint8;
-        if bytes != (coding == Coding::Mxfp4) {
+        if bytes != matches!(coding, Coding::Micro(_)) {
             return Err(LoadError::Weights(format!(
                 "{path}.scales are {:?}, which is not what config.json's quantization of this module has",
                 scales.dtype()
             )));
         }
-        if bytes {
-            return Ok(Stored::Mxfp4(Mxfp4 { codes, scales }));
+        if let Coding::Micro(format) = coding {
+            return Ok(Stored::Micro(MicroFloats { codes, scales, format }));
         }
         let biases = self.take(mx, &biases, &groups, float)?;
         let codes = Codes {

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use super::prenorm::PreNorm;
-use super::{Family, State};
+use super::{Family, State, mistral4};
 use crate::mlx::config::{Defaults, ModelConfig, Windows, base_of, masks, rotation};
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
@@ -14,7 +13,7 @@ pub const FAMILY: Family = Family {
     model_types: &["mistral", "ministral3", "mistral3"],
     states: &[State::Full, State::Window],
     config,
-    load: PreNorm::load,
+    load: mistral4::load,
 };
 
 fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
@@ -24,10 +23,11 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         let text = text.ok_or_else(|| missing("an object text_config"))?;
         return match Fields(text).text("model_type")? {
             Some("mistral" | "ministral3") => config(Fields(text)),
+            Some("mistral4") => mistral4::config(Fields(text)),
             other => Err(LoadError::Unsupported {
                 key: "text_config.model_type",
                 found: other.unwrap_or("absent").to_owned(),
-                expected: "mistral, ministral3",
+                expected: "mistral, ministral3, mistral4",
             }),
         };
     }

@@ -3,13 +3,16 @@
 //! in [`sandwich`] for Gemma's.
 
 mod deepseek_v2;
+mod deepseek_v3;
 mod gemma3;
 mod gemma4;
 mod glm4_moe;
+mod glm4_moe_lite;
 mod gpt_oss;
 mod lfm2;
 mod llama;
 mod mistral;
+mod mistral4;
 mod phi3;
 mod prenorm;
 mod qwen2;

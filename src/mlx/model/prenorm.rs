@@ -41,6 +41,18 @@ impl PreNorm {
             embed,
         }))
     }
+
+    /// The same, where experts may lie apart, and layers that guess further tokens, which are left out, behind the others.
+    pub fn load_with_experts(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+    ) -> std::result::Result<Box<dyn Model>, LoadError> {
+        let layers = source.config.layers();
+        let count = source.config.experts.as_ref().map_or(0, |experts| experts.count);
+        source.weights.discard_layers(layers);
+        source.weights.stack_experts(mx, layers, count)?;
+        Self::load(mx, source)
+    }
 }
 
 impl Model for PreNorm {

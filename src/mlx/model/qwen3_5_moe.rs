@@ -1,7 +1,7 @@
 //! Qwen3.5 and 3.6 with experts in place of one MLP, and one more that a gate opens for every token.
 
 use super::{Family, Model, State, qwen3_5};
-use crate::mlx::config::{Experts, ModelConfig, Routing};
+use crate::mlx::config::{Experts, Groups, ModelConfig, Routing};
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
@@ -31,7 +31,7 @@ pub fn experts(fields: Fields<'_>, layers: Vec<bool>, normalized: bool) -> Resul
         count: fields.need("num_experts")?,
         chosen: fields.need("num_experts_per_tok")?,
         width: fields.need("moe_intermediate_size")?,
-        routing: Routing::SoftmaxThenTop { normalized },
+        routing: Routing::SoftmaxThenTop { groups: Groups::ONE, normalized, factor: 1.0 },
         layers,
         module: "mlp.switch_mlp",
         router: "mlp.gate",

@@ -2,7 +2,7 @@
 
 use super::prenorm::PreNorm;
 use super::{Family, Model, State, qwen3};
-use crate::mlx::config::{Experts, ModelConfig, Routing};
+use crate::mlx::config::{Experts, Groups, ModelConfig, Routing};
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
@@ -24,7 +24,11 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         count,
         chosen: fields.need("num_experts_per_tok")?,
         width: fields.need("moe_intermediate_size")?,
-        routing: Routing::SoftmaxThenTop { normalized: fields.flag("norm_topk_prob")?.unwrap_or(false) },
+        routing: Routing::SoftmaxThenTop {
+            groups: Groups::ONE,
+            normalized: fields.flag("norm_topk_prob")?.unwrap_or(false),
+            factor: 1.0,
+        },
         layers: (0..config.masks.len()).map(sparse).collect(),
         module: "mlp.switch_mlp",
         router: "mlp.gate",

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{
-    Model, deepseek_v2, gemma3, gemma4, glm4_moe, gpt_oss, lfm2, llama, mistral, phi3, qwen2, qwen3, qwen3_5,
-    qwen3_5_moe, qwen3_moe, qwen3_next,
+    Model, deepseek_v2, deepseek_v3, gemma3, gemma4, glm4_moe, glm4_moe_lite, gpt_oss, lfm2, llama, mistral,
+    mistral4, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
@@ -16,9 +16,10 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 15] = [
+pub const FAMILIES: [&Family; 18] = [
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mistral4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
@@ -30,7 +31,9 @@ pub const FAMILIES: [&Family; 15] = [
     &gemma4::FAMILY,
     &gpt_oss::FAMILY,
     &glm4_moe::FAMILY,
+    &glm4_moe_lite::FAMILY,
     &deepseek_v2::FAMILY,
+    &deepseek_v3::FAMILY,
     &lfm2::FAMILY,
 ];
 

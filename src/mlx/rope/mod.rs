@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
-use super::array::{Result, dims, from_f32, host};
+use super::array::{Result, dims, from_f32, from_vec, host};
 use super::backend::Kernels;
 use super::cpu::rotate::{Pairs, Turns, rotate};
 use super::gate::Mlx;
@@ -104,9 +104,13 @@ impl<'a> RopeAt<'a> {
         Some(&self.rope.turn).filter(|_| self.rope.long_queries.is_none())
     }
 
-    /// Turns query heads `[tokens, heads, head_dim]`.
+    /// Turns query heads `[tokens, heads, head_dim]`, and makes them louder.
     pub fn queries(&self, mx: &Mlx, heads: &Array) -> Result<Array> {
-        let turned = self.keys(mx, heads)?;
+        self.louder(mx, self.keys(mx, heads)?)
+    }
+
+    /// Query heads `[tokens, heads, n]` times what their positions ask for, where the model was trained with it.
+    pub fn louder(&self, mx: &Mlx, turned: Array) -> Result<Array> {
         let Some(long) = self.rope.long_queries else { return Ok(turned) };
         let positions = self.step.positions().map(|position| long.factor(position));
         match self.rope.kernels {
@@ -118,7 +122,7 @@ impl<'a> RopeAt<'a> {
                         *x *= factor;
                     }
                 }
-                from_f32(mx, &out, turned.shape())
+                from_vec(mx, out, turned.shape())
             }
             Kernels::Device => {
                 let factors = if let Some(factors) = self.query_factors.get() {
@@ -144,7 +148,7 @@ impl<'a> RopeAt<'a> {
                 let x = host::<f32>(mx, heads)?;
                 let mut out = vec![0.0; x.len()];
                 rotate(turns, rope.pairs, [heads.dim(1) as usize, heads.dim(2) as usize], x, &mut out);
-                from_f32(mx, &out, heads.shape())
+                from_vec(mx, out, heads.shape())
             }
             Kernels::Device => {
                 let scaled = match &rope.amplitudes {

@@ -85,6 +85,13 @@ pub enum Kind {
     Plain(Float),
 }
 
+impl Kind {
+    /// Whether weights are codes, whose products take activations as whole numbers.
+    pub fn is_codes(self) -> bool {
+        matches!(self, Self::Affine(..))
+    }
+}
+
 /// The parts of a strip: for each group its weights, then 16 scales and 16 biases where it has any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -109,5 +116,9 @@ impl Layout {
             Kind::Plain(_) => 0,
         };
         self.weight_bytes() + scales
+    }
+    /// Lines of 64 bytes that a strip's group takes once decoded: one for two codes or one float of each output.
+    pub fn decoded_lines(self) -> usize {
+        if self.kind.is_codes() { self.group / 2 } else { self.group }
     }
 }

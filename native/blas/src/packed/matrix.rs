@@ -2,8 +2,9 @@
 
 use super::format::{Affine, Float, Kind, Layout, Numbers, STRIP, ShapeError};
 use super::pack;
-use super::simd::{bf16_to_f32, f16_to_f32, signed};
+use super::simd::{bf16_to_f32, f16_to_f32};
 use super::tile::{MAX_STRIPS, Part};
+use crate::threads;
 
 /// Weights of a row that lie together where the format has no groups.
 const PLAIN_GROUP: usize = 64;
@@ -80,9 +81,8 @@ impl Matrix {
     }
 
     fn fill(&mut self, pack: impl Fn(usize, &mut [u8]) + Sync) {
-        use rayon::prelude::*;
         let lines = self.strip_bytes() / Line::BYTES;
-        self.strips.par_chunks_mut(lines.max(1)).enumerate().for_each(|(strip, lines)| {
+        threads::pieces(&mut self.strips, lines.max(1), |strip, lines| {
             // SAFETY: a line is 64 bytes, all of them initialized, and has no other use meanwhile.
             let memory =
                 unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) };
@@ -136,9 +136,9 @@ impl Matrix {
             let at = (strip + s).min(last) * self.strip_bytes() + groups.start * layout.group_bytes();
             *weights = self.memory().wrapping_add(at);
         }
-        let (scaled, middle) = match layout.kind {
-            Kind::Affine(bits, float) => (Some(float), (1_u32 << (bits - 1)) as f32),
-            Kind::Plain(_) => (None, 0.0),
+        let scaled = match layout.kind {
+            Kind::Affine(_, float) => float,
+            Kind::Plain(_) => Float::F32,
         };
         Part {
             weights,
@@ -146,7 +146,6 @@ impl Matrix {
             scales: weights.map(|weights| weights.wrapping_add(layout.weight_bytes())),
             scales_stride: layout.group_bytes(),
             scaled,
-            middle,
             groups: groups.len(),
             group: layout.group,
         }
@@ -176,10 +175,8 @@ impl Matrix {
                 }
                 Kind::Affine(bits, float) => {
                     let (scale, bias) = (number(scales, lane, float), number(scales, STRIP + lane, float));
-                    let middle = 1_i32 << (bits - 1);
                     for (k, into) in into.iter_mut().enumerate() {
-                        let code = code(weights, layout.group, bits, k, lane) + middle;
-                        *into = code as f32 * scale + bias;
+                        *into = code(weights, layout.group, bits, k, lane) as f32 * scale + bias;
                     }
                 }
             }
@@ -201,25 +198,13 @@ fn word(bytes: &[u8], index: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// The code of a lane, less the middle one.
-fn code(weights: &[u8], group: usize, bits: usize, k: usize, lane: usize) -> i32 {
-    if bits == 8 {
-        return i32::from(weights[k * STRIP + lane].cast_signed());
-    }
+/// The code of a lane.
+fn code(weights: &[u8], group: usize, bits: usize, k: usize, lane: usize) -> u32 {
     let (low, high) = pack::planes(bits);
     let find = |at: usize, bits: usize| {
-        if bits == 0 {
-            return 0;
-        }
-        let per_word = 32 / bits;
-        word(weights, at + k / per_word * STRIP + lane) << (k % per_word * bits)
+        let (per_word, pair) = (32 / bits, k % (32 / bits) / 2);
+        word(weights, at + k / per_word * STRIP + lane) >> (k % 2 * 16 + pair * bits) & ((1 << bits) - 1)
     };
-    let (lower, upper) = (find(0, low), find(group * low / 32 * STRIP, high));
-    match bits {
-        2 => signed::<2, 0>(lower, upper),
-        3 => signed::<2, 1>(lower, upper),
-        4 => signed::<4, 0>(lower, upper),
-        5 => signed::<4, 1>(lower, upper),
-        _ => signed::<4, 2>(lower, upper),
-    }
+    let upper = if high == 0 { 0 } else { find(group * low / 32 * STRIP, high) };
+    upper << low | find(0, low)
 }

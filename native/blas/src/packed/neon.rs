@@ -1,13 +1,9 @@
-//! NEON: 32 registers of 4 lanes, four to a strip.
+//! NEON: 32 registers of 4 floats or 8 whole numbers.
 
-use std::arch::aarch64::{
-    float32x4_t, uint16x8_t, uint32x4_t, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vget_low_s8,
-    vget_low_s16, vget_low_u16, vld1q_f32, vld1q_s8, vld1q_u16, vld1q_u32, vmovl_high_s8, vmovl_high_s16,
-    vmovl_high_u16, vmovl_s8, vmovl_s16, vmovl_u16, vorrq_u32, vreinterpretq_f32_u32, vreinterpretq_s32_u32,
-    vreinterpretq_u32_s32, vshlq_n_s32, vshlq_n_u32, vshlq_u32, vshrq_n_s32, vshrq_n_u32, vst1q_f32,
-};
+#[allow(clippy::wildcard_imports, reason = "sixty intrinsics")]
+use std::arch::aarch64::*;
 
-use super::simd::{Simd, f16_to_f32};
+use super::simd::{Simd, f16_to_f32, lowest};
 
 /// Part of the base architecture of aarch64.
 #[derive(Clone, Copy)]
@@ -28,7 +24,11 @@ fn parts<A: Copy, B: Copy>(first: B, from: [A; PARTS], map: impl Fn(A) -> B) -> 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "said once, above")]
 impl Simd for Neon {
     type V = [float32x4_t; PARTS];
-    type W = [uint32x4_t; PARTS];
+    type Sums = [int32x4_t; PARTS];
+    /// The first numbers of lanes 0 to 7 and 8 to 15, then the second ones.
+    type Pairs = [uint16x8_t; PARTS];
+    /// Twice.
+    type Pair = int16x4_t;
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -53,27 +53,21 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn multiply(a: Self::V, b: Self::V) -> Self::V {
+        let mut products = a;
+        for (i, product) in products.iter_mut().enumerate() {
+            *product = unsafe { vmulq_f32(a[i], b[i]) };
+        }
+        products
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         let mut sums = c;
         for (i, sum) in sums.iter_mut().enumerate() {
             *sum = unsafe { vfmaq_f32(c[i], a[i], b[i]) };
         }
         sums
-    }
-
-    #[inline(always)]
-    unsafe fn bytes(from: *const i8) -> Self::V {
-        unsafe {
-            let bytes = vld1q_s8(from);
-            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
-            let words = [
-                vmovl_s16(vget_low_s16(low)),
-                vmovl_high_s16(low),
-                vmovl_s16(vget_low_s16(high)),
-                vmovl_high_s16(high),
-            ];
-            parts(vdupq_n_f32(0.0), words, |words| vcvtq_f32_s32(words))
-        }
     }
 
     #[inline(always)]
@@ -96,58 +90,169 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn words(from: *const u32) -> Self::W {
-        unsafe { [vld1q_u32(from), vld1q_u32(from.add(4)), vld1q_u32(from.add(8)), vld1q_u32(from.add(12))] }
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        let mut sums = a;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { vaddq_f32(a[i], b[i]) };
+        }
+        sums
     }
 
     #[inline(always)]
-    unsafe fn high_words<const LOW: u32>(from: *const u32, left: u32) -> Self::W {
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        let mut larger = a;
+        for (i, larger) in larger.iter_mut().enumerate() {
+            *larger = unsafe { vmaxq_f32(a[i], b[i]) };
+        }
+        larger
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: Self::V) -> Self::V {
+        x.map(|x| unsafe { vabsq_f32(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: Self::V) -> f32 {
+        unsafe { vgetq_lane_f32::<0>(x[0]) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: Self::V) -> f32 {
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(x[0], x[2]), vmaxq_f32(x[1], x[3]))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: Self::V) -> f32 {
         unsafe {
-            let (words, left) = (Self::words(from), vdupq_n_s32(left.cast_signed()));
-            parts(words[0], words, |words| vshlq_u32(words, left))
+            let four = vaddq_f32(vaddq_f32(x[0], x[2]), vaddq_f32(x[1], x[3]));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
         }
     }
 
     #[inline(always)]
-    unsafe fn take<const LOW: u32, const HIGH: u32>(low: &mut Self::W, high: &mut Self::W) -> Self::V {
-        let mut out = unsafe { Self::zero() };
-        for i in 0..PARTS {
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V {
+        let mut out = p;
+        for (i, out) in out.iter_mut().enumerate() {
             unsafe {
-                let (signed, bits) = (vreinterpretq_s32_u32(high[i]), low[i]);
-                let code = match (LOW, HIGH) {
-                    (4, 0) => vshrq_n_s32::<28>(vreinterpretq_s32_u32(bits)),
-                    (2, 0) => vshrq_n_s32::<30>(vreinterpretq_s32_u32(bits)),
-                    (2, 1) => joined(
-                        vreinterpretq_u32_s32(vshlq_n_s32::<2>(vshrq_n_s32::<31>(signed))),
-                        vshrq_n_u32::<30>(bits),
-                    ),
-                    (4, 1) => joined(
-                        vreinterpretq_u32_s32(vshlq_n_s32::<4>(vshrq_n_s32::<31>(signed))),
-                        vshrq_n_u32::<28>(bits),
-                    ),
-                    _ => joined(
-                        vreinterpretq_u32_s32(vshlq_n_s32::<4>(vshrq_n_s32::<30>(signed))),
-                        vshrq_n_u32::<28>(bits),
-                    ),
-                };
-                low[i] = if LOW == 4 { vshlq_n_u32::<4>(bits) } else { vshlq_n_u32::<2>(bits) };
-                if HIGH == 1 {
-                    high[i] = vshlq_n_u32::<1>(high[i]);
-                } else if HIGH == 2 {
-                    high[i] = vshlq_n_u32::<2>(high[i]);
-                }
-                out[i] = vcvtq_f32_s32(code);
+                let power = vshlq_n_u32::<23>(vreinterpretq_u32_f32(shifted[i]));
+                let power = vreinterpretq_f32_u32(vaddq_u32(power, vdupq_n_u32(127 << 23)));
+                let product = vreinterpretq_u32_f32(vmulq_f32(p[i], power));
+                *out = vreinterpretq_f32_u32(vbicq_u32(product, vcltq_f32(x[i], least[i])));
             }
         }
         out
     }
-}
 
-/// Upper and lower bits of codes.
-#[inline(always)]
-fn joined(upper: uint32x4_t, lower: uint32x4_t) -> std::arch::aarch64::int32x4_t {
-    // SAFETY: NEON is always there.
-    unsafe { vreinterpretq_s32_u32(vorrq_u32(upper, lower)) }
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: Self::V) {
+        for half in 0..2 {
+            unsafe {
+                let [low, high] = [2 * half, 2 * half + 1].map(|i| vmovn_s32(vcvtnq_s32_f32(x[i])));
+                vst1q_u16(to.add(8 * half), vreinterpretq_u16_s16(vcombine_s16(low, high)));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(from: *const u32) -> Self::Pairs {
+        unsafe {
+            let (a, b) = (vld2q_u16(from.cast()), vld2q_u16(from.add(8).cast()));
+            [a.0, b.0, a.1, b.1]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs(to: *mut u32, [a, b, above_a, above_b]: Self::Pairs) {
+        unsafe {
+            vst2q_u16(to.cast(), uint16x8x2_t(a, above_a));
+            vst2q_u16(to.add(8).cast(), uint16x8x2_t(b, above_b));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn right_by(pairs: Self::Pairs, bits: u32) -> Self::Pairs {
+        unsafe {
+            let left = vdupq_n_s16(-(bits as i16));
+            parts(pairs[0], pairs, |halves| vshlq_u16(halves, left))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take<const LOW: u32, const HIGH: u32>(
+        low: &mut Self::Pairs,
+        high: &mut Self::Pairs,
+    ) -> Self::Pairs {
+        let mut codes = *low;
+        for i in 0..PARTS {
+            unsafe {
+                codes[i] = vandq_u16(low[i], vdupq_n_u16(lowest(LOW) as u16));
+                // Shifts by a constant want one that does not come from a parameter.
+                low[i] = match LOW {
+                    2 => vshrq_n_u16::<2>(low[i]),
+                    4 => vshrq_n_u16::<4>(low[i]),
+                    _ => vshrq_n_u16::<8>(low[i]),
+                };
+                if HIGH > 0 {
+                    let above = vandq_u16(high[i], vdupq_n_u16(lowest(HIGH) as u16));
+                    high[i] = if HIGH == 1 { vshrq_n_u16::<1>(high[i]) } else { vshrq_n_u16::<2>(high[i]) };
+                    let above = if LOW == 2 { vshlq_n_u16::<2>(above) } else { vshlq_n_u16::<4>(above) };
+                    codes[i] = vorrq_u16(codes[i], above);
+                }
+            }
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> Self::Pairs {
+        unsafe { [vdupq_n_u16(0); PARTS] }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs {
+        unsafe {
+            let (first, second) = (vld1q_u8(first), vld1q_u8(second));
+            [
+                vmovl_u8(vget_low_u8(first)),
+                vmovl_high_u8(first),
+                vmovl_u8(vget_low_u8(second)),
+                vmovl_high_u8(second),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair(from: *const u32) -> Self::Pair {
+        unsafe { vreinterpret_s16_u32(vld1_dup_u32(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn no_sums() -> Self::Sums {
+        unsafe { [vdupq_n_s32(0); PARTS] }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(mut sums: Self::Sums, x: Self::Pair, pairs: Self::Pairs) -> Self::Sums {
+        for half in 0..2 {
+            unsafe {
+                let first = vreinterpretq_s16_u16(pairs[half]);
+                let second = vreinterpretq_s16_u16(pairs[half + 2]);
+                let [low, high] = [2 * half, 2 * half + 1];
+                sums[low] = vmlal_lane_s16::<0>(sums[low], vget_low_s16(first), x);
+                sums[low] = vmlal_lane_s16::<1>(sums[low], vget_low_s16(second), x);
+                sums[high] = vmlal_high_lane_s16::<0>(sums[high], first, x);
+                sums[high] = vmlal_high_lane_s16::<1>(sums[high], second, x);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: Self::Sums) -> Self::V {
+        parts(unsafe { vdupq_n_f32(0.0) }, sums, |sums| unsafe { vcvtq_f32_s32(sums) })
+    }
 }
 
 #[inline(always)]

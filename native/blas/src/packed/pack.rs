@@ -9,7 +9,8 @@ pub fn planes(bits: usize) -> (usize, usize) {
         3 => (2, 1),
         4 => (4, 0),
         5 => (4, 1),
-        _ => (4, 2),
+        6 => (4, 2),
+        _ => (8, 0),
     }
 }
 
@@ -25,13 +26,11 @@ pub fn affine(stored: &Affine<'_>, [out, inner]: [usize; 2], strip: usize, memor
         for lane in 0..rows {
             let row = strip * STRIP + lane;
             let words = &stored.codes[row * row_words + g * group_words..][..group_words];
-            match bits {
-                4 => fours(words, lane, weights),
-                8 => bytes(words, lane, weights),
-                _ => {
-                    spread(words, bits, &mut codes[..group]);
-                    place(&codes[..group], bits, lane, weights);
-                }
+            if bits == 4 {
+                fours(words, lane, weights);
+            } else {
+                spread(words, bits, &mut codes[..group]);
+                place(&codes[..group], bits, lane, weights);
             }
             copy(stored.scales, row * groups + g, scales, lane);
             copy(stored.biases, row * groups + g, scales, STRIP + lane);
@@ -63,23 +62,6 @@ fn put(word: u32, to: &mut [u8], at: usize) {
     to[4 * at..][..4].copy_from_slice(&word.to_le_bytes());
 }
 
-/// Codes of 4 bits: the file's words have the first code lowest, a strip's have it highest and less the middle code.
-fn fours(words: &[u32], lane: usize, weights: &mut [u8]) {
-    for (i, word) in words.iter().enumerate() {
-        let turned = word.swap_bytes();
-        let turned = (turned & 0x0f0f_0f0f) << 4 | turned >> 4 & 0x0f0f_0f0f;
-        put(turned ^ 0x8888_8888, weights, i * STRIP + lane);
-    }
-}
-
-fn bytes(words: &[u32], lane: usize, weights: &mut [u8]) {
-    for (i, word) in words.iter().enumerate() {
-        for (j, byte) in word.to_le_bytes().into_iter().enumerate() {
-            weights[(4 * i + j) * STRIP + lane] = byte ^ 0x80;
-        }
-    }
-}
-
 /// The codes of a group, one to a byte.
 fn spread(words: &[u32], bits: usize, codes: &mut [u8]) {
     let (mut buffer, mut held, mut words) = (0_u64, 0, words.iter());
@@ -97,11 +79,12 @@ fn spread(words: &[u32], bits: usize, codes: &mut [u8]) {
 /// Places a group's codes in planes.
 fn place(codes: &[u8], bits: usize, lane: usize, weights: &mut [u8]) {
     let (low, high) = planes(bits);
-    let middle = 1_u8 << (bits - 1);
     let mut plane = |at: usize, skipped: usize, width: usize| {
         for (i, codes) in codes.chunks(32 / width).enumerate() {
-            let word = codes.iter().fold(0_u32, |word, code| {
-                word << width | u32::from((code ^ middle) >> skipped) & ((1 << width) - 1)
+            let word = codes.chunks(2).rev().fold(0_u32, |word, pair| {
+                let [even, odd] =
+                    [pair[0], pair[1]].map(|code| u32::from(code) >> skipped & ((1 << width) - 1));
+                word << width | odd << 16 | even
             });
             put(word, weights, at + i * STRIP + lane);
         }
@@ -109,5 +92,19 @@ fn place(codes: &[u8], bits: usize, lane: usize, weights: &mut [u8]) {
     plane(0, 0, low);
     if high > 0 {
         plane(codes.len() * low / 32 * STRIP, low, high);
+    }
+}
+
+/// Codes of 4 bits: a file's word has its eight codes in order from the lowest bits up, a strip's the even ones and then the
+/// odd ones.
+fn fours(words: &[u32], lane: usize, weights: &mut [u8]) {
+    for (i, word) in words.iter().enumerate() {
+        // Swaps the middle two of every four, for fours of codes, then of pairs of codes.
+        let swapped = |word: u32, bits: u32, mask: u32| {
+            let moved = (word ^ word >> bits) & mask;
+            word ^ moved ^ moved << bits
+        };
+        let word = swapped(swapped(*word, 4, 0x00f0_00f0), 8, 0x0000_ff00);
+        put(word, weights, i * STRIP + lane);
     }
 }

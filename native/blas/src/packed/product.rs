@@ -4,20 +4,18 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::format::STRIP;
 use super::kernels::{Kernels, Shape, index, kernels};
-use super::matrix::Matrix;
-use super::rows::Rows;
+use super::matrix::{Line, Matrix};
+use super::rows::{Form, Rows};
 use super::tile::{MAX_HEIGHT, MAX_STRIPS};
+use crate::threads;
 
 /// Waking a second thread costs some 5 microseconds: worth it from this many weights, times rows and a little more.
 const PARALLEL_FROM: usize = 1024 * 1024;
 /// Jobs per thread that still balance well when one thread is late.
 const JOBS_PER_THREAD: usize = 4;
-/// Up to so many rows, decoding the weights again for each tile is faster than keeping them decoded.
-const STORED_ROWS: usize = 24;
 /// Inputs of a block: what is decoded at a time, and stays in the cache with the activations that meet it.
 const BLOCK: usize = 512;
 /// Tiles whose activations of one block stay in the cache.
@@ -53,9 +51,8 @@ pub(super) fn run(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
     let mut rest = targets;
     while let Some(first) = rest.first() {
         // Neighbours whose activations are packed alike.
-        let (inner, group) = (first.matrix.inner(), first.matrix.layout().group);
-        let alike =
-            |target: &&Target<'_>| target.matrix.inner() == inner && target.matrix.layout().group == group;
+        let of = |matrix: &Matrix| (matrix.inner(), matrix.layout().group, matrix.layout().kind.is_codes());
+        let alike = |target: &&Target<'_>| of(target.matrix) == of(first.matrix);
         let count = rest.iter().take_while(alike).count();
         let (now, later) = rest.split_at_mut(count);
         same(kernels, x, now);
@@ -72,34 +69,35 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
         return;
     }
     let weights: usize = places.iter().map(|place| place.matrix.out() * inner).sum();
-    let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { rayon::current_num_threads() };
-    let stored = rows <= STORED_ROWS;
+    let threads = if weights * (rows + 1) < PARALLEL_FROM { 1 } else { threads::count() };
+    let stored = rows <= kernels.stored_rows;
     let mut memory = ROWS.take();
-    let shapes = if stored { kernels.stored[index(places[0].matrix.layout().kind)] } else { kernels.decoded };
+    let kind = places[0].matrix.layout().kind;
+    let shapes = match (stored, kind.is_codes()) {
+        (true, _) => kernels.stored[index(kind)],
+        (false, true) => kernels.decoded_codes,
+        (false, false) => kernels.decoded_floats,
+    };
+    let form = if kind.is_codes() { Form::Whole(kernels.whole) } else { Form::Floats };
     let block = if stored { inner.div_ceil(group) } else { (BLOCK / group).max(1) };
     let heights: Vec<usize> = shapes.iter().map(|shape| shape.height).collect();
-    let rows = Rows::pack(x, [rows, inner, group], &heights, block, threads, &mut memory);
+    // SAFETY: kernels are those of this processor.
+    let rows = unsafe { Rows::pack(x, [rows, inner, group], form, &heights, block, threads, &mut memory) };
     let jobs: Vec<(usize, Range<usize>)> =
         jobs(&places, threads, if stored { MAX_STRIPS } else { shapes[0].strips });
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some((place, strips)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let cut = Cut { place: &places[*place], rows: &rows, kernels, shapes };
-            if stored {
-                cut.as_stored(strips.clone());
-            } else {
-                cut.once_decoded(strips.clone());
-            }
+    let work = |job: usize| {
+        let (place, strips) = &jobs[job];
+        let cut = Cut { place: &places[*place], rows: &rows, kernels, shapes };
+        if stored {
+            cut.as_stored(strips.clone());
+        } else {
+            cut.once_decoded(strips.clone());
         }
     };
-    match threads.min(jobs.len()) {
-        0 | 1 => work(),
-        threads => rayon::in_place_scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| work());
-            }
-            work();
-        }),
+    if threads == 1 {
+        (0..jobs.len()).for_each(work);
+    } else {
+        threads::run(jobs.len(), work);
     }
     ROWS.set(memory);
 }
@@ -119,8 +117,8 @@ fn jobs(places: &[Place<'_>], threads: usize, step: usize) -> Vec<(usize, Range<
 thread_local! {
     /// Scratch for packed activations and for decoded weights. Taken out while in use, since a thread that waits for its
     /// jobs may run another product's.
-    static ROWS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static DECODED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static ROWS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static DECODED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// A target whose jobs write disjoint columns.
@@ -173,24 +171,26 @@ impl Cut<'_> {
     fn once_decoded(&self, strips: Range<usize>) {
         let matrix = self.place.matrix;
         let width = self.shapes[0].strips;
-        let decode = self.kernels.decode[index(matrix.layout().kind)];
+        let layout = matrix.layout();
+        let decode = self.kernels.decode[index(layout.kind)];
         let mut scratch = DECODED.take();
         for tiles in steps(0..self.rows.tiles(), TILES) {
             for block in 0..self.rows.blocks() {
                 let groups = self.rows.groups(block);
-                let size = groups.len() * matrix.layout().group * STRIP;
+                let lines = layout.decoded_lines();
                 scratch.clear();
-                scratch.reserve(width * size);
+                scratch.reserve(width * groups.len() * lines);
                 for strip in steps(strips.clone(), width) {
                     let mut part = matrix.part(strip.start, groups.clone());
+                    let strip_lines = |s: usize| s.min(strip.len() - 1) * groups.len() * lines;
                     for s in 0..strip.len() {
                         // SAFETY: room for one strip's groups was just reserved at its place.
-                        unsafe { decode(&part, s, scratch.as_mut_ptr().add(s * size)) };
+                        unsafe { decode(&part, s, scratch.as_mut_ptr().add(strip_lines(s)).cast()) };
                     }
                     for (s, weights) in part.weights.iter_mut().enumerate() {
-                        *weights = scratch.as_ptr().wrapping_add(s.min(strip.len() - 1) * size).cast();
+                        *weights = scratch.as_ptr().wrapping_add(strip_lines(s)).cast();
                     }
-                    part.weights_stride = size / groups.len() * size_of::<f32>();
+                    part.weights_stride = lines * Line::BYTES;
                     for tile in tiles.clone() {
                         // SAFETY: the decoded part, over the block's inputs.
                         unsafe {
@@ -217,7 +217,7 @@ impl Cut<'_> {
     ) {
         let (out, rows) = (self.place.matrix.out(), self.rows.range(tile));
         let mut y = [0.0_f32; MAX_HEIGHT * MAX_STRIPS * STRIP];
-        let (x, sums) = self.rows.of(block, tile);
+        let (x, factors) = self.rows.of(block, tile);
         let pieces = || {
             rows.clone().enumerate().flat_map(|(h, row)| {
                 strips.clone().enumerate().map(move |(s, strip)| {
@@ -235,7 +235,7 @@ impl Cut<'_> {
             }
         }
         // SAFETY: the caller's part; packed rows and a tile of this shape.
-        unsafe { (shape.tile)(part, x, sums, y.as_mut_ptr()) };
+        unsafe { (shape.tile)(part, x, factors, y.as_mut_ptr()) };
         for (at, to, count) in pieces() {
             // SAFETY: as above.
             unsafe { to.copy_from_nonoverlapping(y.as_ptr().add(at), count) };

@@ -1,25 +1,53 @@
-//! Activations in the order the kernels read: tiles of rows, `[k][height]`, with each group's sum.
+//! Activations in the order the kernels read: tiles of rows, as `tile` describes them.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use super::kernels::Whole;
+use crate::threads;
 
 /// Elements from which a second thread helps.
 const PARALLEL_FROM: usize = 64 * 1024;
 
-/// Packed rows: `[block][tile][k][height]`, and sums `[block][tile][group][height]`. A tile may be higher than it has rows;
-/// the rest is zero.
+/// What the kernels of a matrix want for activations.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// Pairs of whole numbers, and each group's step and sum.
+    Whole(Whole),
+    Floats,
+}
+
+impl Form {
+    /// Words of a group in one row.
+    fn words(self, group: usize) -> usize {
+        match self {
+            Self::Whole(_) => group / 2,
+            Self::Floats => group,
+        }
+    }
+
+    /// Factors of a group in one row.
+    fn factors(self) -> usize {
+        match self {
+            Self::Whole(_) => 2,
+            Self::Floats => 0,
+        }
+    }
+}
+
+/// Packed rows: `[block][tile][word][height]`, and then factors `[block][tile][group][factor][height]`. A tile may be higher
+/// than it has rows; the rest is zero.
 pub struct Rows<'a> {
-    memory: &'a [f32],
+    memory: &'a [u32],
     tiles: Vec<Tile>,
     /// Heights of all tiles together.
     height: usize,
-    group: usize,
     groups: usize,
     /// Groups in a block.
     block: usize,
-    /// Where the sums begin.
-    sums: usize,
+    /// Words and factors of a group in one row.
+    sizes: [usize; 2],
+    /// Where the factors begin.
+    factors: usize,
 }
 
 struct Tile {
@@ -34,13 +62,17 @@ struct Tile {
 
 impl<'a> Rows<'a> {
     /// Packs `x`, `[rows, inner]`, for tiles of these heights (ascending) and blocks of so many groups.
-    pub fn pack(
+    ///
+    /// # Safety
+    /// The processor has the instructions of `form`.
+    pub unsafe fn pack(
         x: &[f32],
         [rows, inner, group]: [usize; 3],
+        form: Form,
         heights: &[usize],
         block: usize,
         threads: usize,
-        memory: &'a mut Vec<f32>,
+        memory: &'a mut Vec<u32>,
     ) -> Self {
         let tallest = heights.last().copied().unwrap_or(1);
         let count = rows.div_ceil(tallest);
@@ -55,40 +87,41 @@ impl<'a> Rows<'a> {
             })
             .collect();
         let groups = inner.div_ceil(group);
-        let (data, sums) = (groups * group * height, groups * height);
+        let sizes = [form.words(group), form.factors()];
+        let [words, factors] = sizes.map(|size| size * groups * height);
         memory.clear();
-        memory.resize(data + sums, 0.0);
-        let (data_memory, sums_memory) = memory.split_at_mut(data);
+        memory.resize(words + factors, 0);
+        let (mut words_rest, mut factors_rest) = memory.split_at_mut(words);
         // One piece for each tile of each block.
-        let (mut pieces, mut data_rest, mut sums_rest) = (Vec::new(), data_memory, sums_memory);
+        let mut pieces = Vec::new();
         for first in (0..groups).step_by(block) {
             let count = block.min(groups - first);
             for tile in &tiles {
-                let (data, rest) = data_rest.split_at_mut(count * group * tile.height);
-                data_rest = rest;
-                let (sums, rest) = sums_rest.split_at_mut(count * tile.height);
-                sums_rest = rest;
-                pieces.push((tile, first * group, data, sums));
+                let [words, factors] = sizes.map(|size| size * count * tile.height);
+                let (words, rest) = words_rest.split_at_mut(words);
+                words_rest = rest;
+                let (factors, rest) = factors_rest.split_at_mut(factors);
+                factors_rest = rest;
+                pieces.push(Piece { tile, from: first * group, count: count * group, words, factors });
             }
         }
-        let fill = |(tile, from, data, sums): (&Tile, usize, &mut [f32], &mut [f32])| {
-            for h in 0..tile.rows {
-                let row = &x[(tile.first + h) * inner..][..inner];
-                let row = &row[from..inner.min(from + data.len() / tile.height)];
-                for (k, x) in row.iter().enumerate() {
-                    data[k * tile.height + h] = *x;
-                }
-                for (g, x) in row.chunks(group).enumerate() {
-                    sums[g * tile.height + h] = sum(x);
+        let fill = |piece: &mut Piece<'_>| {
+            for h in 0..piece.tile.rows {
+                let row = &x[(piece.tile.first + h) * inner..][..inner];
+                let row = &row[piece.from..inner.min(piece.from + piece.count)];
+                match form {
+                    // SAFETY: the caller's processor.
+                    Form::Whole(whole) => unsafe { piece.whole(h, row, group, whole) },
+                    Form::Floats => piece.floats(h, row),
                 }
             }
         };
         if threads == 1 || x.len() < PARALLEL_FROM {
-            pieces.into_iter().for_each(fill);
+            pieces.iter_mut().for_each(fill);
         } else {
-            pieces.into_par_iter().for_each(fill);
+            threads::pieces(&mut pieces, 1, |_, piece| piece.iter_mut().for_each(fill));
         }
-        Self { memory, tiles, height, group, groups, block, sums: data }
+        Self { memory, tiles, height, groups, block, sizes, factors: words }
     }
 
     pub fn tiles(&self) -> usize {
@@ -115,29 +148,49 @@ impl<'a> Rows<'a> {
         self.tiles[tile].shape
     }
 
-    /// A tile's activations in a block, and their sums.
-    pub fn of(&self, block: usize, tile: usize) -> (*const f32, *const f32) {
+    /// A tile's activations in a block, and their factors.
+    pub fn of(&self, block: usize, tile: usize) -> (*const u32, *const f32) {
         let (groups, tile) = (self.groups(block), &self.tiles[tile]);
         let place = groups.start * self.height + groups.len() * tile.before;
-        let (data, sums) = (&self.memory[place * self.group..], &self.memory[self.sums + place..]);
-        (data.as_ptr(), sums.as_ptr())
+        let [words, factors] = self.sizes.map(|size| size * place);
+        (self.memory[words..].as_ptr(), self.memory[self.factors + factors..].as_ptr().cast())
     }
 }
 
-/// Sixteen chains and a tree.
-fn sum(x: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    for x in x.chunks(16) {
-        for (lane, x) in lanes.iter_mut().zip(x) {
-            *lane += x;
+/// A tile's part of a block.
+struct Piece<'a> {
+    tile: &'a Tile,
+    /// Its first element in each row, and the number of elements.
+    from: usize,
+    count: usize,
+    words: &'a mut [u32],
+    factors: &'a mut [u32],
+}
+
+impl Piece<'_> {
+    fn floats(&mut self, h: usize, row: &[f32]) {
+        for (words, x) in self.words.chunks_exact_mut(self.tile.height).zip(row) {
+            words[h] = x.to_bits();
         }
     }
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
+
+    /// # Safety
+    /// The processor has the instructions of `whole`.
+    unsafe fn whole(&mut self, h: usize, row: &[f32], group: usize, whole: Whole) {
+        let height = self.tile.height;
+        let groups = self.words.chunks_exact_mut(group / 2 * height);
+        let groups = groups.zip(self.factors.chunks_exact_mut(2 * height));
+        let mut numbers = [0; 128];
+        for ((words, factors), x) in groups.zip(row.chunks_exact(group)) {
+            let numbers = &mut numbers[..group];
+            // SAFETY: the caller's.
+            let [step, sum] = unsafe { whole(x, numbers) };
+            (factors[h], factors[height + h]) = (step.to_bits(), sum.to_bits());
+            for (words, pair) in words.chunks_exact_mut(height).zip(numbers.chunks_exact(2)) {
+                words[h] = u32::from(pair[1]) << 16 | u32::from(pair[0]);
+            }
         }
     }
-    lanes[0]
 }
 
 /// Where the part with this index starts, and its length, when a length is shared out evenly.

@@ -1,4 +1,4 @@
-//! AVX-512 and AVX2.
+//! AVX-512 and AVX2, with and without the instructions for neural networks (VNNI).
 //!
 //! SAFETY of every block: the trait's contract. The processor has the instructions, and pointers have 16 elements.
 
@@ -7,15 +7,22 @@
 
 use std::arch::x86_64::*;
 
-use super::simd::Simd;
+use super::simd::{Simd, both, lowest};
 
 /// 32 registers of 16 lanes.
 #[derive(Clone, Copy)]
-pub struct Avx512;
+pub struct Avx512<const VNNI: bool>;
 
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type V = __m512;
-    type W = __m512i;
+    type Sums = __m512i;
+    type Pairs = __m512i;
+    type Pair = __m512i;
+
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
@@ -38,13 +45,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
+    unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
     }
 
     #[inline(always)]
-    unsafe fn bytes(from: *const i8) -> __m512 {
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
@@ -61,70 +68,190 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn words(from: *const u32) -> __m512i {
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: __m512) -> f32 {
+        unsafe { _mm512_cvtss_f32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: __m512) -> f32 {
+        unsafe { Avx2::<false>::largest(halves(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: __m512) -> f32 {
+        unsafe { Avx2::<false>::sum(halves(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: __m512, shifted: __m512, x: __m512, least: __m512) -> __m512 {
+        unsafe {
+            let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            let power = _mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_set1_epi32(127 << 23)));
+            let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, least);
+            _mm512_maskz_mul_ps(!below, p, power)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: __m512) {
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))) };
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(from: *const u32) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn high_words<const LOW: u32>(from: *const u32, left: u32) -> __m512i {
-        // A permutation reads a lane's lowest bits: the code's upper bits must arrive above its LOW lower ones.
-        unsafe { _mm512_rolv_epi32(Self::words(from), _mm512_set1_epi32((left + LOW).cast_signed())) }
+    unsafe fn store_pairs(to: *mut u32, pairs: __m512i) {
+        unsafe { _mm512_storeu_si512(to.cast(), pairs) }
     }
 
     #[inline(always)]
-    unsafe fn take<const LOW: u32, const HIGH: u32>(low: &mut __m512i, high: &mut __m512i) -> __m512 {
+    unsafe fn right_by(pairs: __m512i, bits: u32) -> __m512i {
+        unsafe { _mm512_srl_epi32(pairs, _mm_cvtsi32_si128(bits.cast_signed())) }
+    }
+
+    #[inline(always)]
+    unsafe fn take<const LOW: u32, const HIGH: u32>(low: &mut __m512i, high: &mut __m512i) -> __m512i {
+        let mask = |bits: u32| unsafe { _mm512_set1_epi32(both(lowest(bits)).cast_signed()) };
         unsafe {
-            match (LOW, HIGH) {
-                (4, 0) => {
-                    *low = _mm512_rol_epi32::<4>(*low);
-                    _mm512_permutexvar_ps(*low, table::<4>(0))
-                }
-                (2, 0) => {
-                    *low = _mm512_rol_epi32::<2>(*low);
-                    _mm512_permutexvar_ps(*low, table::<2>(0))
-                }
-                (2, 1) => {
-                    (*low, *high) = (_mm512_rol_epi32::<2>(*low), _mm512_rol_epi32::<1>(*high));
-                    _mm512_permutexvar_ps(join(3, *low, *high), table::<3>(0))
-                }
-                (4, 1) => {
-                    (*low, *high) = (_mm512_rol_epi32::<4>(*low), _mm512_rol_epi32::<1>(*high));
-                    _mm512_permutex2var_ps(table::<5>(0), join(15, *low, *high), table::<5>(16))
-                }
-                _ => {
-                    (*low, *high) = (_mm512_rol_epi32::<4>(*low), _mm512_rol_epi32::<2>(*high));
-                    let top = _mm512_slli_epi32::<26>(join(15, *low, *high));
-                    _mm512_cvtepi32_ps(_mm512_srai_epi32::<26>(top))
+            let code = _mm512_and_si512(*low, mask(LOW));
+            // Shifts by a constant want one that does not come from a parameter.
+            *low = match LOW {
+                2 => _mm512_srli_epi32::<2>(*low),
+                4 => _mm512_srli_epi32::<4>(*low),
+                _ => _mm512_srli_epi32::<8>(*low),
+            };
+            if HIGH == 0 {
+                return code;
+            }
+            let above = _mm512_and_si512(*high, mask(HIGH));
+            *high = if HIGH == 1 { _mm512_srli_epi32::<1>(*high) } else { _mm512_srli_epi32::<2>(*high) };
+            let above = if LOW == 2 { _mm512_slli_epi32::<2>(above) } else { _mm512_slli_epi32::<4>(above) };
+            _mm512_or_si512(code, above)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> __m512i {
+        unsafe {
+            let [first, second] =
+                [first, second].map(|bytes| _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.cast())));
+            _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+        unsafe { turn(rows, words, into) }
+    }
+
+    #[inline(always)]
+    unsafe fn pair(from: *const u32) -> __m512i {
+        unsafe { _mm512_set1_epi32((*from).cast_signed()) }
+    }
+
+    #[inline(always)]
+    unsafe fn no_sums() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m512i, x: __m512i, pairs: __m512i) -> __m512i {
+        unsafe {
+            if VNNI {
+                _mm512_dpwssd_epi32(sums, x, pairs)
+            } else {
+                _mm512_add_epi32(sums, _mm512_madd_epi16(x, pairs))
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+}
+
+/// The lower and the upper eight lanes.
+#[inline(always)]
+unsafe fn halves(x: __m512) -> [__m256; 2] {
+    unsafe {
+        let upper = _mm512_shuffle_f32x4::<0b11_10_11_10>(x, x);
+        [_mm512_castps512_ps256(x), _mm512_castps512_ps256(upper)]
+    }
+}
+
+/// See [`Simd::turn`]: squares of eight words.
+#[inline(always)]
+unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+    for word in (0..words).step_by(8) {
+        for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+            unsafe {
+                let r = rows.map(|row| _mm256_loadu_si256(row.add(word * 4).cast()));
+                // Words of neighbouring rows, then of four rows, then of the two halves.
+                let low = |a, b| _mm256_unpacklo_epi32(a, b);
+                let high = |a, b| _mm256_unpackhi_epi32(a, b);
+                let twos = [
+                    low(r[0], r[1]),
+                    high(r[0], r[1]),
+                    low(r[2], r[3]),
+                    high(r[2], r[3]),
+                    low(r[4], r[5]),
+                    high(r[4], r[5]),
+                    low(r[6], r[7]),
+                    high(r[6], r[7]),
+                ];
+                let fours = |i: usize| {
+                    [_mm256_unpacklo_epi64(twos[i], twos[i + 2]), _mm256_unpackhi_epi64(twos[i], twos[i + 2])]
+                };
+                let (upper, lower) = ([fours(0), fours(1)], [fours(4), fours(5)]);
+                for i in 0..4 {
+                    let (a, b) = (upper[i / 2][i % 2], lower[i / 2][i % 2]);
+                    let into = into.add((word + i) * 16 + half * 8);
+                    _mm256_storeu_si256(into.cast(), _mm256_permute2x128_si256::<0x20>(a, b));
+                    _mm256_storeu_si256(into.add(4 * 16).cast(), _mm256_permute2x128_si256::<0x31>(a, b));
                 }
             }
         }
     }
 }
 
-/// What the codes from `first` on stand for, 16 of them, repeated where there are fewer.
-#[inline(always)]
-unsafe fn table<const BITS: u32>(first: u32) -> __m512 {
-    let mut values = [0.0; 16];
-    for (code, value) in (first..).zip(&mut values) {
-        *value = ((code << (32 - BITS)).cast_signed() >> (32 - BITS)) as f32;
-    }
-    unsafe { _mm512_loadu_ps(values.as_ptr()) }
-}
-
-/// The bits of `low` that `mask` has, the others of `high`.
-#[inline(always)]
-unsafe fn join(mask: i32, low: __m512i, high: __m512i) -> __m512i {
-    // For each bit, mask ? low : high.
-    unsafe { _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi32(mask), low, high) }
-}
-
 /// 16 registers of 8 lanes, with FMA and F16C.
 #[derive(Clone, Copy)]
-pub struct Avx2;
+pub struct Avx2<const VNNI: bool>;
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = [__m256; 2];
-    type W = [__m256i; 2];
+    type Sums = [__m256i; 2];
+    type Pairs = [__m256i; 2];
+    type Pair = __m256i;
+
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -150,17 +277,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    unsafe fn multiply(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
     }
 
     #[inline(always)]
-    unsafe fn bytes(from: *const i8) -> Self::V {
-        unsafe {
-            let bytes = _mm_loadu_si128(from.cast());
-            let words = [_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes))];
-            [_mm256_cvtepi32_ps(words[0]), _mm256_cvtepi32_ps(words[1])]
-        }
+    unsafe fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
 
     #[inline(always)]
@@ -179,49 +302,168 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn words(from: *const u32) -> Self::W {
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn size(x: Self::V) -> Self::V {
+        let sign = unsafe { _mm256_set1_ps(-0.0) };
+        x.map(|x| unsafe { _mm256_andnot_ps(sign, x) })
+    }
+
+    #[inline(always)]
+    unsafe fn first(x: Self::V) -> f32 {
+        unsafe { _mm256_cvtss_f32(x[0]) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(x: Self::V) -> f32 {
+        unsafe {
+            let eight = _mm256_max_ps(x[0], x[1]);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: Self::V) -> f32 {
+        unsafe {
+            let eight = _mm256_add_ps(x[0], x[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V {
+        let mut out = p;
+        for i in 0..2 {
+            unsafe {
+                let power = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted[i]));
+                let power = _mm256_castsi256_ps(_mm256_add_epi32(power, _mm256_set1_epi32(127 << 23)));
+                let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x[i], least[i]);
+                out[i] = _mm256_andnot_ps(below, _mm256_mul_ps(p[i], power));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u16, x: Self::V) {
+        unsafe {
+            // Halves of 128 bits are packed by themselves: put back in order.
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1]));
+            _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(from: *const u32) -> Self::Pairs {
         unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())] }
     }
 
     #[inline(always)]
-    unsafe fn high_words<const LOW: u32>(from: *const u32, left: u32) -> Self::W {
+    unsafe fn store_pairs(to: *mut u32, [a, b]: Self::Pairs) {
         unsafe {
-            let (words, left) = (Self::words(from), _mm_cvtsi32_si128(left.cast_signed()));
-            [_mm256_sll_epi32(words[0], left), _mm256_sll_epi32(words[1], left)]
+            _mm256_storeu_si256(to.cast(), a);
+            _mm256_storeu_si256(to.add(8).cast(), b);
         }
     }
 
     #[inline(always)]
-    unsafe fn take<const LOW: u32, const HIGH: u32>(low: &mut Self::W, high: &mut Self::W) -> Self::V {
-        let mut out = unsafe { Self::zero() };
+    unsafe fn right_by(pairs: Self::Pairs, bits: u32) -> Self::Pairs {
+        unsafe {
+            let bits = _mm_cvtsi32_si128(bits.cast_signed());
+            [_mm256_srl_epi32(pairs[0], bits), _mm256_srl_epi32(pairs[1], bits)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take<const LOW: u32, const HIGH: u32>(
+        low: &mut Self::Pairs,
+        high: &mut Self::Pairs,
+    ) -> Self::Pairs {
+        let mask = |bits: u32| unsafe { _mm256_set1_epi32(both(lowest(bits)).cast_signed()) };
+        let mut codes = *low;
         for i in 0..2 {
             unsafe {
-                let code = match (LOW, HIGH) {
-                    (4, 0) => _mm256_srai_epi32::<28>(low[i]),
-                    (2, 0) => _mm256_srai_epi32::<30>(low[i]),
-                    (2, 1) => {
-                        let top = _mm256_slli_epi32::<2>(_mm256_srai_epi32::<31>(high[i]));
-                        _mm256_or_si256(top, _mm256_srli_epi32::<30>(low[i]))
-                    }
-                    (4, 1) => {
-                        let top = _mm256_slli_epi32::<4>(_mm256_srai_epi32::<31>(high[i]));
-                        _mm256_or_si256(top, _mm256_srli_epi32::<28>(low[i]))
-                    }
-                    _ => {
-                        let top = _mm256_slli_epi32::<4>(_mm256_srai_epi32::<30>(high[i]));
-                        _mm256_or_si256(top, _mm256_srli_epi32::<28>(low[i]))
-                    }
+                codes[i] = _mm256_and_si256(low[i], mask(LOW));
+                // As above.
+                low[i] = match LOW {
+                    2 => _mm256_srli_epi32::<2>(low[i]),
+                    4 => _mm256_srli_epi32::<4>(low[i]),
+                    _ => _mm256_srli_epi32::<8>(low[i]),
                 };
-                low[i] =
-                    if LOW == 4 { _mm256_slli_epi32::<4>(low[i]) } else { _mm256_slli_epi32::<2>(low[i]) };
-                if HIGH == 1 {
-                    high[i] = _mm256_slli_epi32::<1>(high[i]);
-                } else if HIGH == 2 {
-                    high[i] = _mm256_slli_epi32::<2>(high[i]);
+                if HIGH > 0 {
+                    let above = _mm256_and_si256(high[i], mask(HIGH));
+                    high[i] = if HIGH == 1 {
+                        _mm256_srli_epi32::<1>(high[i])
+                    } else {
+                        _mm256_srli_epi32::<2>(high[i])
+                    };
+                    let above =
+                        if LOW == 2 { _mm256_slli_epi32::<2>(above) } else { _mm256_slli_epi32::<4>(above) };
+                    codes[i] = _mm256_or_si256(codes[i], above);
                 }
-                out[i] = _mm256_cvtepi32_ps(code);
             }
         }
-        out
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn no_pairs() -> Self::Pairs {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn joined(first: *const u8, second: *const u8) -> Self::Pairs {
+        let half = |at: usize| unsafe {
+            let [first, second] =
+                [first, second].map(|bytes| _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.add(at).cast())));
+            _mm256_or_si256(first, _mm256_slli_epi32::<16>(second))
+        };
+        [half(0), half(8)]
+    }
+
+    #[inline(always)]
+    unsafe fn turn(rows: &[*const u8; 16], words: usize, into: *mut u32) {
+        unsafe { turn(rows, words, into) }
+    }
+
+    #[inline(always)]
+    unsafe fn pair(from: *const u32) -> __m256i {
+        unsafe { _mm256_set1_epi32((*from).cast_signed()) }
+    }
+
+    #[inline(always)]
+    unsafe fn no_sums() -> Self::Sums {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(mut sums: Self::Sums, x: __m256i, pairs: Self::Pairs) -> Self::Sums {
+        for (sum, pairs) in sums.iter_mut().zip(pairs) {
+            *sum = unsafe {
+                if VNNI {
+                    _mm256_dpwssd_avx_epi32(*sum, x, pairs)
+                } else {
+                    _mm256_add_epi32(*sum, _mm256_madd_epi16(x, pairs))
+                }
+            };
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: Self::Sums) -> Self::V {
+        unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
     }
 }

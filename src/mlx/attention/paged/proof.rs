@@ -2,7 +2,7 @@
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
-use rayon::prelude::*;
+use prefixd_blas::threads;
 
 use super::PagedAttention;
 use super::step::Decoding;
@@ -147,8 +147,8 @@ impl Seen {
         let width = if self.latent { key_width + value_width } else { key_width };
         let count = keys.len() / key_width / self.kv_heads;
         let mut out = vec![0.0; self.tokens * self.heads * value_width];
-        let pieces = out.par_chunks_exact_mut(value_width).zip(queries.par_chunks_exact(width)).enumerate();
-        pieces.for_each(|(number, (out, query))| {
+        threads::pieces(&mut out, value_width, |number, out| {
+            let query = &queries[number * width..][..width];
             let (position, head) = (self.position + number / self.heads, number % self.heads);
             let kv_head = head * self.kv_heads / self.heads;
             let visible = self.mask.visible_from(position) - self.from..position + 1 - self.from;

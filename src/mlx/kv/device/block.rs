@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use mlx_rs::Array;
+use prefixd_blas::threads;
 use prefixd_cache::{Payload, TensorBytes};
 use prefixd_engine::ImportBlock;
-use rayon::prelude::*;
 
 use super::layer::LayerKv;
 use super::row::DeviceRow;
@@ -98,9 +98,10 @@ fn more(mx: &Mlx, spec: &KvSpec, chain: &Chain<'_>, number: usize, layer: &Layer
             }
         }
     }
-    let gathered: Vec<_> = (stored.par_iter().zip(&sources))
-        .map(|(stored, sources)| gather(stored, sources, origin, capacity))
-        .collect();
+    let mut gathered: Vec<Vec<u8>> = vec![Vec::new(); stored.len()];
+    threads::pieces(&mut gathered, 1, |plane, gathered| {
+        gathered[0] = gather(&stored[plane], &sources[plane], origin, capacity);
+    });
     let planes = stored.iter().zip(&gathered).map(|(Stored { plane, .. }, bytes)| {
         from_bytes(mx, bytes, &dims([plane.heads, capacity, plane.width]), plane.dtype)
     });

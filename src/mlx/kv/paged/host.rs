@@ -1,29 +1,18 @@
 //! Rows in the host's memory, as the host's kernels write and read them.
 
-use mlx_rs::Array;
-
 use super::HostRow;
-use crate::mlx::array::{Result, bytes};
+use crate::mlx::array::Result;
 use crate::mlx::cpu::store::Pages;
 use crate::mlx::error::MlxError;
-use crate::mlx::gate::Mlx;
 use crate::mlx::kv::spec::KvSpec;
 use crate::mlx::step::RowStep;
 
 impl HostRow {
     /// Writes this row's share, `at`, of the encoded planes of a whole step, `[tokens, heads, width]` each, into a layer.
-    pub fn write(
-        &mut self,
-        mx: &Mlx,
-        spec: &KvSpec,
-        layer: usize,
-        at: RowStep,
-        encoded: &[Array],
-    ) -> Result<()> {
+    pub fn write(&mut self, spec: &KvSpec, layer: usize, at: RowStep, encoded: &[Vec<u8>]) -> Result<()> {
         let page_tokens = spec.block_tokens;
         for (stored, encoded) in spec.tensors_of(layer).iter().zip(encoded) {
             let (vector, token) = (stored.plane.vector_bytes(), stored.plane.token_bytes());
-            let encoded = bytes(mx, encoded)?;
             let new = encoded.get(at.first * token..at.range().end * token).ok_or_else(|| {
                 let (range, found) = (at.range(), encoded.len());
                 MlxError::backend(format!("tokens {range:?} of encoded planes of {found} bytes"))
