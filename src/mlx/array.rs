@@ -92,8 +92,7 @@ pub(super) fn from_vec(mx: &Mlx, data: Vec<f32>, shape: &[i32]) -> Result<Array>
         // SAFETY: MLX calls this once, with what was made for it below.
         drop(unsafe { Box::from_raw(data.cast::<Vec<f32>>()) });
     }
-    let count = shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?));
-    if count != Some(data.len()) || data.is_empty() {
+    if elements(shape) != Some(data.len()) || data.is_empty() {
         return from_f32(mx, &data, shape);
     }
     let mut data = Box::new(data);
@@ -109,6 +108,11 @@ pub(super) fn from_vec(mx: &Mlx, data: Vec<f32>, shape: &[i32]) -> Result<Array>
     }
     // SAFETY: a new handle, which nobody else frees.
     Ok(unsafe { Array::from_ptr(array) })
+}
+
+/// Elements of an array of this shape.
+fn elements(shape: &[i32]) -> Option<usize> {
+    shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
 }
 
 /// The same numbers in another shape, made at once: for what the host reads next.
@@ -127,8 +131,7 @@ pub(super) fn added(mx: &Mlx, a: &Array, b: &Array) -> Result<Array> {
 
 /// An array that holds a copy of `data`, elements of `dtype` in native order.
 pub(super) fn from_bytes(_: &Mlx, data: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array> {
-    let count = shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?));
-    let expected = count.and_then(|count| count.checked_mul(item_bytes(dtype)));
+    let expected = elements(shape).and_then(|count| count.checked_mul(item_bytes(dtype)));
     if expected != Some(data.len()) {
         let found = data.len();
         return Err(MlxError::backend(format!("{found} bytes do not make an array {shape:?} of {dtype:?}")));

@@ -295,11 +295,10 @@ _DEEPSEEK_V3 = {
     "rope_scaling": _YARN | {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 0.707},
 }
 
-_MISTRAL4 = {
+# Latents, a dense layer and one of experts: what two families have in common.
+_LATENTS = {
     **_SMALL,
     "vocab_size": 128,
-    "rms_norm_eps": 1e-3,
-    "max_position_embeddings": 1024,
     "intermediate_size": 32,
     "num_hidden_layers": 2,
     "num_key_value_heads": 4,
@@ -313,9 +312,16 @@ _MISTRAL4 = {
     "num_experts_per_tok": 3,
     "moe_intermediate_size": 32,
     "first_k_dense_replace": 1,
+    "norm_topk_prob": True,
+    "tie_word_embeddings": False,
+}
+
+_MISTRAL4 = {
+    **_LATENTS,
+    "rms_norm_eps": 1e-3,
+    "max_position_embeddings": 1024,
     "n_group": 3,
     "topk_group": 2,
-    "norm_topk_prob": True,
     "routed_scaling_factor": 1.5,
     "rope_interleave": True,
     "rope_parameters": _YARN
@@ -327,7 +333,6 @@ _MISTRAL4 = {
         # Of a whole head of 16 + 16.
         "partial_rotary_factor": 0.5,
     },
-    "tie_word_embeddings": False,
 }
 
 _MISTRAL4_TEXT = _MISTRAL4 | {"model_type": "mistral4"}
@@ -344,27 +349,11 @@ _MISTRAL4_QUANTIZED = _MISTRAL4 | {
 }
 
 _GLM_LITE = {
-    **_SMALL,
-    "vocab_size": 128,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_key_value_heads": 4,
-    "kv_lora_rank": 64,
-    "q_lora_rank": 32,
-    "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 16,
-    "n_routed_experts": 6,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 3,
-    "moe_intermediate_size": 32,
-    "first_k_dense_replace": 1,
+    **_LATENTS,
     "n_group": 1,
     "topk_group": 1,
-    "norm_topk_prob": True,
     "rope_theta": 10_000.0,
     "rope_scaling": None,
-    "tie_word_embeddings": False,
 }
 
 _GEMMA4_ROPE = {

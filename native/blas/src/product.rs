@@ -8,7 +8,7 @@ use crate::kernel::{Kernels, MAX_HEIGHT, MAX_WIDTH, Shape, kernels};
 use crate::operand::Operand;
 use crate::threads;
 
-/// Waking a second thread costs some 5 microseconds: worth it from this many multiply-adds,
+/// A second thread is worth its while from this many multiply-adds,
 const PARALLEL_FROM_WORK: usize = 768 * 1024;
 /// or from this many elements of `b`, which come from memory.
 const PARALLEL_FROM_ELEMENTS: usize = 192 * 1024;
@@ -78,11 +78,7 @@ impl Product {
         let jobs = cut.panels * cut.groups;
         // SAFETY: the caller's sizes; every job has its own part of c.
         let work = |job| unsafe { cut.run(job) };
-        if threads == 1 {
-            (0..jobs).for_each(work);
-        } else {
-            threads::run(jobs, work);
-        }
+        threads::run(worth, jobs, work);
         ROWS.set(rows);
     }
 

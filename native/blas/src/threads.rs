@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::null;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a thread looks for the next part before it sleeps: several times what lies between two parts of a step.
@@ -37,15 +37,18 @@ pub fn count() -> usize {
     with_pool(|pool| pool.map_or(1, |pool| pool.helpers.len() + 1))
 }
 
-/// Runs `job` for every number below `jobs`, on this thread and those of the pool that are free. Inside of a job, and while the
-/// pool serves another thread, on this thread alone.
+/// Runs `job` for every number below `jobs`, on this thread and those of the pool that are free. On this thread alone unless it is
+/// `worth` their while, inside of a job, and while the pool serves another thread.
 ///
 /// # Panics
 /// With what a job panicked with, once all jobs that had begun are done.
-pub fn run(jobs: usize, job: impl Fn(usize) + Sync) {
+pub fn run(worth: bool, jobs: usize, job: impl Fn(usize) + Sync) {
+    if !worth || jobs < 2 {
+        return (0..jobs).for_each(job);
+    }
     with_pool(|pool| match pool {
-        Some(pool) if jobs > 1 => pool.run(jobs, &job),
-        _ => (0..jobs).for_each(&job),
+        Some(pool) => pool.run(jobs, &job),
+        None => (0..jobs).for_each(&job),
     });
 }
 
@@ -53,7 +56,7 @@ pub fn run(jobs: usize, job: impl Fn(usize) + Sync) {
 ///
 /// # Panics
 /// `size` is 0; or as [`run`].
-pub fn pieces<T: Send>(data: &mut [T], size: usize, job: impl Fn(usize, &mut [T]) + Sync) {
+pub fn pieces<T: Send>(worth: bool, data: &mut [T], size: usize, job: impl Fn(usize, &mut [T]) + Sync) {
     struct Data<T>(*mut T);
     // SAFETY: each job makes a slice of elements that no other one touches.
     unsafe impl<T: Send> Sync for Data<T> {}
@@ -63,7 +66,7 @@ pub fn pieces<T: Send>(data: &mut [T], size: usize, job: impl Fn(usize, &mut [T]
         }
     }
     let (length, data) = (data.len(), Data(data.as_mut_ptr()));
-    run(length.div_ceil(size), |i| {
+    run(worth, length.div_ceil(size), |i| {
         let from = i * size;
         // SAFETY: within `data`, which is borrowed for the whole run; pieces do not overlap.
         job(i, unsafe { std::slice::from_raw_parts_mut(data.at(from), size.min(length - from)) });
@@ -107,12 +110,7 @@ fn with_pool<R>(use_it: impl FnOnce(Option<&Pool>) -> R) -> R {
 
 struct Pool {
     shared: Arc<Shared>,
-    helpers: Vec<Helper>,
-}
-
-struct Helper {
-    thread: Thread,
-    ended: Option<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -152,8 +150,7 @@ impl Pool {
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("prefixd-compute-{i}"));
             // Fewer threads are slower and nothing else.
-            let handle = thread.spawn(move || shared.help(i)).ok()?;
-            Some(Helper { thread: handle.thread().clone(), ended: Some(handle) })
+            thread.spawn(move || shared.help(i)).ok()
         };
         let helpers = (0..count).map_while(helper).collect();
         Self { shared, helpers }
@@ -174,7 +171,7 @@ impl Pool {
         shared.state.store(number << 32 | OPEN, Ordering::SeqCst);
         for (helper, asleep) in self.helpers.iter().zip(&shared.asleep).take(jobs - 1) {
             if asleep.load(Ordering::SeqCst) && asleep.swap(false, Ordering::SeqCst) {
-                helper.thread.unpark();
+                helper.thread().unpark();
             }
         }
         let ended = catch_unwind(AssertUnwindSafe(|| shared.work()));
@@ -196,10 +193,10 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        for helper in &mut self.helpers {
-            helper.thread.unpark();
+        for helper in self.helpers.drain(..) {
+            helper.thread().unpark();
             // A thread that panicked has told so already.
-            let _ended = helper.ended.take().map(JoinHandle::join);
+            let _ended = helper.join();
         }
     }
 }
@@ -281,7 +278,7 @@ mod tests {
                 for part in 0..3000 {
                     let jobs = part % 7;
                     let done: Vec<AtomicUsize> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
-                    run(jobs, |i| {
+                    run(true, jobs, |i| {
                         done[i].fetch_add(part + 1, Ordering::Relaxed);
                     });
                     assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == part + 1));
@@ -300,7 +297,7 @@ mod tests {
             let here = std::thread::current().id();
             let came = AtomicBool::new(false);
             // This thread's job ends when the other's has run.
-            run(2, |_| {
+            run(true, 2, |_| {
                 let since = Instant::now();
                 came.fetch_or(std::thread::current().id() != here, Ordering::Relaxed);
                 while !came.load(Ordering::Relaxed) && since.elapsed() < Duration::from_secs(20) {
@@ -314,9 +311,9 @@ mod tests {
     #[test]
     fn pieces_are_disjoint_and_whole() {
         let mut data = vec![0_usize; 1003];
-        pieces(&mut data, 100, |i, piece| piece.iter_mut().for_each(|x| *x += i + 1));
+        pieces(true, &mut data, 100, |i, piece| piece.iter_mut().for_each(|x| *x += i + 1));
         assert!(data.iter().enumerate().all(|(at, x)| *x == at / 100 + 1));
-        pieces(&mut data[..0], 100, |_, _| panic!("nothing to do"));
+        pieces(true, &mut data[..0], 100, |_, _| panic!("nothing to do"));
     }
 
     #[test]
@@ -326,7 +323,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        run(3, |i| run(2, |j| _ = sum.fetch_add(i + j, Ordering::Relaxed)));
+                        run(true, 3, |i| run(true, 2, |j| _ = sum.fetch_add(i + j, Ordering::Relaxed)));
                     }
                 });
             }
@@ -338,10 +335,10 @@ mod tests {
     fn a_panic_reaches_who_started_the_part_and_the_pool_lives() {
         on(3, || {
             for _ in 0..50 {
-                let caught = catch_unwind(|| run(6, |i| assert!(i != 4, "job 4")));
+                let caught = catch_unwind(|| run(true, 6, |i| assert!(i != 4, "job 4")));
                 assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"job 4"));
                 let done = AtomicUsize::new(0);
-                run(6, |_| _ = done.fetch_add(1, Ordering::Relaxed));
+                run(true, 6, |_| _ = done.fetch_add(1, Ordering::Relaxed));
                 assert_eq!(done.into_inner(), 6);
             }
         });

@@ -36,33 +36,23 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
             Activation::ClampedSwiglu => clamped(gate, up, out),
         }
     };
-    if out.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(PIECE).enumerate().for_each(|(i, out)| work(i, out));
-    } else {
-        threads::pieces(out, PIECE, work);
-    }
+    threads::pieces(out.len() >= PARALLEL_ELEMENTS, out, PIECE, work);
 }
 
 /// `out = x / (1 + e^-gate)`: as much of `x` as a gate lets through.
 pub fn opened(gate: &[f32], x: &[f32], out: &mut [f32]) {
     assert!(gate.len() == x.len() && gate.len() == out.len(), "gate, operand and result differ in length");
-    if out.len() < PARALLEL_ELEMENTS {
-        open(gate, x, out);
-    } else {
-        threads::pieces(out, PIECE, |i, out| {
-            open(&gate[i * PIECE..][..out.len()], &x[i * PIECE..][..out.len()], out);
-        });
-    }
+    threads::pieces(out.len() >= PARALLEL_ELEMENTS, out, PIECE, |i, out| {
+        open(&gate[i * PIECE..][..out.len()], &x[i * PIECE..][..out.len()], out);
+    });
 }
 
 /// `out = cap * tanh(x / cap)`.
 pub fn capped(cap: f32, x: &[f32], out: &mut [f32]) {
     assert!(x.len() == out.len(), "operand and result differ in length");
-    if out.len() < PARALLEL_ELEMENTS {
-        cap_each(cap, x, out);
-    } else {
-        threads::pieces(out, PIECE, |i, out| cap_each(cap, &x[i * PIECE..][..out.len()], out));
-    }
+    threads::pieces(out.len() >= PARALLEL_ELEMENTS, out, PIECE, |i, out| {
+        cap_each(cap, &x[i * PIECE..][..out.len()], out);
+    });
 }
 
 per_isa! { fn cap_each(cap: f32, x: &[f32], out: &mut [f32]) = cap_body }

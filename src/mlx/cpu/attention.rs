@@ -17,8 +17,9 @@ use prefixd_blas::threads;
 
 use super::columns;
 use super::gemm::{Matrix, Start, product};
-use super::simd::{Arith, exp, per_isa, sum16};
+use super::simd::{Arith, exp, per_isa};
 use super::store::{Pages, Run, Side};
+use codes::fold as fold_codes;
 
 /// Keys per tile.
 const KEYS: usize = 64;
@@ -88,7 +89,7 @@ struct Task<'a> {
 /// `out[token, head, value_dim] = softmax(scale * q k^T) v` for queries `[token, head, head_dim]`, row by row.
 pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f32]) {
     let Shape { heads, kv_heads, head_dim, value_dim, window, .. } = shape;
-    let (repeats, token_size) = (heads / kv_heads, heads * head_dim);
+    let (repeats, token_size) = (shape.repeats(), heads * head_dim);
     let tokens: usize = rows.iter().map(|row| row.tokens).sum();
     assert_eq!(queries.len(), tokens * token_size, "queries are not [tokens, heads, head_dim]");
     assert_eq!(out.len(), tokens * heads * value_dim, "the result is not [tokens, heads, value_dim]");
@@ -119,11 +120,7 @@ pub fn attend(shape: Shape<'_>, rows: &[Row<'_>], queries: &[f32], out: &mut [f3
         Some((keys, values)) => unit_over_codes(&task(&units[i]), [keys, values], result),
         None => unit_of_work(&task(&units[i]), result),
     };
-    if products < PARALLEL_FROM {
-        results.chunks_mut(size).enumerate().for_each(|(i, result)| work(i, result));
-    } else {
-        threads::pieces(&mut results, size, work);
-    }
+    threads::pieces(products >= PARALLEL_FROM, &mut results, size, work);
     for (result, unit) in results.chunks(size).zip(&units) {
         let vectors = result.chunks(repeats * value_dim).take(unit.queries);
         for (t, vector) in vectors.enumerate() {
@@ -138,14 +135,29 @@ per_isa! {
     /// Computes one unit: `result` is `[queries, repeats, value_dim]`.
     fn unit_of_work(task: &Task<'_>, result: &mut [f32]) = fold_tiles
 }
-per_isa! { fn unit_over_codes(task: &Task<'_>, bits: [Bits; 2], result: &mut [f32]) = fold_codes }
+per_isa! {
+    /// The same over codes of these bits, keys' and values'.
+    fn unit_over_codes(task: &Task<'_>, bits: [Bits; 2], result: &mut [f32]) = fold_codes
+}
 
-impl Task<'_> {
-    /// The unit's query vectors times the scale, `[queries, repeats, head_dim]`.
+impl Shape<'_> {
+    /// Query heads of a key head.
+    fn repeats(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+}
+
+impl<'a> Task<'a> {
+    /// Query vectors of the unit.
+    fn vectors(&self) -> usize {
+        self.unit.queries * self.shape.repeats()
+    }
+
+    /// They times the scale, `[queries, repeats, head_dim]`.
     fn scaled_queries(&self) -> Vec<f32> {
         let Self { shape, unit, queries, .. } = self;
-        let (d, repeats) = (shape.head_dim, shape.heads / shape.kv_heads);
-        let mut scaled = vec![0.0_f32; unit.queries * repeats * d];
+        let (d, repeats) = (shape.head_dim, shape.repeats());
+        let mut scaled = vec![0.0_f32; self.vectors() * d];
         for (i, vector) in scaled.chunks_exact_mut(d).enumerate() {
             let (t, head) = (unit.first + i / repeats, unit.kv_head * repeats + i % repeats);
             for (scaled, q) in vector.iter_mut().zip(&queries[(t * shape.heads + head) * d..][..d]) {
@@ -154,55 +166,37 @@ impl Task<'_> {
         }
         scaled
     }
-}
 
-/// The tiles that a unit's queries see.
-struct Tiles {
-    kv_head: usize,
-    repeats: usize,
-    window: Option<usize>,
-    /// Absolute positions of the first query and behind the last.
-    first: usize,
-    end: usize,
-}
-
-impl Tiles {
-    fn of(task: &Task<'_>) -> Self {
-        let Task { shape, row, unit, .. } = task;
-        let first = row.position + unit.first;
-        Self {
-            kv_head: unit.kv_head,
-            repeats: shape.heads / shape.kv_heads,
-            window: shape.window,
-            first,
-            end: first + unit.queries,
-        }
+    /// Absolute position of query number `t` of the unit.
+    fn position(&self, t: usize) -> usize {
+        self.row.position + self.unit.first + t
     }
 
     /// Position of the first key that a query at `position` sees.
     fn visible_from(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+        self.shape.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    fn range(&self) -> Range<usize> {
-        self.visible_from(self.first) / KEYS..self.end.div_ceil(KEYS)
+    /// The tiles that the unit's queries see.
+    fn tiles(&self) -> Range<usize> {
+        self.visible_from(self.position(0)) / KEYS..self.position(self.unit.queries).div_ceil(KEYS)
     }
 
     /// The keys of a tile that vector `i` sees.
     fn visible(&self, tile: usize, i: usize) -> Range<usize> {
-        let position = self.first + i / self.repeats;
+        let position = self.position(i / self.shape.repeats());
         let of_tile = |position: usize| position.saturating_sub(tile * KEYS).min(KEYS);
         of_tile(self.visible_from(position))..of_tile(position + 1)
     }
 
     /// Hands over a tile's stored vectors in order, each run with its place in the tile; `None` where one is not there.
     #[inline(always)]
-    fn runs<'a>(&self, row: &'a Row<'_>, tile: usize, mut take: impl FnMut(Option<Run<'a>>, usize)) {
+    fn runs(&self, tile: usize, mut take: impl FnMut(Option<Run<'a>>, usize)) {
         let mut at = 0;
         while at < KEYS {
             let position = tile * KEYS + at;
-            let most = self.end.saturating_sub(position).min(KEYS - at);
-            let run = row.pages.run(self.kv_head, position, most).filter(|run| run.count > 0);
+            let most = self.position(self.unit.queries).saturating_sub(position).min(KEYS - at);
+            let run = self.row.pages.run(self.unit.kv_head, position, most).filter(|run| run.count > 0);
             take(run, at);
             at += run.map_or(1, |run| run.count);
         }
@@ -210,16 +204,10 @@ impl Tiles {
 }
 
 #[inline(always)]
-fn fold_codes<F: Arith, const N: usize>(task: &Task<'_>, bits: [Bits; 2], result: &mut [f32]) {
-    codes::fold::<F, N>(task, bits, result);
-}
-
-#[inline(always)]
 fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
-    let Task { shape, row, unit, .. } = task;
-    let (d, value_dim) = (shape.head_dim, shape.value_dim);
+    let shape = task.shape;
+    let (d, value_dim, vectors) = (shape.head_dim, shape.value_dim, task.vectors());
     let padded = value_dim.next_multiple_of(PAD);
-    let vectors = unit.queries * (shape.heads / shape.kv_heads);
 
     let scaled = task.scaled_queries();
     let mut keys = vec![0.0_f32; d * KEYS];
@@ -228,10 +216,9 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
     let mut sums = vec![0.0_f32; vectors * padded];
     let mut seen = vec![Seen::NOTHING; vectors];
 
-    let tiles = Tiles::of(task);
-    for tile in tiles.range() {
+    for tile in task.tiles() {
         // Keys that are not there, and their values, are 0: they weigh nothing.
-        tiles.runs(row, tile, |run, j| {
+        task.runs(tile, |run, j| {
             let value = &mut values[j * padded..][..run.map_or(1, |run| run.count) * padded];
             if let Some(run) = run {
                 let (shared, own) = keys.split_at_mut(if shape.joined { value_dim * KEYS } else { 0 });
@@ -248,8 +235,8 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
         let left = Matrix { data: &scaled, stride: d };
         let right = Matrix { data: &keys, stride: KEYS };
         product::<F, N>([vectors, KEYS, d], left, right, &mut scores, KEYS, Start::Zero);
-        for (i, weights) in scores.chunks_exact_mut(KEYS).enumerate() {
-            let grown = weigh::<F>(weights, tiles.visible(tile, i), &mut seen[i]);
+        for (i, weights) in scores.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
+            let grown = seen[i].weigh(weights, task.visible(tile, i));
             for sum in &mut sums[i * padded..][..padded] {
                 *sum *= grown;
             }
@@ -265,7 +252,7 @@ fn fold_tiles<F: Arith, const N: usize>(task: &Task<'_>, result: &mut [f32]) {
 #[inline(always)]
 fn finish<F: Arith>(task: &Task<'_>, seen: &[Seen], sums: &[f32], stride: usize, result: &mut [f32]) {
     let Task { shape, unit, .. } = task;
-    let repeats = shape.heads / shape.kv_heads;
+    let repeats = shape.repeats();
     for (i, out) in result.chunks_exact_mut(shape.value_dim).take(seen.len()).enumerate() {
         let Seen { max: old, sum } = seen[i];
         let inverse = match shape.sinks {
@@ -282,33 +269,6 @@ fn finish<F: Arith>(task: &Task<'_>, seen: &[Seen], sums: &[f32], stride: usize,
             *out = sum * inverse + 0.0;
         }
     }
-}
-
-/// Turns a tile's scores into weights: those in `visible` by the exponential, the others 0. Returns what the sums so
-/// far are to be multiplied by.
-#[inline(always)]
-fn weigh<F: Arith>(weights: &mut [f32], visible: Range<usize>, seen: &mut Seen) -> f32 {
-    let Some(weights) = weights.first_chunk_mut::<KEYS>() else { return 1.0 };
-    if visible.is_empty() {
-        weights.fill(0.0);
-        return 1.0;
-    }
-    weights[..visible.start].fill(f32::NEG_INFINITY);
-    weights[visible.end..].fill(f32::NEG_INFINITY);
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for chunk in weights.chunks_exact(16) {
-        for (lane, weight) in lanes.iter_mut().zip(chunk) {
-            *lane = if *weight > *lane { *weight } else { *lane };
-        }
-    }
-    let max = lanes.iter().fold(seen.max, |max, lane| if *lane > max { *lane } else { max });
-    for weight in weights.iter_mut() {
-        *weight = exp::<F>(*weight - max);
-    }
-    let grown = exp::<F>(seen.max - max);
-    seen.sum = F::fma(seen.sum, grown, sum16(weights));
-    seen.max = max;
-    grown
 }
 
 #[cfg(test)]

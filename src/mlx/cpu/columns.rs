@@ -5,7 +5,7 @@
 //! lie along the vectors. Each number is the same `code * scale + bias` as in [`Side::read`].
 
 use super::simd::Arith;
-use super::store::{Encoding, GROUP, Run, Side, half};
+use super::store::{Encoding, GROUP, Run, Side, half, widen};
 
 /// Vectors that are turned at once: the bytes of a word.
 const WORD: usize = 8;
@@ -58,17 +58,9 @@ fn affine<F: Arith, const N: usize, const BITS: usize>(
     let (groups, group_bytes) = (width / GROUP, GROUP * BITS / 8);
     let codes = &run.page[side.planes[0] + run.index * groups * group_bytes..];
     for group in 0..groups {
-        let (mut scales, mut biases) = ([0.0; N], [0.0; N]);
-        if groups == 1 {
-            side.factors(run, 1, 0, &mut scales, &mut biases);
-        } else {
-            for j in 0..run.count {
-                let one = Run { index: run.index + j, count: 1, ..run };
-                let (mut scale, mut bias) = ([0.0], [0.0]);
-                side.factors(one, groups, group, &mut scale, &mut bias);
-                ([scales[j]], [biases[j]]) = (scale, bias);
-            }
-        }
+        let (mut scales, mut biases) = ([0; N], [0; N]);
+        side.group_factors(run, groups, group, &mut scales[..run.count], &mut biases[..run.count]);
+        let [scales, biases] = [scales, biases].map(|halves| halves.map(widen));
         let mut turned = [[0_u8; N]; GROUP];
         for first in (0..run.count).step_by(WORD) {
             let mut words = [[0_u64; GROUP / 8]; WORD];

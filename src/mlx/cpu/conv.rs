@@ -34,11 +34,7 @@ pub fn short_conv(
     );
     let piece = (8192 / width).max(1) * width;
     let work = |i: usize, out: &mut [f32]| convolve(width, kernel, after, before, x, i * piece, out);
-    if x.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(piece).enumerate().for_each(|(i, out)| work(i, out));
-    } else {
-        threads::pieces(out, piece, work);
-    }
+    threads::pieces(x.len() >= PARALLEL_ELEMENTS, out, piece, work);
     let kept = tail.len().saturating_sub(x.len());
     tail[..kept].copy_from_slice(&before[before.len() - kept..]);
     let length = tail.len();

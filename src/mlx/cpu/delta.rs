@@ -103,7 +103,7 @@ pub fn delta_scan(shape: DeltaShape, tokens: Tokens<'_>, rows: Vec<RowState<'_>>
             heads.map(move |(head, (before, after))| (row.tokens.clone(), head, before, after, own.clone()))
         })
         .collect();
-    threads::pieces(&mut heads, 1, |_, heads| {
+    threads::pieces(true, &mut heads, 1, |_, heads| {
         for (range, head, before, after, own) in heads {
             head_scan(shape, tokens, *head, range.start, before, after, own);
         }

@@ -47,11 +47,9 @@ fn affine(vectors: &[f32], group_bytes: usize, encode: impl Fn(&mut Groups<'_>) 
     let mut pieces: Vec<_> = (vectors.chunks(PIECE * GROUP).zip(planes_of).zip(biases.chunks_mut(PIECE * 2)))
         .map(|((vectors, (codes, scales)), biases)| Groups { vectors, codes, scales, biases })
         .collect();
-    if vectors.len() < PARALLEL_ELEMENTS {
-        pieces.iter_mut().for_each(encode);
-    } else {
-        threads::pieces(&mut pieces, 1, |_, piece| piece.iter_mut().for_each(&encode));
-    }
+    threads::pieces(vectors.len() >= PARALLEL_ELEMENTS, &mut pieces, 1, |_, piece| {
+        piece.iter_mut().for_each(&encode);
+    });
     planes.into()
 }
 

@@ -18,11 +18,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, residual: Option<&[f32]>, o
         let at = i * piece;
         rows(&x[at..][..out.len()], weight, eps, residual.map(|r| &r[at..][..out.len()]), out);
     };
-    if x.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(piece).enumerate().for_each(|(i, out)| work(i, out));
-    } else {
-        threads::pieces(out, piece, work);
-    }
+    threads::pieces(x.len() >= PARALLEL_ELEMENTS, out, piece, work);
 }
 
 per_isa! {

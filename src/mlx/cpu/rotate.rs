@@ -77,11 +77,7 @@ pub fn rotate(turns: &Turns, pairs: Pairs, [heads, head_dim]: [usize; 2], x: &[f
             }
         }
     };
-    if x.len() < PARALLEL_ELEMENTS {
-        out.chunks_mut(width).enumerate().for_each(|(i, out)| turn(i, out));
-    } else {
-        threads::pieces(out, POSITIONS * width, |piece, out| {
-            out.chunks_mut(width).enumerate().for_each(|(i, out)| turn(piece * POSITIONS + i, out));
-        });
-    }
+    threads::pieces(x.len() >= PARALLEL_ELEMENTS, out, POSITIONS * width, |piece, out| {
+        out.chunks_mut(width).enumerate().for_each(|(i, out)| turn(piece * POSITIONS + i, out));
+    });
 }

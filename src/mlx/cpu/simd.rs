@@ -120,18 +120,6 @@ pub fn exp<F: Arith>(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { p * power }
 }
 
-/// Sum in a fixed order: 16 lanes, then a tree. The length is a multiple of 16.
-#[inline(always)]
-pub fn sum16(values: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    for chunk in values.chunks_exact(16) {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
-        }
-    }
-    tree(lanes)
-}
-
 /// The lanes' sum, pairwise.
 #[inline(always)]
 pub fn tree(mut lanes: [f32; 16]) -> f32 {

@@ -146,15 +146,15 @@ impl Side {
 
     /// The scales and biases of a run's groups from number `first` on.
     #[inline(always)]
-    pub fn factors<const N: usize>(
+    fn factors(
         &self,
         run: Run<'_>,
         groups: usize,
         first: usize,
-        scales: &mut [f32; N],
-        biases: &mut [f32; N],
+        scales: &mut [f32; FACTORS],
+        biases: &mut [f32; FACTORS],
     ) {
-        let count = (run.count * groups - first).min(N);
+        let count = (run.count * groups - first).min(FACTORS);
         for (plane, factors) in [(1, scales), (2, biases)] {
             let bytes = &run.page[self.planes[plane] + (run.index * groups + first) * 2..][..count * 2];
             for (factor, bytes) in factors.iter_mut().zip(bytes.as_chunks::<2>().0) {
@@ -184,7 +184,7 @@ pub fn half(bytes: &[u8]) -> f32 {
 
 /// f16 to f32, exactly, without branches: the exponent is rebased by a multiplication, which subnormals survive.
 #[inline(always)]
-fn widen(bits: u16) -> f32 {
+pub fn widen(bits: u16) -> f32 {
     let bits = u32::from(bits);
     let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
     // 65536 and above can only be infinity or a NaN: put the exponent back to all ones.

@@ -212,7 +212,7 @@ impl Drop for Pinned {
 
 /// Copies by several cores.
 fn copy(from: &[u8], to: &mut [u8]) {
-    threads::pieces(to, PIECE_BYTES, |i, to| to.copy_from_slice(&from[i * PIECE_BYTES..][..to.len()]));
+    threads::pieces(true, to, PIECE_BYTES, |i, to| to.copy_from_slice(&from[i * PIECE_BYTES..][..to.len()]));
 }
 
 /// An error of the driver's, as it describes it.

@@ -113,12 +113,13 @@ impl ExpertMlp {
             _ => self.on_device(mx, x, &logits)?,
         };
         let Some(shared) = &self.shared else { return Ok(routed) };
+        let on_host = matches!(self.gate, Bank::Each(_));
         let shared = shared.forward(mx, x)?;
         let shared = match &self.shared_gate {
-            Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, matches!(self.gate, Bank::Each(_)))?,
+            Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, on_host)?,
             None => shared,
         };
-        if matches!(self.gate, Bank::Each(_)) { added(mx, &routed, &shared) } else { Ok(routed.add(shared)?) }
+        if on_host { added(mx, &routed, &shared) } else { Ok(routed.add(shared)?) }
     }
 
     fn on_host(&self, mx: &Mlx, x: &Array, logits: &Array, banks: [&[Linear]; 3]) -> Result<Array> {

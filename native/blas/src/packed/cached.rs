@@ -7,12 +7,13 @@
 //! Results are those of `tile`'s invariant 1: they depend on a row's own numbers alone.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use super::format::{Float, STRIP};
 use super::kernels::{Kernels, Shape, kernels};
 use super::matrix::Line;
+use super::rows::put;
 use super::tile::{MAX_HEIGHT, MAX_STRIPS, Part};
+pub use super::weigh::Seen;
 
 /// Vectors of a product, and codes of a group.
 pub const VECTORS: usize = 64;
@@ -23,33 +24,6 @@ const PAIRS: usize = VECTORS / 2;
 
 /// 1 as f16.
 const ONE: u16 = 0x3c00;
-
-/// What a query has seen so far: the largest score, and the sum of weights relative to it.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    /// The largest score.
-    pub max: f32,
-    /// Sum of `e^(score - max)`.
-    pub sum: f32,
-}
-
-impl Seen {
-    /// Before the first key.
-    pub const NOTHING: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
-
-    /// Turns the scores of 64 keys into weights relative to the largest score that was seen; those outside `visible` weigh 0. Returns what the sums
-    /// so far are to be multiplied by.
-    pub fn weigh(&mut self, scores: &mut [f32; VECTORS], visible: Range<usize>) -> f32 {
-        if visible.is_empty() {
-            scores.fill(0.0);
-            return 1.0;
-        }
-        scores[..visible.start].fill(f32::NEG_INFINITY);
-        scores[visible.end..].fill(f32::NEG_INFINITY);
-        // SAFETY: 64 scores, and kernels are those of this processor.
-        unsafe { (kernels().weigh)(scores.as_mut_ptr(), self) }
-    }
-}
 
 /// Bits of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +92,8 @@ pub struct Left {
     tiles: Vec<Tile>,
     /// `[tile][groups * 32][height]` pairs.
     words: Vec<u32>,
-    /// `[tile][groups][2][height]`: steps and sums.
-    factors: Vec<f32>,
+    /// `[tile][groups][2][height]`: steps and sums, as bits.
+    factors: Vec<u32>,
 }
 
 struct Tile {
@@ -146,7 +120,7 @@ impl Left {
             (first, height) = (first + count, height + shape.height);
         }
         let words = vec![0; height * groups * PAIRS];
-        let factors = vec![0.0; height * groups * 2];
+        let factors = vec![0; height * groups * 2];
         Self { kernels, rows, groups, tiles, words, factors }
     }
 
@@ -175,11 +149,8 @@ impl Left {
                 let groups = words.chunks_exact_mut(PAIRS * height).zip(factors.chunks_exact_mut(2 * height));
                 for (group, (words, factors)) in groups.enumerate() {
                     let mut whole = [0; VECTORS];
-                    let [step, sum] = numbers(tile.first + h, group, &mut whole);
-                    (factors[h], factors[height + h]) = (step, sum);
-                    for (words, pair) in words.chunks_exact_mut(height).zip(whole.as_chunks::<2>().0) {
-                        words[h] = u32::from(pair[1]) << 16 | u32::from(pair[0]);
-                    }
+                    let told = numbers(tile.first + h, group, &mut whole);
+                    put(&whole, told, h, height, words, factors);
                 }
             }
         }
@@ -195,7 +166,7 @@ impl Left {
         self.fill(|row, _, numbers| {
             let weights = weights[row * VECTORS..][..VECTORS].as_ptr();
             // SAFETY: 64 of each, and kernels are those of this processor.
-            unsafe { weighted(weights, scales.as_ptr(), biases.as_ptr(), numbers.as_mut_ptr()) }
+            unsafe { weighted(weights, scales.as_ptr(), biases.as_ptr(), numbers) }
         });
     }
 
@@ -219,7 +190,7 @@ impl Left {
                 // SAFETY: the tile's rows and factors, a part over their groups, and a tile of this shape.
                 unsafe {
                     let (x, factors) = (self.words.as_ptr().add(words), self.factors.as_ptr().add(factors));
-                    kernel(&part, x, factors, memory.as_mut_ptr().cast());
+                    kernel(&part, x, factors.cast(), memory.as_mut_ptr().cast());
                 }
                 for (row, sums) in memory.chunks_exact(strips).take(tile.rows).enumerate() {
                     let to = y[columns(row)..][..strips * STRIP].as_chunks_mut::<STRIP>().0;
@@ -341,149 +312,4 @@ impl Right {
 
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "small numbers, and equal ones")]
-mod tests {
-    use super::super::kernels::available;
-    use super::super::simd::f16_to_f32;
-    use super::*;
-
-    fn word(index: usize) -> u32 {
-        let mixed = (index as u32).wrapping_mul(2_654_435_761);
-        mixed ^ mixed >> 15
-    }
-
-    fn number(index: usize) -> f32 {
-        (word(index) >> 8) as f32 / 8_388_608.0 - 1.0
-    }
-
-    fn code(bits: Bits, codes: &[u8], element: usize) -> f64 {
-        match bits {
-            Bits::Four => f64::from(codes[element / 2] >> (element % 2 * 4) & 15),
-            Bits::Eight => f64::from(codes[element]),
-        }
-    }
-
-    #[test]
-    fn both_products_are_those_of_the_definition_on_every_instruction_set() {
-        for (bits, groups) in [(Bits::Four, 1), (Bits::Eight, 1), (Bits::Eight, 2), (Bits::Four, 3)] {
-            let (bytes, width) = (groups * bits.group_bytes(), groups * VECTORS);
-            let stored: Vec<u8> = (0..VECTORS * bytes).map(|i| word(i) as u8).collect();
-            let codes: [&[u8]; VECTORS] = std::array::from_fn(|j| &stored[j * bytes..][..bytes]);
-            // Half floats between 1/2 and 2, of both signs.
-            let factors = |salt: usize| -> Vec<[u16; VECTORS]> {
-                let half = |i: usize| 0x3800 | word(i) as u16 & 0x87ff;
-                (0..groups).map(|g| std::array::from_fn(|j| half(salt + g * VECTORS + j))).collect()
-            };
-            let (scales, biases) = (factors(7_000), factors(9_000));
-            for rows in [1, 2, 3, 5, 8, 13, 30] {
-                let x: Vec<f32> = (0..rows * width).map(number).collect();
-                let weights: Vec<f32> = (0..rows * VECTORS).map(|i| number(i).abs()).collect();
-                let mut all = Vec::new();
-                for kernels in available() {
-                    let (mut left, mut keys) =
-                        (Left::of(kernels, rows, groups), Right::of(kernels, bits, groups));
-                    let mut turned = vec![0.0; x.len()];
-                    bits.like_keys(&x, &mut turned);
-                    left.set(&turned);
-                    keys.set_keys(&codes, &scales, &biases);
-                    let mut scores = vec![f32::NAN; rows * VECTORS];
-                    keys.scores(&left, &mut scores);
-
-                    let (mut left, mut values) =
-                        (Left::of(kernels, rows, 1), Right::of(kernels, bits, groups));
-                    values.set_values(&codes);
-                    left.set_weights(&weights, &[ONE; VECTORS], &[0x2c00; VECTORS]);
-                    let mut sums = vec![1.0; rows * width];
-                    (0..groups).for_each(|group| values.add_values(group, &left, &mut sums, width));
-                    let mut ordered = vec![0.0; sums.len()];
-                    bits.from_values(&sums, &mut ordered);
-
-                    for row in 0..rows {
-                        for (j, codes) in codes.iter().enumerate() {
-                            let exact: f64 = (0..width)
-                                .map(|e| {
-                                    let [scale, bias] = [&scales, &biases]
-                                        .map(|of| f64::from(f16_to_f32(of[e / VECTORS][j])));
-                                    f64::from(x[row * width + e]) * (code(bits, codes, e) * scale + bias)
-                                })
-                                .sum();
-                            let found = f64::from(scores[row * VECTORS + j]);
-                            assert!(
-                                (found - exact).abs() < 0.3,
-                                "{bits:?}, score {row} {j}: {found}, not {exact}"
-                            );
-                        }
-                        for e in 0..width {
-                            let exact: f64 = (0..VECTORS)
-                                .map(|j| f64::from(weights[row * VECTORS + j]) * code(bits, codes[j], e))
-                                .sum::<f64>()
-                                + 1.0
-                                // Each bias is 1/16.
-                                + weights[row * VECTORS..][..VECTORS].iter().map(|w| f64::from(*w)).sum::<f64>() / 16.0;
-                            let found = f64::from(ordered[row * width + e]);
-                            assert!(
-                                (found - exact).abs() < 0.3,
-                                "{bits:?}, value {row} {e}: {found}, not {exact}"
-                            );
-                        }
-                    }
-                    all.push((kernels.name, scores, sums));
-                }
-                for (name, scores, sums) in &all {
-                    // Whole numbers are exact; floats are fused or not.
-                    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-2);
-                    assert!(
-                        near(scores, &all[0].1) && near(sums, &all[0].2),
-                        "{name}: {bits:?}, {rows} rows"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_is_the_same_beside_any_others() {
-        let bits = Bits::Eight;
-        let stored: Vec<u8> = (0..VECTORS * 64).map(|i| word(i) as u8).collect();
-        let codes: [&[u8]; VECTORS] = std::array::from_fn(|j| &stored[j * 64..][..64]);
-        let mut keys = Right::new(bits, 1);
-        keys.set_keys(&codes, &[[ONE; VECTORS]], &[[0xc100; VECTORS]]);
-        let x: Vec<f32> = (0..40 * VECTORS).map(number).collect();
-        let scores = |x: &[f32]| {
-            let rows = x.len() / VECTORS;
-            let (mut left, mut scores) = (Left::new(rows, 1), vec![0.0; x.len()]);
-            left.set(x);
-            keys.scores(&left, &mut scores);
-            scores
-        };
-        let alone: Vec<f32> = x.chunks(VECTORS).flat_map(&scores).collect();
-        for rows in 1..=40 {
-            assert!(scores(&x[..rows * VECTORS]) == alone[..rows * VECTORS], "{rows} rows");
-        }
-    }
-    #[test]
-    fn weights_are_those_of_a_softmax_on_every_instruction_set() {
-        let scores: [f32; VECTORS] = std::array::from_fn(|j| number(j) * 30.0);
-        for kernels in available() {
-            let (mut seen, mut weights) = (Seen { max: 12.5, sum: 3.0 }, scores);
-            // SAFETY: 64 scores, and kernels that this processor has.
-            let grown = unsafe { (kernels.weigh)(weights.as_mut_ptr(), &mut seen) };
-            let max = scores.iter().fold(12.5_f32, |max, x| max.max(*x));
-            let near = |a: f32, b: f64| (f64::from(a) - b).abs() <= 2e-6 * b.abs().max(1e-30);
-            let exact = |x: f32| (f64::from(x) - f64::from(max)).exp();
-            assert!(seen.max == max && near(grown, exact(12.5)), "{}: {grown}", kernels.name);
-            for (score, weight) in scores.iter().zip(weights) {
-                assert!(near(weight, exact(*score)), "{}: {score} weighs {weight}", kernels.name);
-            }
-            let sum = 3.0 * exact(12.5) + scores.iter().map(|x| exact(*x)).sum::<f64>();
-            assert!(near(seen.sum, sum), "{}: {} is not {sum}", kernels.name, seen.sum);
-        }
-        let (mut seen, mut weights) = (Seen::NOTHING, scores);
-        assert!(seen.weigh(&mut weights, 3..3) == 1.0 && weights == [0.0; VECTORS] && seen.sum == 0.0);
-        weights = scores;
-        assert!(seen.weigh(&mut weights, 3..5) == 0.0);
-        assert!(weights.iter().enumerate().all(|(j, weight)| (*weight > 0.0) == (3..5).contains(&j)));
-        weights = [f32::NAN; VECTORS];
-        seen.weigh(&mut weights, 0..VECTORS);
-        assert!(weights.iter().all(|weight| weight.is_nan()));
-    }
-}
+mod tests;

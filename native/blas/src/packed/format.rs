@@ -117,6 +117,7 @@ impl Layout {
         };
         self.weight_bytes() + scales
     }
+
     /// Lines of 64 bytes that a strip's group takes once decoded: one for two codes or one float of each output.
     pub fn decoded_lines(self) -> usize {
         if self.kind.is_codes() { self.group / 2 } else { self.group }

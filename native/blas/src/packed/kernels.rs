@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use super::cached::{Seen, VECTORS};
+use super::cached::VECTORS;
 use super::codes::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Planes, Singles};
 use super::format::{Float, Kind};
 use super::tile::{Decode, Part, Tile};
+use super::weigh::Seen;
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -39,7 +40,7 @@ pub type Weigh = unsafe fn(scores: *mut f32, seen: &mut Seen) -> f32;
 
 /// 64 weights, each times its vector's scale (f16), as whole numbers; their step, and the sum of weights times biases.
 pub type Weighted =
-    unsafe fn(weights: *const f32, scales: *const u16, biases: *const u16, into: *mut u16) -> [f32; 2];
+    unsafe fn(weights: *const f32, scales: *const u16, biases: *const u16, into: &mut [u16]) -> [f32; 2];
 
 /// Unpacks vectors of `groups` groups of 64 codes. As keys into `[strip][group][pair of codes][16 vectors]`, as values into
 /// `[group][strip][pair of vectors][16 codes]`, pairs of 16 bits in the orders that `cached` describes.
@@ -111,7 +112,8 @@ macro_rules! kernels {
     ($table:ident, $name:literal, $module:ident, $simd:ty, [$($feature:meta)?], stored [$($h:literal x $s:literal),*] to $stored_rows:expr, decoded [$($dh:literal x $ds:literal),*]) => {
         mod $module {
             use super::{Brains, Codes, DecodedCodes, DecodedFloats, Floats, Halves, Kernels, Part, Planes, Shape, Singles};
-            use super::super::cached::{Seen, VECTORS};
+            use super::super::cached::VECTORS;
+            use super::super::weigh::Seen;
             use super::super::{tile, unpack, weigh, whole};
 
             $(#[$feature])?
@@ -160,7 +162,7 @@ macro_rules! kernels {
             }
 
             $(#[$feature])?
-            unsafe fn weighted(x: *const f32, scales: *const u16, biases: *const u16, into: *mut u16) -> [f32; 2] {
+            unsafe fn weighted(x: *const f32, scales: *const u16, biases: *const u16, into: &mut [u16]) -> [f32; 2] {
                 // SAFETY: as above.
                 unsafe { weigh::weighted::<$simd>(x, scales, biases, into) }
             }
@@ -235,16 +237,16 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX512_VNNI, "AVX-512 VNNI", avx512_vnni, super::super::x86::Avx512<true>, [target_feature(enable = "avx512f,avx512bw,avx512vnni")],
+kernels!(AVX512_VNNI, "AVX-512 VNNI", avx512_vnni, super::super::avx512::Avx512<true>, [target_feature(enable = "avx512f,avx512bw,avx512vnni")],
     stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2] to usize::MAX, decoded []);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX512, "AVX-512", avx512, super::super::x86::Avx512<false>, [target_feature(enable = "avx512f,avx512bw")],
+kernels!(AVX512, "AVX-512", avx512, super::super::avx512::Avx512<false>, [target_feature(enable = "avx512f,avx512bw")],
     stored [1 x 4, 2 x 4, 3 x 4, 4 x 4, 6 x 2, 8 x 2, 12 x 2] to usize::MAX, decoded []);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2_VNNI, "AVX2 VNNI", avx2_vnni, super::super::x86::Avx2<true>, [target_feature(enable = "avx2,fma,f16c,avxvnni")],
+kernels!(AVX2_VNNI, "AVX2 VNNI", avx2_vnni, super::super::avx2::Avx2<true>, [target_feature(enable = "avx2,fma,f16c,avxvnni")],
     stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1] to 24, decoded [2 x 1, 4 x 1, 6 x 1]);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, "AVX2", avx2, super::super::x86::Avx2<false>, [target_feature(enable = "avx2,fma,f16c")],
+kernels!(AVX2, "AVX2", avx2, super::super::avx2::Avx2<false>, [target_feature(enable = "avx2,fma,f16c")],
     stored [1 x 4, 2 x 2, 3 x 2, 4 x 1, 6 x 1] to 24, decoded [2 x 1, 4 x 1, 6 x 1]);
 #[cfg(target_arch = "aarch64")]
 kernels!(NEON, "NEON", neon, super::super::neon::Neon, [],

@@ -82,7 +82,7 @@ impl Matrix {
 
     fn fill(&mut self, pack: impl Fn(usize, &mut [u8]) + Sync) {
         let lines = self.strip_bytes() / Line::BYTES;
-        threads::pieces(&mut self.strips, lines.max(1), |strip, lines| {
+        threads::pieces(true, &mut self.strips, lines.max(1), |strip, lines| {
             // SAFETY: a line is 64 bytes, all of them initialized, and has no other use meanwhile.
             let memory =
                 unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) };

@@ -6,8 +6,8 @@
 //!
 //! - `format`: what is stored, and how many bytes it takes. - `pack`: from rows to strips. - `matrix`: one weight matrix.
 //! - `whole`: activations as whole numbers. - `rows`: activations in the kernels' order. - `product`: cut into jobs.
-//! - `tile`: the inner loops over `codes`, written once over `simd` and compiled for each
-//!   instruction set.
+//! - `tile`: the inner loops over `codes`, written once over `simd` and compiled for each instruction set in `kernels`.
+//! - [`cached`]: keys and values in place of weights. - `unpack`: their codes in the kernels' order. - `weigh`: the softmax between.
 
 pub mod cached;
 mod codes;
@@ -23,10 +23,12 @@ mod unpack;
 mod weigh;
 mod whole;
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 pub use format::{Affine, Numbers, ShapeError};
 pub use kernels::instruction_set;

@@ -12,7 +12,7 @@ use super::rows::{Form, Rows};
 use super::tile::{MAX_HEIGHT, MAX_STRIPS};
 use crate::threads;
 
-/// Waking a second thread costs some 5 microseconds: worth it from this many weights, times rows and a little more.
+/// A second thread is worth its while from this many weights, times rows and a little more.
 const PARALLEL_FROM: usize = 1024 * 1024;
 /// Jobs per thread that still balance well when one thread is late.
 const JOBS_PER_THREAD: usize = 4;
@@ -94,11 +94,7 @@ fn same(kernels: &Kernels, x: &[f32], targets: &mut [Target<'_>]) {
             cut.once_decoded(strips.clone());
         }
     };
-    if threads == 1 {
-        (0..jobs.len()).for_each(work);
-    } else {
-        threads::run(jobs.len(), work);
-    }
+    threads::run(threads > 1, jobs.len(), work);
     ROWS.set(memory);
 }
 
@@ -115,8 +111,7 @@ fn jobs(places: &[Place<'_>], threads: usize, step: usize) -> Vec<(usize, Range<
 }
 
 thread_local! {
-    /// Scratch for packed activations and for decoded weights. Taken out while in use, since a thread that waits for its
-    /// jobs may run another product's.
+    /// Scratch for packed activations and for decoded weights, kept from one product to the next.
     static ROWS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
     static DECODED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }

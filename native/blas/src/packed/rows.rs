@@ -116,11 +116,8 @@ impl<'a> Rows<'a> {
                 }
             }
         };
-        if threads == 1 || x.len() < PARALLEL_FROM {
-            pieces.iter_mut().for_each(fill);
-        } else {
-            threads::pieces(&mut pieces, 1, |_, piece| piece.iter_mut().for_each(fill));
-        }
+        let worth = threads > 1 && x.len() >= PARALLEL_FROM;
+        threads::pieces(worth, &mut pieces, 1, |_, piece| piece.iter_mut().for_each(fill));
         Self { memory, tiles, height, groups, block, sizes, factors: words }
     }
 
@@ -184,12 +181,26 @@ impl Piece<'_> {
         for ((words, factors), x) in groups.zip(row.chunks_exact(group)) {
             let numbers = &mut numbers[..group];
             // SAFETY: the caller's.
-            let [step, sum] = unsafe { whole(x, numbers) };
-            (factors[h], factors[height + h]) = (step.to_bits(), sum.to_bits());
-            for (words, pair) in words.chunks_exact_mut(height).zip(numbers.chunks_exact(2)) {
-                words[h] = u32::from(pair[1]) << 16 | u32::from(pair[0]);
-            }
+            let told = unsafe { whole(x, numbers) };
+            put(numbers, told, h, height, words, factors);
         }
+    }
+}
+
+/// Writes a group of row `h` of a tile: its whole numbers into `words`, `[pair][height]`, their step and sum into `factors`,
+/// `[2][height]`, as bits of floats.
+#[inline(always)]
+pub fn put(
+    numbers: &[u16],
+    [step, sum]: [f32; 2],
+    h: usize,
+    height: usize,
+    words: &mut [u32],
+    factors: &mut [u32],
+) {
+    (factors[h], factors[height + h]) = (step.to_bits(), sum.to_bits());
+    for (words, pair) in words.chunks_exact_mut(height).zip(numbers.as_chunks::<2>().0) {
+        words[h] = u32::from(pair[1]) << 16 | u32::from(pair[0]);
     }
 }
 

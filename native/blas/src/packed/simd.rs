@@ -38,6 +38,7 @@ pub trait Simd: Copy + 'static {
     unsafe fn sum(x: Self::V) -> f32;
     /// `p` times two to the power that stands in the lowest bits of `shifted`; 0 where `x` is below `least`.
     unsafe fn times_two_to(p: Self::V, shifted: Self::V, x: Self::V, least: Self::V) -> Self::V;
+
     /// Numbers of at most 32,767, rounded to nearest, ties to even, as 16 bits.
     unsafe fn store_whole(to: *mut u16, x: Self::V);
 

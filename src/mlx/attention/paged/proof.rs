@@ -147,7 +147,7 @@ impl Seen {
         let width = if self.latent { key_width + value_width } else { key_width };
         let count = keys.len() / key_width / self.kv_heads;
         let mut out = vec![0.0; self.tokens * self.heads * value_width];
-        threads::pieces(&mut out, value_width, |number, out| {
+        threads::pieces(true, &mut out, value_width, |number, out| {
             let query = &queries[number * width..][..width];
             let (position, head) = (self.position + number / self.heads, number % self.heads);
             let kv_head = head * self.kv_heads / self.heads;

@@ -5,7 +5,7 @@
 
 use prefixd_blas::packed::cached::{Bits, Left, Right, Seen, VECTORS};
 
-use super::{KEYS, Task, Tiles, finish};
+use super::{KEYS, Task, finish};
 use crate::mlx::cpu::simd::Arith;
 use crate::mlx::cpu::store::{Encoding, GROUP, Run, Side};
 
@@ -37,14 +37,14 @@ impl<'a> Gathered<'a> {
         Self { side, bits, none, codes: [none; KEYS], scales: factors.clone(), biases: factors }
     }
 
-    fn clear(&mut self) {
-        self.codes.fill(self.none);
-        self.scales.iter_mut().chain(&mut self.biases).for_each(|factors| factors.fill(0));
-    }
-
-    /// Takes a run as the tile's vectors from `at` on.
+    /// Takes a run as the tile's vectors from `at` on; without one the vector there is 0.
     #[inline(always)]
-    fn take(&mut self, run: Run<'a>, at: usize) {
+    fn take(&mut self, run: Option<Run<'a>>, at: usize) {
+        let Some(run) = run else {
+            self.codes[at] = self.none;
+            self.scales.iter_mut().chain(&mut self.biases).for_each(|factors| factors[at] = 0);
+            return;
+        };
         let groups = self.scales.len();
         let bytes = groups * self.bits.group_bytes();
         let codes = &run.page[self.side.planes[0] + run.index * bytes..][..run.count * bytes];
@@ -65,10 +65,9 @@ pub fn fold<F: Arith, const N: usize>(
     [key_bits, value_bits]: [Bits; 2],
     result: &mut [f32],
 ) {
-    let Task { shape, row, unit, .. } = task;
-    let (d, value_dim) = (shape.head_dim, shape.value_dim);
+    let shape = task.shape;
+    let (d, value_dim, vectors) = (shape.head_dim, shape.value_dim, task.vectors());
     let (key_groups, value_groups) = (d / GROUP, value_dim / GROUP);
-    let vectors = unit.queries * (shape.heads / shape.kv_heads);
 
     let scaled = task.scaled_queries();
     let mut turned = vec![0.0; scaled.len()];
@@ -85,21 +84,16 @@ pub fn fold<F: Arith, const N: usize>(
     let mut sums = vec![0.0_f32; vectors * value_dim];
     let mut seen = vec![Seen::NOTHING; vectors];
 
-    let tiles = Tiles::of(task);
-    for tile in tiles.range() {
-        keys.clear();
-        values.clear();
-        tiles.runs(row, tile, |run, at| {
-            if let Some(run) = run {
-                keys.take(run, at);
-                values.take(run, at);
-            }
+    for tile in task.tiles() {
+        task.runs(tile, |run, at| {
+            keys.take(run, at);
+            values.take(run, at);
         });
         right_keys.set_keys(&keys.codes, &keys.scales, &keys.biases);
         right_values.set_values(&values.codes);
         right_keys.scores(&queries, &mut scores);
         for (i, scores) in scores.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
-            let grown = seen[i].weigh(scores, tiles.visible(tile, i));
+            let grown = seen[i].weigh(scores, task.visible(tile, i));
             for sum in &mut sums[i * value_dim..][..value_dim] {
                 *sum *= grown;
             }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::super::simd::{Fused, Plain};
+use super::super::simd::{Fused, Plain, tree};
 #[cfg(target_arch = "x86_64")]
 use super::super::simd::{Isa, isa};
 use super::super::store::{Encoding, GROUP};
@@ -92,6 +92,17 @@ fn stored(encoding: Encoding, page_tokens: usize, tokens: usize, fused: bool, se
         }
     }
     Stored { side: Side { encoding, planes }, page_bytes, pages, numbers }
+}
+
+/// Sum in a fixed order: 16 lanes, then a tree. The length is a multiple of 16.
+fn sum16(values: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    for chunk in values.chunks_exact(16) {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    tree(lanes)
 }
 
 /// Attention of one query vector, already scaled, at `position`.

@@ -99,7 +99,7 @@ fn more(mx: &Mlx, spec: &KvSpec, chain: &Chain<'_>, number: usize, layer: &Layer
         }
     }
     let mut gathered: Vec<Vec<u8>> = vec![Vec::new(); stored.len()];
-    threads::pieces(&mut gathered, 1, |plane, gathered| {
+    threads::pieces(true, &mut gathered, 1, |plane, gathered| {
         gathered[0] = gather(&stored[plane], &sources[plane], origin, capacity);
     });
     let planes = stored.iter().zip(&gathered).map(|(Stored { plane, .. }, bytes)| {
