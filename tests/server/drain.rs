@@ -1,5 +1,6 @@
 //! A server that is told to stop: everybody who waits for an answer hears how it ended.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,17 @@ fn assert_told(path: &str, stream: bool, status: u16, text: &str) {
 fn start(dir: &std::path::Path, drain_s: u32) -> Server {
     let config = dir.join("prefixd.toml");
     std::fs::write(&config, format!("[server]\ndrain_s = {drain_s}\n")).unwrap();
-    Server::start(&dir.join("cache"), &["--max-batch", "6", "--config", config.to_str().unwrap()])
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prefixd"));
+    // Also where this process ignores hang-ups (`nohup`).
+    // SAFETY: between fork and exec, `signal` is one of the calls that are allowed.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let flags = ["--max-batch", "6", "--config", config.to_str().unwrap()];
+    Server::start_as(command, &dir.join("cache"), &flags)
 }
 
 /// Every kind of request at once, more than there are rows; `signal` is called when all rows decode.
@@ -126,6 +137,10 @@ fn a_second_signal_ends_a_long_drain_and_is_told_too() {
     let answers = interrupted(&server, 30_000, || {
         drains_since = Instant::now();
         server.signal(Signal::TERM);
+        // A request that comes before the drain has begun is no refusal: it waits for a row.
+        while ureq::get(format!("{}/health/ready", server.url)).call().is_ok() {
+            std::thread::yield_now();
+        }
         let refused = ask(&server.url, "/v1/chat/completions", &body("", "max_tokens", 1, false));
         assert_told("/v1/chat/completions", false, refused.0, &refused.1);
         server.signal(Signal::INT);
@@ -142,7 +157,7 @@ fn a_second_signal_ends_a_long_drain_and_is_told_too() {
 fn answers_that_finish_in_time_are_whole_and_a_hang_up_stops_the_server_in_the_same_way() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), 30);
-    for (path, stream, status, text) in interrupted(&server, 200, || server.signal(Signal::HUP)) {
+    for (path, stream, status, text) in interrupted(&server, 600, || server.signal(Signal::HUP)) {
         assert_eq!(status, 200, "{path}, stream {stream}: {text}");
         let end = match (path, stream) {
             ("/v1/messages", true) => "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
