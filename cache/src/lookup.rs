@@ -22,6 +22,30 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// The same, in consecutive parts of whole blocks that can be [restored](crate::PrefixCache::restore) side by side: one when nothing has
+    /// to be read, else as many as keep each at `most_tokens` tokens, or at one block. `tokens` of a part is the end of its last block.
+    /// The snapshot belongs to the last part.
+    pub fn parts(&self, most_tokens: usize) -> Vec<Self> {
+        if self.hits.iter().all(|hit| hit.tier == Tier::Resident) {
+            return vec![self.clone()];
+        }
+        let mut parts: Vec<Self> = Vec::new();
+        for hit in &self.hits {
+            let end = hit.start + hit.used_tokens;
+            match parts.last_mut().filter(|part| end - part.hits[0].start <= most_tokens) {
+                Some(part) => {
+                    part.hits.push(*hit);
+                    part.tokens = end;
+                }
+                None => parts.push(Self { hits: vec![*hit], tokens: end, snapshot: None, ..self.clone() }),
+            }
+        }
+        if let Some(last) = parts.last_mut() {
+            last.snapshot = self.snapshot;
+        }
+        parts
+    }
+
     /// Tokens by the tier they are in, and how many are missing and why.
     pub fn reuse(&self) -> Reuse {
         let tokens_in =
@@ -129,4 +153,50 @@ pub enum Miss {
         /// Position of the first token that cannot be used.
         at: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(number: u8, used_tokens: usize, tier: Tier) -> Hit {
+        let key = BlockKey::from_bytes([number; 32]);
+        Hit { key, start: number as usize * 16, block_tokens: 16, used_tokens, tier }
+    }
+
+    fn lookup(tiers: &[Tier], last_tokens: usize) -> Lookup {
+        let last = tiers.len() - 1;
+        let used = |i| if i == last { last_tokens } else { 16 };
+        let hits = tiers.iter().enumerate().map(|(i, tier)| hit(i as u8, used(i), *tier)).collect();
+        let tokens = last * 16 + last_tokens;
+        let snapshot = Some(SnapshotHit { key: BlockKey::from_bytes([99; 32]), tier: Tier::Disk });
+        Lookup { asked_tokens: 500, tokens, hits, snapshot, no_state_tokens: 0, miss: Miss::Absent }
+    }
+
+    #[test]
+    fn parts_hold_every_hit_once_in_order_and_the_snapshot_is_in_the_last() {
+        let whole = lookup(&[Tier::Disk; 9], 5);
+        for (most, ends) in [
+            (1, vec![16, 32, 48, 64, 80, 96, 112, 128, 133]),
+            (16, vec![16, 32, 48, 64, 80, 96, 112, 128, 133]),
+            (33, vec![32, 64, 96, 128, 133]),
+            (64, vec![64, 128, 133]),
+            (133, vec![133]),
+            (1000, vec![133]),
+        ] {
+            let parts = whole.parts(most);
+            assert_eq!(parts.iter().map(|part| part.tokens).collect::<Vec<_>>(), ends, "{most}");
+            assert_eq!(parts.iter().flat_map(|part| part.hits.clone()).collect::<Vec<_>>(), whole.hits);
+            let snapshots: Vec<_> = parts.iter().map(|part| part.snapshot.is_some()).collect();
+            assert_eq!(snapshots.iter().rposition(|has| *has), Some(parts.len() - 1));
+            assert_eq!(snapshots.iter().filter(|has| **has).count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_needs_no_reading_is_one_part() {
+        let resident = lookup(&[Tier::Resident; 9], 16);
+        assert_eq!(resident.parts(16), vec![resident]);
+        assert_eq!(lookup(&[Tier::Resident, Tier::Disk], 16).parts(16).len(), 2);
+    }
 }

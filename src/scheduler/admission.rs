@@ -76,7 +76,7 @@ impl<E: Engine> Scheduler<E> {
 
     /// Takes the blocks that have come.
     pub(super) fn take_restored(&mut self) {
-        while let Some(came) = self.restores.take_arrived(&self.engine, &mut self.persist) {
+        while let Some(came) = self.restores.take_arrived(&mut self.persist) {
             if let Came::Lost(sequence, began) = came {
                 self.begin(*sequence, began);
             }

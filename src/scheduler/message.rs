@@ -100,9 +100,9 @@ pub struct PromptUsage {
     pub miss: Option<Miss>,
 }
 
-/// Where a restore's time went: milliseconds of wall time, one part after the other, so that their sum is at most
-/// `restore_ms`. What they leave of it is waiting for the end of other rows' steps. Restores that were repeated, because a
-/// block was lost, count in full.
+/// Where a restore's time went: milliseconds of wall time. Of a long prefix some blocks are imported while the next are read, so
+/// the sum may be more than `restore_ms`; where it is less, the rest is waiting for the end of other rows' steps. Restores that
+/// were repeated, because a block was lost, count in full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct RestoreParts {
     /// Finding the chain in the tree, and leasing it.

@@ -60,7 +60,7 @@ impl<E: Engine> Scheduler<E> {
         Self {
             health: EngineHealth::default(),
             queue: Queue::default(),
-            restores: Restores::new(options.clock.clone()),
+            restores: Restores::new(options.clock.clone(), options.block_tokens),
             prefills: Prefills::new(&options),
             batch: Batch::new(&engine),
             persist: Persist::new(cache, &options, &engine.info().state),

@@ -103,7 +103,7 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        12 => (0_u32..3, 1_usize..150, 0_u32..4, 1_usize..40)
+        12 => (0_u32..3, 1_usize..300, 0_u32..4, 1_usize..40)
             .prop_map(|(family, tokens, ending, max_tokens)| Act::Ask { family, tokens, ending, max_tokens }),
         2 => Just(Act::Leave),
         5 => Just(Act::Read),

@@ -14,7 +14,10 @@ use std::time::Duration;
 use prefixd::scheduler::{Condition, Event, FinishReason, Request, SchedulerOptions, Stream, SubmitError};
 use prefixd_cache::Tenant;
 use prefixd_engine::{Engine, EngineError};
-use support::{BLOCK, VOCAB, collect, engine, options, prompt, reference, request, start, start_with, stop};
+use support::{
+    BLOCK, VOCAB, block_files, collect, engine, options, prompt, reference, request, start, start_on_disk,
+    start_with, stop,
+};
 
 #[test]
 fn whoever_hears_that_it_is_ready_finds_its_state_told() {
@@ -57,6 +60,33 @@ fn the_next_turn_finds_prompt_and_answer_of_the_last() {
         conversation.extend(prompt(100 + turn, 9));
     }
     stop(scheduler);
+}
+
+#[test]
+fn a_long_prefix_comes_from_disk_in_parts_and_one_that_fails_costs_tokens_and_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = prompt(9, 40 * BLOCK);
+    // The answer is shorter than a tail: all blocks are the prompt's.
+    let expected = reference(&asked, 12);
+    let ask = || {
+        let scheduler = start_on_disk(engine(), dir.path(), 1 << 20, 1 << 24);
+        let outcome = collect(scheduler.handle().submit(request(asked.clone(), 12)).unwrap());
+        stop(scheduler);
+        assert_eq!((outcome.answer, outcome.reason), expected);
+        outcome.usage
+    };
+    assert_eq!(ask().cached_tokens, 0);
+    let whole = ask();
+    assert_eq!((whole.cached_tokens, whole.disk_tokens), (asked.len() - 1, asked.len() - 1));
+    for nth in [0, 15, 30] {
+        let file = &block_files(dir.path())[nth];
+        let mut bytes = std::fs::read(file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(file, bytes).unwrap();
+        let found = ask().cached_tokens;
+        assert!(found < asked.len() - 1 && found % BLOCK == 0, "{nth}: {found}");
+        assert_eq!(ask().cached_tokens, asked.len() - 1, "what was lost is written again");
+    }
 }
 
 #[test]

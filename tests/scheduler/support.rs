@@ -1,6 +1,6 @@
 //! The engine that digests tokens, on a scheduler, and what it must answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,4 +144,14 @@ pub fn collect(mut stream: Stream) -> Outcome {
             other => panic!("unexpected {other:?}"),
         }
     }
+}
+
+/// The files of all blocks of a store, in order of name, without those of window parts.
+pub fn block_files(dir: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(dir.join("blocks")).unwrap().map(|folder| folder.unwrap().path());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|path| !path.to_str().unwrap().ends_with(".window.safetensors"));
+    files.sort();
+    files
 }
