@@ -11,6 +11,7 @@ mod lfs;
 mod machine;
 pub mod mlx;
 pub mod prompt;
+mod python_json;
 pub mod scheduler;
 pub mod service;
 pub mod source;

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The modules of the server, and which others each may name: only the wiring (`app`, `cli`) names `mlx`.
-const MODULES: [(&str, &[&str]); 12] = [
+const MODULES: [(&str, &[&str]); 13] = [
     ("api", &["prompt", "scheduler", "wording"]),
     ("app", &["api", "config", "mlx", "prompt", "scheduler", "service", "source"]),
     ("cli", &["app", "config", "machine", "mlx", "prompt", "source"]),
     ("config", &["wording"]),
     ("lfs", &[]),
     ("machine", &[]),
-    ("mlx", &["lfs"]),
-    ("prompt", &["lfs"]),
+    ("mlx", &["lfs", "python_json"]),
+    ("prompt", &["lfs", "python_json"]),
+    ("python_json", &[]),
     ("scheduler", &[]),
     ("service", &[]),
     ("source", &["config"]),

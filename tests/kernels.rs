@@ -175,28 +175,40 @@ fn small_steps_follow_the_definition() {
 
 #[test]
 fn recurrent_layers_follow_the_definition() {
-    // Key heads, value heads, elements of a key and of a value, taps.
-    let programs = [[1, 2, 32, 48, 4], [2, 2, 16, 16, 3]].map(|[key_heads, value_heads, key, value, taps]| {
+    // By Mamba's rule? Key heads, value heads, elements of a key and of a value, taps.
+    let shapes = [
+        (false, [1, 2, 32, 48, 4]),
+        (false, [2, 2, 16, 16, 3]),
+        (true, [1, 2, 32, 48, 4]),
+        (true, [2, 4, 16, 40, 3]),
+    ];
+    let programs = shapes.map(|(mamba, [key_heads, value_heads, key, value, taps])| {
         let read = |name: &str| std::fs::read_to_string(format!("{SCAN}/{name}.cu")).unwrap();
         let words = std::fs::read_to_string(format!("{SOURCES}/step.cu")).unwrap();
         let width = 2 * key_heads * key + value_heads * value;
+        let (unit, units) = if mamba { (64, 0) } else { (key, 2 * key_heads) };
         let source = format!(
             "#include \"{TESTS}/device.h\"\nusing T = bf16;\n{words}\n{BLOCK_SUM}\n\
              constexpr int KEY_HEADS = {key_heads}, VALUE_HEADS = {value_heads}, K = {key}, V = {value}, TAPS = {taps}, \
-             BEGIN = {}, UNIT = K, UNITS = 2 * KEY_HEADS, QUERIES = KEY_HEADS;\nconstexpr bool SILU = true;\n\
-             static void delta(const unsigned long long* step, const int* at, const float* mixed, const T* decays, \
-             const T* strengths, const float* rate, const T* bias, float* read) {{\n{}}}\n\
+             BEGIN = {}, UNIT = {unit}, UNITS = {units}, QUERIES = KEY_HEADS, GROUP = VALUE_HEADS * V / KEY_HEADS;\n\
+             constexpr bool SILU = true, MAMBA = {mamba}, BIASED = {mamba};\n\
+             static void rule(const unsigned long long* step, const int* at, const float* mixed, const T* decays, \
+             const T* strengths, const float* rate, const T* bias, const float* own, float* read) {{\n{}}}\n\
              constexpr int WIDTH = {width};\n\
              static void conv(const unsigned long long* step, const int* at, const T* x, const T* kernel, float* mixed) {{\n{}}}\n\
              static void gated_norm(const float* x, const T* gate, const T* weight, const float* eps, T* y) {{\n{}}}\n\
+             static void opened_norm(const float* x, const T* gate, const T* weight, const float* eps, T* y) {{\n\
+             constexpr int V = GROUP, THREADS = 64;\n{}}}\n\
              #include \"{TESTS}/scan.h\"\n",
             (taps - 1) * width * 2,
-            read("delta"),
+            read("rule"),
             read("conv"),
-            read("gated_norm")
+            read("gated_norm"),
+            read("opened_norm")
         );
         let limits = vec![("mixed", 1e-5), ("read", 1e-4), ("gated", 4e-3), ("kept", 1e-4)];
-        Program { name: format!("{key_heads} and {value_heads} heads of {key} and {value}"), source, limits }
+        let name = format!("Mamba {mamba}, {key_heads} and {value_heads} heads of {key} and {value}");
+        Program { name, source, limits }
     });
     all_within(&programs);
 }

@@ -162,6 +162,35 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
 }
 
 #[test]
+fn what_nemotron_does_not_do_is_refused_with_what_would_do() {
+    for (key, value, words) in [
+        ("hybrid_override_pattern", json!("MEX*-"), ["hybrid_override_pattern", "supported: M, *, - and E"]),
+        ("hybrid_override_pattern", json!("--*--"), ["no layer of Mamba", "at least one"]),
+        ("mlp_hidden_act", json!("silu"), ["mlp_hidden_act", "relu2"]),
+        ("time_step_limit", json!([1.0, 0.5]), ["time_step_limit is [1.0,0.5]", "two numbers"]),
+        ("time_step_limit", json!(["NaN", "Infinity"]), ["time_step_limit is", "the lesser first"]),
+        ("n_groups", json!(3), ["4 value heads", "whole groups"]),
+        ("ssm_state_size", json!(8), ["conv1d.weight has shape", "expected 128 kernels of 4"]),
+        ("moe_intermediate_size", json!(64), ["switch_mlp.up_proj", "64"]),
+    ] {
+        let dir = with_config("nemotron_h", |config| config[key] = value.clone());
+        let text = refusal(dir.path());
+        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+    }
+}
+
+#[test]
+fn steps_without_a_bound_are_read_as_python_and_transformers_write_them() {
+    for limits in ["[0.0, Infinity]", r#"[0.0, {"__float__": "Infinity"}]"#, "null"] {
+        let dir = with_config("nemotron_h", |config| config["time_step_limit"] = json!("LIMITS"));
+        let path = dir.path().join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap().replace("\"LIMITS\"", limits);
+        std::fs::write(&path, text).unwrap();
+        load(dir.path(), "16").unwrap_or_else(|error| panic!("{limits}: {error}"));
+    }
+}
+
+#[test]
 fn what_gemma_4_does_not_do_is_refused_with_what_would_do() {
     for (key, value, words) in [
         ("use_bidirectional_attention", json!("all"), ["use_bidirectional_attention", "vision"]),

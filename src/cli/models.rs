@@ -41,7 +41,7 @@ fn usual(model_types: &[&str]) -> (&'static [ToolSyntax], &'static str) {
         "mistral" | "mistral4" => (&[S::Mistral, S::MistralList], ThoughtMarks::Brackets.open()),
         "qwen2" => (&[S::Hermes], ""),
         "qwen3" | "qwen3_moe" | "qwen3_next" => (&[S::Hermes, S::Coder], think),
-        "qwen3_5" | "qwen3_5_moe" => (&[S::Coder], think),
+        "qwen3_5" | "qwen3_5_moe" | "nemotron_h" => (&[S::Coder], think),
         "gemma3_text" => (&[S::FunctionGemma, S::Json], ""),
         "gemma4" => (&[S::Gemma4], ThoughtMarks::Gemma.open()),
         "gpt_oss" => (&[S::Harmony], "channel analysis"),

@@ -20,7 +20,7 @@ use super::attention::{PagedAttention, Proof};
 use super::backend::{Arithmetic, Backend, Kernels};
 use super::budget::{self, DeviceBudget, DeviceLimits};
 use super::config::Recurrent;
-use super::cpu::delta::DeltaShape;
+use super::cpu::scan::StateShape;
 use super::cuda::Driver;
 use super::error::LoadError;
 use super::fingerprint::fingerprint;
@@ -304,11 +304,10 @@ fn states_of(recurrent: &Recurrent, arithmetic: Arithmetic) -> StatesSpec {
         shape: vec![recurrent.taps - 1, recurrent.width],
         dtype: arithmetic.float,
     };
-    let matrices = recurrent.delta.map(|DeltaShape { value_heads, key_dim, value_dim, .. }| StateTensor {
-        name: "delta",
-        shape: vec![value_heads, key_dim, value_dim],
-        dtype: Dtype::Float32,
-    });
+    let matrices =
+        recurrent.rule.state().map(|(name, StateShape { value_heads, key_dim, value_dim, .. })| {
+            StateTensor { name, shape: vec![value_heads, key_dim, value_dim], dtype: Dtype::Float32 }
+        });
     let tensors = [Some(tail), matrices].into_iter().flatten().collect();
     StatesSpec { layers: recurrent.numbers().collect(), tensors }
 }

@@ -64,6 +64,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Fails when the key is set to something else than `expected`.
+    pub fn refuse_other(self, key: &'static str, expected: &'static str) -> Result<(), LoadError> {
+        match self.text(key)? {
+            Some(found) if found != expected => {
+                Err(LoadError::Unsupported { key, found: found.to_owned(), expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fails when the key is set.
     pub fn refuse_set(self, key: &'static str) -> Result<(), LoadError> {
         match self.get(key) {

@@ -226,7 +226,8 @@ impl Weights {
                 from = to;
             }
         }
-        let origins = parts.iter().map(|(part, _)| (format!("{parent}.{part}"), whole.clone()));
+        let origin = self.module(&whole).to_owned();
+        let origins = parts.iter().map(|(part, _)| (format!("{parent}.{part}"), origin.clone()));
         self.origins.extend(origins);
         Ok(())
     }
@@ -236,7 +237,23 @@ impl Weights {
         for kind in ["weight", "scales", "biases", "bias"] {
             if let Some(array) = self.tensors.remove(&format!("{from}.{kind}")) {
                 self.tensors.insert(format!("{to}.{kind}"), array);
-                self.origins.insert(to.to_owned(), from.to_owned());
+                let origin = self.module(from).to_owned();
+                self.origins.insert(to.to_owned(), origin);
+            }
+        }
+    }
+
+    /// Gives everything in module `from` the same names in module `to`.
+    pub fn move_module(&mut self, from: &str, to: &str) {
+        let inside =
+            |name: &str| name.strip_prefix(from).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned);
+        let names: Vec<String> = self.tensors.keys().filter_map(|name| inside(name)).collect();
+        for name in names {
+            if let Some(array) = self.tensors.remove(&format!("{from}.{name}")) {
+                if let Some((module, _)) = name.rsplit_once('.') {
+                    self.origins.insert(format!("{to}.{module}"), format!("{from}.{module}"));
+                }
+                self.tensors.insert(format!("{to}.{name}"), array);
             }
         }
     }

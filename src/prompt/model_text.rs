@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelTextError> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, ModelTextError> {
-    serde_json::from_slice(bytes).map_err(|reason| ModelTextError::Json { path: path.into(), reason })
+    crate::python_json::parse(bytes).map_err(|reason| ModelTextError::Json { path: path.into(), reason })
 }
 
 #[cfg(test)]

@@ -254,6 +254,39 @@ _LFM2 = {
 }
 
 
+_NEMOTRON = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "hybrid_override_pattern": "MEM*-",
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "mlp_hidden_act": "relu2",
+    "layer_norm_epsilon": 1e-3,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 24,
+    "mamba_proj_bias": False,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "n_groups": 2,
+    "time_step_limit": [0.05, 0.8],
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 1,
+    "moe_shared_expert_intermediate_size": 48,
+    "tie_word_embeddings": False,
+}
+
+
 _DEEPSEEK = {
     **_SMALL,
     "num_key_value_heads": 4,
@@ -862,6 +895,53 @@ CASES = [
             overrides={
                 f"model.layers.{layer}": {"group_size": 32, "bits": 8, "mode": "affine"}
                 for layer in ("1.self_attn.out_proj", "0.feed_forward.w2")
+            },
+        ),
+    ),
+    Case(
+        name="nemotron_h",
+        seed=1,
+        config=_config("nemotron_h", "NemotronHForCausalLM", **_NEMOTRON),
+        mistakes={
+            "steps without bounds": {"time_step_limit": None},
+            "another eps": {"layer_norm_epsilon": 1e-6},
+            "one expert fewer": {"num_experts_per_tok": 2},
+            "weights not scaled": {"routed_scaling_factor": 1.0},
+        },
+        hugging_face=True,
+        experts_apart=True,
+    ),
+    Case(
+        name="nemotron_h-quantized",
+        seed=8,
+        config=_config(
+            "nemotron_h",
+            "NemotronHForCausalLM",
+            **{key: value for key, value in _NEMOTRON.items() if key not in ("hybrid_override_pattern", "time_step_limit")}
+            | {
+                "hidden_size": 128,
+                "intermediate_size": 128,
+                "layers_block_type": ["mamba", "moe", "attention", "mlp", "mamba"],
+                "attention_bias": True,
+                "mlp_bias": True,
+                "mamba_proj_bias": True,
+                "use_conv_bias": False,
+                "mamba_head_dim": 32,
+                "moe_intermediate_size": 64,
+                "moe_shared_expert_intermediate_size": 64,
+                "moe_latent_size": 64,
+                "n_group": 1,
+                "topk_group": 1,
+                "norm_topk_prob": False,
+            },
+        ),
+        mistakes={"another eps": {"layer_norm_epsilon": 1e-6}, "weights renormalized": {"norm_topk_prob": True}},
+        quantization=Quantization(
+            bits=4,
+            group_size=64,
+            overrides={
+                f"backbone.layers.{layer}": {"group_size": 32, "bits": 8, "mode": "affine"}
+                for layer in ("0.mixer.in_proj", "1.mixer.switch_mlp.fc2")
             },
         ),
     ),

@@ -60,7 +60,7 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
     noise = mx.random.normal(shape, key=key)
     if name.endswith(".bias"):
         return 0.5 * noise
-    if name.endswith("e_score_correction_bias") and case.config["model_type"] == "deepseek_v3":
+    if name.endswith("e_score_correction_bias") and case.config["model_type"] in ("deepseek_v3", "nemotron_h"):
         # Never below 0, what experts of other groups count: one of those would be chosen, and among equals any.
         return 0.3 * mx.abs(noise)
     if case.config["model_type"].startswith("gemma4") and (weight := gemma4_weight(name, noise)) is not None:
@@ -72,10 +72,12 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
         return 1.2 * noise - 2.5
     if name.endswith(("conv1d.weight", "conv.conv.weight")):
         return 0.6 * noise
-    if name.endswith(("mlp.gate.weight", "mlp.router.weight")):
+    if name.endswith("mixer.D"):
+        return 1.0 + 0.3 * noise
+    if name.endswith(("mlp.gate.weight", "mlp.router.weight", "mixer.gate.weight")):
         # Uneven choices of experts, so that no near tie decides one.
         return 3.0 * shape[1] ** -0.5 * noise
-    if name in ("model.norm.weight", "model.embedding_norm.weight"):
+    if name in ("model.norm.weight", "model.embedding_norm.weight", "backbone.norm_f.weight"):
         # Random signs: with tied embeddings a positive norm would make each token predict itself.
         weight = mx.where(noise > 0, 1.0, -1.0) * (1.0 + 0.3 * mx.abs(noise))
         return weight - 1.0 if gemma else weight
@@ -87,7 +89,7 @@ def initial_weight(name: str, shape: tuple[int, ...], case: Case, key: mx.array)
         return mx.where(loud, 1.5, 1.0) * shape[1] ** -0.5 * noise
     if name.endswith(("q_proj.weight", "k_proj.weight")):
         return 1.5 * shape[1] ** -0.5 * noise
-    if name in ("model.embed_tokens.weight", "lm_head.weight"):
+    if name in ("model.embed_tokens.weight", "backbone.embeddings.weight", "lm_head.weight"):
         return 1.6 * shape[1] ** -0.5 * noise
     return shape[-1] ** -0.5 * noise
 
@@ -162,7 +164,8 @@ def apart(weights: list[tuple[str, mx.array]]):
     for name, weight in weights:
         if ".switch_mlp." in name:
             for expert in range(weight.shape[0]):
-                yield name.replace(".switch_mlp.", f".experts.{expert}."), weight[expert]
+                own = name.replace(".switch_mlp.", f".experts.{expert}.")
+                yield own.replace(".fc1.", ".up_proj.").replace(".fc2.", ".down_proj."), weight[expert]
         else:
             yield name, weight
 
@@ -170,7 +173,7 @@ def apart(weights: list[tuple[str, mx.array]]):
 def as_hugging_face(weights: list[tuple[str, mx.array]]):
     """The weights of a recurrent model as Hugging Face has them. Norms are rounded so that adding 1 is exact in bf16."""
     weights = dict(weights)
-    distance = any(name.endswith("A_log") for name in weights)
+    distance = any(name.endswith("linear_attn.A_log") for name in weights)
     for name, weight in weights.items():
         if name.endswith(("conv1d.weight", "conv.conv.weight")):
             weight = mx.contiguous(mx.moveaxis(weight, 1, 2))

@@ -53,6 +53,7 @@ impl RoutedExperts {
             scales: None,
             shared: shared.map(|shared| ("mlp.shared_experts", shared * width)),
             shared_gate: None,
+            narrow: None,
         }))
     }
 }
@@ -69,12 +70,8 @@ pub struct Router {
 impl Router {
     /// The routing for so many experts, of which a token goes to so many.
     pub fn read(&self, fields: Fields<'_>, [count, chosen]: [usize; 2]) -> Result<Routing, LoadError> {
-        for (key, expected) in [("scoring_func", "sigmoid"), ("topk_method", "noaux_tc")] {
-            let found = fields.text(key)?.unwrap_or(expected);
-            if found != expected {
-                return Err(LoadError::Unsupported { key, found: found.to_owned(), expected });
-            }
-        }
+        fields.refuse_other("scoring_func", "sigmoid")?;
+        fields.refuse_other("topk_method", "noaux_tc")?;
         Ok(Routing::Sigmoid {
             groups: groups(fields, 2)?.check(count, chosen)?,
             normalized: fields.flag("norm_topk_prob")?.unwrap_or(self.normalized),

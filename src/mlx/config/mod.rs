@@ -16,7 +16,7 @@ pub use rotation::{base_of, parse_scaling, rotation};
 pub use shape::Defaults;
 
 use super::cpu::activation::Activation;
-use super::cpu::delta::DeltaShape;
+use super::cpu::scan::StateShape;
 use super::error::LoadError;
 use super::kv::Vectors;
 use super::mask::Mask;
@@ -70,6 +70,8 @@ pub struct Experts {
     pub shared: Option<(&'static str, usize)>,
     /// A module that decides, token by token, how much that MLP counts.
     pub shared_gate: Option<&'static str>,
+    /// The modules that take tokens to the experts and back, where these work on shorter vectors, and the elements of those.
+    pub narrow: Option<([&'static str; 2], usize)>,
 }
 
 /// What the chosen experts weigh.
@@ -141,8 +143,56 @@ pub struct Recurrent {
     pub taps: usize,
     /// Elements of the vectors that it goes over.
     pub width: usize,
-    /// Heads of the gated delta rule behind it, where there is one.
-    pub delta: Option<DeltaShape>,
+    /// What follows it.
+    pub rule: Rule,
+}
+
+/// What a recurrent layer does behind its convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// A gate, and no state beside the convolution's.
+    Gate,
+    /// The gated delta rule, over states of this shape.
+    Delta(StateShape),
+    /// Mamba 2's.
+    Mamba(Mamba),
+}
+
+/// A layer by Mamba 2's rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mamba {
+    /// Its states. Key heads are what it calls groups; they divide its norm, too.
+    pub shape: StateShape,
+    /// The least and the longest step.
+    pub bounds: [f32; 2],
+    /// The convolution has a bias.
+    pub conv_bias: bool,
+    /// The projections have one.
+    pub bias: bool,
+}
+
+impl Rule {
+    /// The matrices that a layer keeps: what they are called in snapshots, and their shape.
+    pub fn state(&self) -> Option<(&'static str, StateShape)> {
+        match self {
+            Self::Gate => None,
+            Self::Delta(shape) => Some(("delta", *shape)),
+            Self::Mamba(mamba) => Some(("mamba", mamba.shape)),
+        }
+    }
+}
+
+/// The one part of a layer, in families whose layers have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerPart {
+    /// Attention.
+    Attention,
+    /// A recurrent layer.
+    Recurrent,
+    /// An MLP.
+    Dense,
+    /// Experts.
+    Experts,
 }
 
 impl Recurrent {
@@ -220,6 +270,8 @@ pub struct ModelConfig {
     pub sinks: bool,
     /// Projections of the MLP have a bias.
     pub mlp_bias: bool,
+    /// MLPs and experts have no gate: what goes into the activation is also what it is multiplied by.
+    pub mlp_squares: bool,
     /// Where the logits come from.
     pub head: Head,
     /// Logits come no further from 0 than this: `cap * tanh(logit / cap)`.
@@ -232,6 +284,8 @@ pub struct ModelConfig {
     pub shared: Vec<usize>,
     /// The other layers, where the family has some.
     pub recurrent: Option<Recurrent>,
+    /// Layer by layer, its one part; empty in families whose layers have several.
+    pub parts: Vec<LayerPart>,
     /// Rotation of layers that see everything.
     pub rope: RopeConfig,
     /// Rotation of window layers.
@@ -290,8 +344,8 @@ impl ModelConfig {
         if let Some(Recurrent { taps: 0, .. }) = self.recurrent {
             return Err(LoadError::Config("a convolution of 0 tokens, expected at least 1".into()));
         }
-        if let Some(Recurrent { delta: Some(delta), .. }) = &self.recurrent {
-            let DeltaShape { key_heads, value_heads, key_dim, value_dim } = *delta;
+        if let Some((_, shape)) = self.recurrent.as_ref().and_then(|recurrent| recurrent.rule.state()) {
+            let StateShape { key_heads, value_heads, key_dim, value_dim } = shape;
             if [key_heads, value_heads, key_dim, value_dim].contains(&0)
                 || !value_heads.is_multiple_of(key_heads)
             {

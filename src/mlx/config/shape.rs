@@ -51,12 +51,8 @@ impl Defaults {
         let heads = or("num_attention_heads", self.heads)?;
         let head_dim = or("head_dim", self.head_dim.or(hidden.checked_div(heads)))?;
         let (activation, expected) = self.activation;
-        for key in ["hidden_act", "hidden_activation"] {
-            let found = fields.text(key)?.unwrap_or(expected);
-            if found != expected {
-                return Err(LoadError::Unsupported { key, found: found.to_owned(), expected });
-            }
-        }
+        fields.refuse_other("hidden_act", expected)?;
+        fields.refuse_other("hidden_activation", expected)?;
         Ok(ModelConfig {
             hidden,
             intermediate: or("intermediate_size", self.intermediate)?,
@@ -78,6 +74,7 @@ impl Defaults {
             attention_gate: false,
             sinks: false,
             mlp_bias: false,
+            mlp_squares: false,
             head: match fields.flag("tie_word_embeddings")? {
                 Some(true) => Head::Tied,
                 Some(false) => Head::Separate,
@@ -88,6 +85,7 @@ impl Defaults {
             masks: Vec::new(),
             shared: Vec::new(),
             recurrent: None,
+            parts: Vec::new(),
             rope: RopeConfig::plain(head_dim, 10_000.0),
             window_rope: RopeConfig::plain(head_dim, 10_000.0),
             quantization: None,

@@ -15,6 +15,8 @@ pub enum Activation {
     /// gpt-oss's: `x` at most [`CLAMP`] times `1 / (1 + e^(-x STEEPNESS))`, and the other operand, held between plus and
     /// minus `CLAMP`, plus 1.
     ClampedSwiglu,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 /// Bound of [`Activation::ClampedSwiglu`].
@@ -34,6 +36,7 @@ pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) 
             Activation::Silu => silu(gate, up, out),
             Activation::GeluTanh => gelu(gate, up, out),
             Activation::ClampedSwiglu => clamped(gate, up, out),
+            Activation::Relu => relu(gate, up, out),
         }
     };
     threads::pieces(out.len() >= PARALLEL_ELEMENTS, out, PIECE, work);
@@ -60,6 +63,7 @@ per_isa! { fn open(gate: &[f32], x: &[f32], out: &mut [f32]) = open_body }
 per_isa! { fn silu(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_body }
 per_isa! { fn gelu(gate: &[f32], up: &[f32], out: &mut [f32]) = gelu_body }
 per_isa! { fn clamped(gate: &[f32], up: &[f32], out: &mut [f32]) = clamped_body }
+per_isa! { fn relu(gate: &[f32], up: &[f32], out: &mut [f32]) = relu_body }
 
 #[inline(always)]
 fn open_body<F: Arith, const N: usize>(gate: &[f32], x: &[f32], out: &mut [f32]) {
@@ -103,6 +107,13 @@ fn clamped_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f
 }
 
 #[inline(always)]
+fn relu_body<F: Arith, const N: usize>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, x), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = if *x > 0.0 { x * up } else { 0.0 };
+    }
+}
+
+#[inline(always)]
 fn sigmoid<F: Arith>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<F>(-x))
 }
@@ -130,7 +141,8 @@ mod tests {
     fn activations_match_their_formulas_and_ignore_position() {
         let gate: Vec<f32> = (0..40_000).map(|i| (i as f32 - 20_000.0) / 1500.0).collect();
         let up = vec![2.0_f32; gate.len()];
-        for activation in [Activation::Silu, Activation::GeluTanh, Activation::ClampedSwiglu] {
+        let all = [Activation::Silu, Activation::GeluTanh, Activation::ClampedSwiglu, Activation::Relu];
+        for activation in all {
             let mut all = vec![0.0; gate.len()];
             gated(activation, &gate, &up, &mut all);
             for (i, x) in gate.iter().enumerate() {
@@ -148,6 +160,7 @@ mod tests {
                         let x = x.min(7.0);
                         3.0 * x / (1.0 + (-1.702 * x).exp())
                     }
+                    Activation::Relu => 2.0 * x.max(0.0),
                 };
                 assert!((f64::from(all[i]) - exact).abs() < 4e-6, "{activation:?} at {x}");
             }

@@ -6,47 +6,12 @@
 //! Tokens follow one another, so their number in a call and what else is computed with them change nothing. A head's columns
 //! know nothing of each other: a block of them stays in the processor's first cache while all tokens of a row pass.
 
-use std::ops::Range;
-
-use prefixd_blas::threads;
-
 use super::norm::sum_of_squares;
+use super::scan::{CHAINS, RowState, StateShape, by_heads, total};
 use super::simd::{Arith, per_isa};
 
-/// Chains of each sum over a key's elements.
-const CHAINS: usize = 4;
 /// Added to the sum of squares of a query or key before the root.
 pub const EPS: f32 = 1e-6;
-
-/// Heads and their sizes. Value heads share key heads in whole groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaShape {
-    /// Query and key heads.
-    pub key_heads: usize,
-    /// Value heads, each with a state.
-    pub value_heads: usize,
-    /// Elements of a query or key.
-    pub key_dim: usize,
-    /// Elements of a value.
-    pub value_dim: usize,
-}
-
-impl DeltaShape {
-    /// Elements of a token's queries, keys and values, one behind the other.
-    pub fn width(self) -> usize {
-        2 * self.key_heads * self.key_dim + self.out_width()
-    }
-
-    /// Elements of a token's result.
-    pub fn out_width(self) -> usize {
-        self.value_heads * self.value_dim
-    }
-
-    /// Elements of a state, `[value heads, key dim, value dim]`.
-    pub fn state_len(self) -> usize {
-        self.value_heads * self.key_dim * self.value_dim
-    }
-}
 
 /// What all tokens of a step bring.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +22,6 @@ pub struct Tokens<'a> {
     pub decay: &'a [f32],
     /// How far the state moves to the value, `[tokens, value heads]`.
     pub strength: &'a [f32],
-}
-
-/// A row: its tokens among all, its state before and after them.
-#[derive(Debug)]
-pub struct RowState<'a> {
-    /// Its tokens.
-    pub tokens: Range<usize>,
-    /// The state that it has.
-    pub before: &'a [f32],
-    /// The state that it will have.
-    pub after: &'a mut [f32],
 }
 
 /// How much of each head's state a token leaves, `exp(-exp(rate) softplus(x + bias))`, and how far it moves the rest,
@@ -83,7 +37,7 @@ pub fn gates([rates, biases]: [&[f32]; 2], decay: &[f32], strength: &[f32]) -> (
 }
 
 /// Takes every row through its tokens. Result `[tokens, value heads * value dim]`; tokens of no row are 0.
-pub fn delta_scan(shape: DeltaShape, tokens: Tokens<'_>, rows: Vec<RowState<'_>>, out: &mut [f32]) {
+pub fn delta_scan(shape: StateShape, tokens: Tokens<'_>, rows: Vec<RowState<'_>>, out: &mut [f32]) {
     let count = tokens.decay.len() / shape.value_heads;
     assert!(
         tokens.vectors.len() == count * shape.width() && out.len() == count * shape.out_width(),
@@ -93,37 +47,19 @@ pub fn delta_scan(shape: DeltaShape, tokens: Tokens<'_>, rows: Vec<RowState<'_>>
         tokens.strength.len() == tokens.decay.len(),
         "a decay and a strength for each token and head expected"
     );
-    let state = shape.key_dim * shape.value_dim;
-    let mut heads: Vec<_> = rows
-        .into_iter()
-        .flat_map(|row| {
-            assert!(row.tokens.end <= count && row.before.len() == shape.state_len(), "shape of a state");
-            let heads = row.before.chunks_exact(state).zip(row.after.chunks_exact_mut(state)).enumerate();
-            let own = vec![0.0; row.tokens.len() * shape.value_dim];
-            heads.map(move |(head, (before, after))| (row.tokens.clone(), head, before, after, own.clone()))
-        })
-        .collect();
-    threads::pieces(true, &mut heads, 1, |_, heads| {
-        for (range, head, before, after, own) in heads {
-            head_scan(shape, tokens, *head, range.start, before, after, own);
-        }
+    by_heads(shape, rows, out, |head| {
+        head_scan(shape, tokens, head.number, head.first, head.before, head.after, head.out);
     });
-    for (range, head, _, _, own) in heads {
-        let slots = out[range.start * shape.out_width()..].chunks_exact_mut(shape.out_width());
-        for (slot, own) in slots.zip(own.chunks_exact(shape.value_dim)) {
-            slot[head * shape.value_dim..][..shape.value_dim].copy_from_slice(own);
-        }
-    }
 }
 
 per_isa! {
-    fn head_scan(shape: DeltaShape, tokens: Tokens<'_>, head: usize, first: usize, before: &[f32], after: &mut [f32], out: &mut [f32]) = columns
+    fn head_scan(shape: StateShape, tokens: Tokens<'_>, head: usize, first: usize, before: &[f32], after: &mut [f32], out: &mut [f32]) = columns
 }
 
 /// One head of one row, whose tokens begin with number `first`: results `[tokens of the row, value dim]`.
 #[inline(always)]
 fn columns<F: Arith, const N: usize>(
-    shape: DeltaShape,
+    shape: StateShape,
     tokens: Tokens<'_>,
     head: usize,
     first: usize,
@@ -131,7 +67,7 @@ fn columns<F: Arith, const N: usize>(
     after: &mut [f32],
     out: &mut [f32],
 ) {
-    let DeltaShape { key_heads, value_heads, key_dim, value_dim } = shape;
+    let StateShape { key_heads, value_heads, key_dim, value_dim } = shape;
     let key_head = head / (value_heads / key_heads);
     // Queries and keys of unit length, queries divided by the root of their length once more.
     let count = out.len() / value_dim;
@@ -208,16 +144,13 @@ fn corrected<F: Arith, const N: usize>(
     total(sums)
 }
 
-#[inline(always)]
-fn total<const N: usize>([a, b, c, d]: [[f32; N]; CHAINS]) -> [f32; N] {
-    std::array::from_fn(|j| (a[j] + b[j]) + (c[j] + d[j]))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
-    const SHAPE: DeltaShape = DeltaShape { key_heads: 2, value_heads: 6, key_dim: 23, value_dim: 40 };
+    const SHAPE: StateShape = StateShape { key_heads: 2, value_heads: 6, key_dim: 23, value_dim: 40 };
 
     struct Given {
         vectors: Vec<f32>,
@@ -284,7 +217,7 @@ mod tests {
     fn states_and_results_are_those_of_the_formula() {
         let (given, count) = (Given::new(20, 5), 20);
         let (out, state) = scan(given.part(0..count), &vec![0.0; SHAPE.state_len()]);
-        let DeltaShape { key_dim, value_dim, .. } = SHAPE;
+        let StateShape { key_dim, value_dim, .. } = SHAPE;
         for head in 0..SHAPE.value_heads {
             let mut exact = vec![0.0_f64; key_dim * value_dim];
             for token in 0..count {

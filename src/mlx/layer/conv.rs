@@ -71,7 +71,7 @@ impl GatedConv {
             for row in rows {
                 let own = row.at.first * width..row.at.range().end * width;
                 let inputs = [row.before, &vectors[own.clone()]];
-                short_conv(width, kernel, After::Plain, inputs, row.after, &mut mixed[own]);
+                short_conv(width, [kernel, &[]], After::Plain, inputs, row.after, &mut mixed[own]);
             }
             Ok(())
         })?;
@@ -88,7 +88,14 @@ impl GatedConv {
         let part = |at: i32| projected.try_index((.., at * width..(at + 1) * width));
         let vectors = part(0)?.multiply(part(2)?)?;
         let mixed = if let Some(scans) = &self.scans {
-            scans.conv(mx, pass, layer, [&vectors, &self.kernel], Behind::Nothing)?
+            scans.conv(
+                mx,
+                pass,
+                layer,
+                [&vectors, &self.kernel],
+                self.kernel.dim(0) as usize,
+                Behind::Nothing,
+            )?
         } else {
             let mut mixed = Vec::new();
             pass.advance_device(layer, |at, state| {

@@ -8,14 +8,15 @@ use mlx_rs::{Array, Dtype};
 use super::conv::{convolved, short_kernel};
 use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
-use super::scan::{Behind, Gates, ScanKernels};
+use super::scan::{Behind, Gates, RuleGates, ScanKernels};
 use super::source::Source;
 use crate::mlx::array::{Result, dims, from_f32, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Recurrent;
 use crate::mlx::cpu::activation::{Activation, gated};
 use crate::mlx::cpu::conv::{After, short_conv};
-use crate::mlx::cpu::delta::{DeltaShape, EPS, RowState, Tokens, delta_scan, gates};
+use crate::mlx::cpu::delta::{EPS, Tokens, delta_scan, gates};
+use crate::mlx::cpu::scan::{RowState, StateShape};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -42,7 +43,7 @@ pub struct GatedDelta {
     /// `[value heads]`.
     bias: Array,
     taps: usize,
-    shape: DeltaShape,
+    shape: StateShape,
     kernels: Kernels,
     /// On an NVIDIA GPU.
     scans: Option<Rc<ScanKernels>>,
@@ -55,7 +56,7 @@ impl GatedDelta {
         source: &mut Source<'_>,
         path: &str,
         recurrent: &Recurrent,
-        shape: DeltaShape,
+        shape: StateShape,
     ) -> std::result::Result<Self, LoadError> {
         let hidden = source.config.hidden;
         let (heads, out) = (shape.value_heads, shape.out_width());
@@ -108,7 +109,14 @@ impl GatedDelta {
             for row in rows.iter_mut() {
                 let own = row.at.first * width..row.at.range().end * width;
                 let inputs = [&row.before[..tail], &vectors[own.clone()]];
-                short_conv(width, kernel, After::Silu, inputs, &mut row.after[..tail], &mut mixed[own]);
+                short_conv(
+                    width,
+                    [kernel, &[]],
+                    After::Silu,
+                    inputs,
+                    &mut row.after[..tail],
+                    &mut mixed[own],
+                );
             }
             let states = rows.iter_mut().map(|row| RowState {
                 tokens: row.at.range(),
@@ -133,9 +141,10 @@ impl GatedDelta {
         pass: &Pass<'_>,
         layer: usize,
     ) -> Result<Array> {
-        let mixed = scans.conv(mx, pass, layer, [vectors, &self.kernel], Behind::Delta(self.shape))?;
-        let gates = Gates { decay, strength, rate: &self.rate, bias: &self.bias };
-        let read = scans.delta(mx, pass, layer, self.shape, &mixed, gates)?;
+        let mixed =
+            scans.conv(mx, pass, layer, [vectors, &self.kernel], self.taps, Behind::Delta(self.shape))?;
+        let gates = Gates { decay, rate: &self.rate, bias: &self.bias, rule: RuleGates::Delta(strength) };
+        let read = scans.rule(mx, pass, layer, self.shape, &mixed, gates)?;
         scans.gated_norm(mx, &read, gate, &self.norm)
     }
 
@@ -164,7 +173,7 @@ impl GatedDelta {
             read.push(found);
             Ok(vec![tail, state])
         })?;
-        let DeltaShape { value_heads, value_dim, .. } = self.shape;
+        let StateShape { value_heads, value_dim, .. } = self.shape;
         let tokens = pass.step().tokens();
         let read = mlx_rs::ops::concatenate(&read, 0)?.as_dtype(gate.dtype())?;
         let normed = self.norm.forward(mx, &read.reshape(&dims([tokens, value_heads, value_dim]))?)?;
@@ -180,7 +189,7 @@ impl GatedDelta {
         [decay, strength]: [&Array; 2],
         state: &Array,
     ) -> Result<(Array, Array)> {
-        let DeltaShape { key_heads, value_heads, key_dim, value_dim } = self.shape;
+        let StateShape { key_heads, value_heads, key_dim, value_dim } = self.shape;
         let tokens = mixed.dim(0) as usize;
         let keys = (key_heads * key_dim) as i32;
         let unit = |from: i32| -> Result<Array> {

@@ -32,7 +32,10 @@ pub struct ExpertMlp {
     shared: Option<Mlp>,
     /// `[1, hidden]`: how much of the shared MLP a token takes.
     shared_gate: Option<Linear>,
-    gate: Bank,
+    /// To shorter vectors for the experts, and back.
+    narrow: Option<[Linear; 2]>,
+    /// None where ups are their own gates.
+    gate: Option<Bank>,
     up: Bank,
     down: Bank,
     chosen: usize,
@@ -80,6 +83,15 @@ impl ExpertMlp {
             Some(module) => Some(Linear::load(mx, source, &format!("{path}.{module}"), [1, hidden], false)?),
             None => None,
         };
+        let bias = source.config.mlp_bias;
+        let narrow = match experts.narrow {
+            Some(([to, back], inner)) => Some([
+                Linear::load(mx, source, &format!("{path}.{to}"), [inner, hidden], bias)?,
+                Linear::load(mx, source, &format!("{path}.{back}"), [hidden, inner], bias)?,
+            ]),
+            None => None,
+        };
+        let (squares, outer) = (source.config.mlp_squares, experts.narrow.map_or(hidden, |(_, inner)| inner));
         let mut bank = |matrix: &str, shape| {
             Bank::load(mx, source, &format!("{path}.{}.{matrix}", experts.module), experts, shape)
         };
@@ -89,9 +101,10 @@ impl ExpertMlp {
             scales,
             shared,
             shared_gate,
-            gate: bank("gate_proj", [width, hidden])?,
-            up: bank("up_proj", [width, hidden])?,
-            down: bank("down_proj", [hidden, width])?,
+            narrow,
+            gate: (!squares).then(|| bank("gate_proj", [width, outer])).transpose()?,
+            up: bank("up_proj", [width, outer])?,
+            down: bank("down_proj", [outer, width])?,
             chosen: experts.chosen,
             routing: experts.routing,
             activation: source.config.activation,
@@ -106,14 +119,20 @@ impl ExpertMlp {
     /// The same where the router sees something else, `seen`, `[n, hidden]`.
     pub fn forward_by(&self, mx: &Mlx, seen: &Array, x: &Array) -> Result<Array> {
         let logits = self.router.forward(mx, seen)?;
-        let routed = match (&self.gate, &self.up, &self.down) {
-            (Bank::Each(gate), Bank::Each(up), Bank::Each(down)) => {
-                self.on_host(mx, x, &logits, [gate, up, down])?
+        let short = self.narrow.as_ref().map(|[to, _]| to.forward(mx, x)).transpose()?;
+        let taken = short.as_ref().unwrap_or(x);
+        let (routed, on_host) = match (&self.up, &self.down) {
+            (Bank::Each(up), Bank::Each(down)) => {
+                let gate = self.gate.as_ref().map_or(&[][..], Bank::each);
+                (self.on_host(mx, taken, &logits, [gate, up, down])?, true)
             }
-            _ => self.on_device(mx, x, &logits)?,
+            _ => (self.on_device(mx, taken, &logits)?, false),
+        };
+        let routed = match &self.narrow {
+            Some([_, back]) => back.forward(mx, &routed)?,
+            None => routed,
         };
         let Some(shared) = &self.shared else { return Ok(routed) };
-        let on_host = matches!(self.gate, Bank::Each(_));
         let shared = shared.forward(mx, x)?;
         let shared = match &self.shared_gate {
             Some(gate) => weighed(mx, &shared, &gate.forward(mx, x)?, on_host)?,
@@ -128,14 +147,14 @@ impl ExpertMlp {
         let (n, hidden) = (x.dim(0) as usize, x.dim(1) as usize);
         let (rows, logits) = (host::<f32>(mx, x)?, host::<f32>(mx, logits)?);
         let favour = self.favour.as_ref().map(|favour| host::<f32>(mx, favour)).transpose()?;
-        let logits = logits.chunks_exact(gate.len());
+        let logits = logits.chunks_exact(up.len());
         let mut routed: Vec<_> =
             logits.map(|logits| route(self.routing, logits, favour, self.chosen)).collect();
         if let Some(scales) = &self.scales {
             let scales = host::<f32>(mx, scales)?;
             routed.iter_mut().flatten().for_each(|(expert, weight)| *weight *= scales[*expert]);
         }
-        let mut tokens = vec![Vec::new(); gate.len()];
+        let mut tokens = vec![Vec::new(); up.len()];
         // Where among its expert's results a token's share lies, best expert first.
         let mut places = Vec::with_capacity(n * self.chosen);
         for (token, experts) in routed.iter().enumerate() {
@@ -149,11 +168,16 @@ impl ExpertMlp {
             let own: Vec<f32> =
                 tokens.iter().flat_map(|token| &rows[token * hidden..][..hidden]).copied().collect();
             let own = from_vec(mx, own, &dims([tokens.len(), hidden]))?;
-            let [gate, up] = Linear::forward_all(mx, &own, [&gate[expert], &up[expert]])?;
+            let [gate, up] = if let Some(gate) = gate.get(expert) {
+                Linear::forward_all(mx, &own, [gate, &up[expert]])?
+            } else {
+                let up = up[expert].forward(mx, &own)?;
+                [up.clone(), up]
+            };
             inner.push((expert, gate, up));
         }
         settle(mx, inner.iter().flat_map(|(_, gate, up)| [gate, up]))?;
-        let mut results = vec![None; gate.len()];
+        let mut results = vec![None; down.len()];
         for (expert, gate, up) in &inner {
             let mut out = vec![0.0; gate.size()];
             gated(self.activation, host(mx, gate)?, host(mx, up)?, &mut out);
@@ -229,15 +253,16 @@ impl ExpertMlp {
 
     /// `x`, `[…, 1, hidden]`, through the experts `indices`, `[…]`.
     fn experts(&self, mx: &Mlx, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
-        let gate = self.gate.product(mx, x, indices, sorted)?;
         let up = self.up.product(mx, x, indices, sorted)?;
-        let inner = gated_on_device(mx, self.activation, &gate, &up)?;
+        let gate = self.gate.as_ref().map(|gate| gate.product(mx, x, indices, sorted)).transpose()?;
+        let inner = gated_on_device(mx, self.activation, gate.as_ref().unwrap_or(&up), &up)?;
         self.down.product(mx, &inner, indices, sorted)
     }
 
     /// The arrays it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        let banks = [&self.gate, &self.up, &self.down].into_iter().flat_map(Bank::arrays);
+        let banks = self.gate.iter().chain([&self.up, &self.down]).flat_map(Bank::arrays);
+        let narrow = self.narrow.iter().flatten().flat_map(Linear::arrays);
         let shared = self.shared.iter().flat_map(Mlp::arrays);
         let shared = shared.chain(self.shared_gate.iter().flat_map(Linear::arrays));
         self.router
@@ -246,6 +271,7 @@ impl ExpertMlp {
             .chain(&self.favour)
             .chain(&self.scales)
             .chain(shared)
+            .chain(narrow)
             .chain(banks)
             .collect()
     }
@@ -313,6 +339,14 @@ impl Bank {
             Ok(Linear::new(weight, bias))
         });
         Ok(Self::Each(each.collect::<std::result::Result<_, LoadError>>()?))
+    }
+
+    /// Those of the host; none on a device.
+    fn each(&self) -> &[Linear] {
+        match self {
+            Self::Each(each) => each,
+            Self::Stacked(..) => &[],
+        }
     }
 
     /// `[…, 1, in]` to `[…, 1, out]`, on a device.

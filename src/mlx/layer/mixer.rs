@@ -6,9 +6,11 @@ use super::attention::SelfAttention;
 use super::conv::GatedConv;
 use super::delta::GatedDelta;
 use super::latent::LatentAttention;
+use super::mamba::Mamba2;
 use super::norm::Offset;
 use super::source::Source;
 use crate::mlx::array::Result;
+use crate::mlx::config::{LayerPart, Rule};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -23,6 +25,8 @@ pub enum Mixer {
     Latent(Box<LatentAttention>, usize),
     /// The gated delta rule.
     Delta(GatedDelta, usize),
+    /// Mamba 2's rule.
+    Mamba(Box<Mamba2>, usize),
     /// A short convolution.
     Conv(GatedConv, usize),
 }
@@ -34,21 +38,31 @@ impl Mixer {
         let kinds: &[bool] = config.recurrent.as_ref().map_or(&[], |recurrent| &recurrent.layers);
         let before = kinds.iter().take(layer).filter(|recurrent| **recurrent).count();
         if let Some(recurrent) = config.recurrent.as_ref().filter(|_| kinds[layer]) {
-            return Ok(match recurrent.delta {
-                Some(shape) => {
+            return Ok(match recurrent.rule {
+                Rule::Gate => {
+                    Self::Conv(GatedConv::load(mx, source, &format!("{path}.conv"), recurrent)?, before)
+                }
+                Rule::Delta(shape) => {
                     let path = format!("{path}.linear_attn");
                     Self::Delta(GatedDelta::load(mx, source, &path, recurrent, shape)?, before)
                 }
-                None => Self::Conv(GatedConv::load(mx, source, &format!("{path}.conv"), recurrent)?, before),
+                Rule::Mamba(mamba) => {
+                    let path = format!("{path}.linear_attn");
+                    Self::Mamba(Box::new(Mamba2::load(mx, source, &path, recurrent, mamba)?), before)
+                }
             });
         }
+        let number = match &config.parts[..] {
+            [] => layer - before,
+            parts => parts[..layer].iter().filter(|part| **part == LayerPart::Attention).count(),
+        };
         if let Some(latent) = config.latent {
             let attention = LatentAttention::load(mx, source, &format!("{path}.self_attn"), latent)?;
-            return Ok(Self::Latent(Box::new(attention), layer - before));
+            return Ok(Self::Latent(Box::new(attention), number));
         }
         let norms = config.head_norms.then_some(Offset::Zero);
         let attention = SelfAttention::load(mx, source, &format!("{path}.self_attn"), norms)?;
-        Ok(Self::Attention(attention, layer - before))
+        Ok(Self::Attention(attention, number))
     }
 
     /// `[tokens, hidden]` to the same, with what the rows of the step keep.
@@ -57,6 +71,7 @@ impl Mixer {
             Self::Attention(attention, number) => attention.forward(mx, x, rope, pass, *number),
             Self::Latent(attention, number) => attention.forward(mx, x, rope, pass, *number),
             Self::Delta(delta, number) => delta.forward(mx, x, pass, *number),
+            Self::Mamba(mamba, number) => mamba.forward(mx, x, pass, *number),
             Self::Conv(conv, number) => conv.forward(mx, x, pass, *number),
         }
     }
@@ -67,6 +82,7 @@ impl Mixer {
             Self::Attention(attention, _) => attention.arrays(),
             Self::Latent(attention, _) => attention.arrays(),
             Self::Delta(delta, _) => delta.arrays(),
+            Self::Mamba(mamba, _) => mamba.arrays(),
             Self::Conv(conv, _) => conv.arrays(),
         }
     }

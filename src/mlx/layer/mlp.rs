@@ -1,4 +1,4 @@
-//! The gated feed-forward block.
+//! The feed-forward block.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::mlx::cpu::activation::{self, Activation, CLAMP, STEEPNESS};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
-/// `down(act(gate(x)) * up(x))`.
+/// `down(act(gate(x)) * up(x))`, where some families have one projection that is both.
 #[derive(Debug)]
 pub struct Mlp {
     inputs: Inputs,
@@ -29,6 +29,8 @@ enum Inputs {
     Apart { gate: Linear, up: Linear },
     /// Gate and up out of one product, and what activates them in one launch.
     Joined(Linear, Rc<FusedKernels>),
+    /// One product for both.
+    Same(Linear),
 }
 
 impl Mlp {
@@ -40,16 +42,8 @@ impl Mlp {
         inner: usize,
     ) -> std::result::Result<Self, LoadError> {
         let (hidden, bias) = (source.config.hidden, source.config.mlp_bias);
-        let gate = Linear::load(mx, source, &format!("{path}.gate_proj"), [inner, hidden], bias)?;
-        let up = Linear::load(mx, source, &format!("{path}.up_proj"), [inner, hidden], bias)?;
-        let joined = match &source.fused {
-            Some(fused) if FusedKernels::activates(source.config.activation) => {
-                Linear::side_by_side(mx, &[&gate, &up])?.map(|joined| Inputs::Joined(joined, fused.clone()))
-            }
-            _ => None,
-        };
         Ok(Self {
-            inputs: joined.unwrap_or(Inputs::Apart { gate, up }),
+            inputs: Inputs::load(mx, source, path, inner)?,
             down: Linear::load(mx, source, &format!("{path}.down_proj"), [hidden, inner], bias)?,
             activation: source.config.activation,
             kernels: source.kernels(),
@@ -64,6 +58,10 @@ impl Mlp {
                 gated(mx, self.kernels, self.activation, &gate, &up)?
             }
             Inputs::Joined(both, fused) => fused.gated(mx, self.activation, &both.forward(mx, x)?)?,
+            Inputs::Same(both) => {
+                let both = both.forward(mx, x)?;
+                gated(mx, self.kernels, self.activation, &both, &both)?
+            }
         };
         self.down.forward(mx, &activated)
     }
@@ -72,9 +70,33 @@ impl Mlp {
     pub fn arrays(&self) -> Vec<&Array> {
         let inputs = match &self.inputs {
             Inputs::Apart { gate, up } => vec![gate, up],
-            Inputs::Joined(both, _) => vec![both],
+            Inputs::Joined(both, _) | Inputs::Same(both) => vec![both],
         };
         inputs.into_iter().chain([&self.down]).flat_map(Linear::arrays).collect()
+    }
+}
+
+impl Inputs {
+    fn load(
+        mx: &Mlx,
+        source: &mut Source<'_>,
+        path: &str,
+        inner: usize,
+    ) -> std::result::Result<Self, LoadError> {
+        let config = source.config;
+        let (shape, bias) = ([inner, config.hidden], config.mlp_bias);
+        let mut linear = |name| Linear::load(mx, source, &format!("{path}.{name}"), shape, bias);
+        if config.mlp_squares {
+            return Ok(Self::Same(linear("up_proj")?));
+        }
+        let (gate, up) = (linear("gate_proj")?, linear("up_proj")?);
+        let joined = match &source.fused {
+            Some(fused) if FusedKernels::activates(source.config.activation) => {
+                Linear::side_by_side(mx, &[&gate, &up])?.map(|joined| Self::Joined(joined, fused.clone()))
+            }
+            _ => None,
+        };
+        Ok(joined.unwrap_or(Self::Apart { gate, up }))
     }
 }
 
@@ -95,6 +117,7 @@ pub fn gated_on_device(_: &Mlx, activation: Activation, gate: &Array, up: &Array
     let gate = match activation {
         Activation::Silu => mlx_rs::nn::silu(gate)?,
         Activation::GeluTanh => mlx_rs::nn::gelu_approximate(gate)?,
+        Activation::Relu => mlx_rs::nn::relu(gate)?,
         Activation::ClampedSwiglu => {
             let number = |x: f32| Array::from_f32(x).as_dtype(gate.dtype());
             let gate = mlx_rs::ops::minimum(gate, number(CLAMP)?)?;

@@ -11,6 +11,7 @@ mod fused;
 mod host;
 mod latent;
 mod linear;
+mod mamba;
 mod mixer;
 mod mlp;
 mod norm;

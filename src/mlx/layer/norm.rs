@@ -112,6 +112,15 @@ impl RmsNorm {
         Ok([sum, normed])
     }
 
+    /// `x` with what is still to be added to it, if anything is, and the norm of it.
+    pub fn forward_after(&self, mx: &Mlx, x: Array, more: Option<Array>) -> Result<[Array; 2]> {
+        if let Some(more) = more {
+            return self.forward_sum(mx, &x, &more);
+        }
+        let normed = self.forward(mx, &x)?;
+        Ok([x, normed])
+    }
+
     /// `residual + norm(x)`.
     pub fn forward_add(&self, mx: &Mlx, x: &Array, residual: &Array) -> Result<Array> {
         match self.kernels {

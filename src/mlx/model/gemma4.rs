@@ -91,6 +91,7 @@ fn text_config(fields: Fields<'_>, vocab: Option<usize>) -> Result<ModelConfig, 
             scales: Some("router.per_expert_scale"),
             shared: None,
             shared_gate: None,
+            narrow: None,
         });
     }
     Ok(config)

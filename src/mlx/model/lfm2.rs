@@ -4,7 +4,7 @@
 use super::prenorm::PreNorm;
 use super::qwen3_5::{flatten_kernel, layers};
 use super::{Family, Model, State};
-use crate::mlx::config::{Defaults, Head, ModelConfig, Recurrent, base_of, layer_count, rotation};
+use crate::mlx::config::{Defaults, Head, ModelConfig, Recurrent, Rule, base_of, layer_count, rotation};
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
@@ -45,7 +45,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
     };
     config.masks = layers.iter().filter(|recurrent| !**recurrent).map(|_| Mask::Causal).collect();
     let taps = fields.need("conv_L_cache")?;
-    config.recurrent = Some(Recurrent { layers, taps, width: config.hidden, delta: None });
+    config.recurrent = Some(Recurrent { layers, taps, width: config.hidden, rule: Rule::Gate });
     Ok(config)
 }
 

@@ -63,13 +63,13 @@ impl Model for PreNorm {
         let mut more: Option<Array> = None;
         for layer in &self.layers {
             let normed;
-            [x, normed] = after(mx, &layer.input_norm, x, more)?;
+            [x, normed] = layer.input_norm.forward_after(mx, x, more)?;
             let mixed = layer.mixer.forward(mx, &normed, &rope, pass)?;
             let [sum, normed] = layer.mlp_norm.forward_sum(mx, &x, &mixed)?;
             (x, more) = (sum, Some(layer.feed.forward(mx, &normed)?));
             pass.begin(mx, &more)?;
         }
-        let [_, normed] = after(mx, &self.norm, x, more)?;
+        let [_, normed] = self.norm.forward_after(mx, x, more)?;
         Ok(normed)
     }
 
@@ -82,15 +82,6 @@ impl Model for PreNorm {
         let ends = self.embed.arrays().into_iter().chain(self.head.arrays());
         ends.chain(layers).chain(self.norm.arrays()).chain(self.rope.arrays()).collect()
     }
-}
-
-/// `x` and what is to be added, and the norm of it.
-fn after(mx: &Mlx, norm: &RmsNorm, x: Array, more: Option<Array>) -> Result<[Array; 2]> {
-    if let Some(more) = more {
-        return norm.forward_sum(mx, &x, &more);
-    }
-    let normed = norm.forward(mx, &x)?;
-    Ok([x, normed])
 }
 
 impl Layer {

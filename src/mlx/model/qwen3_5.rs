@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::prenorm::PreNorm;
 use super::{Family, Model, State};
-use crate::mlx::config::{AttentionBias, Defaults, ModelConfig, Recurrent, layer_count, rotation};
-use crate::mlx::cpu::delta::DeltaShape;
+use crate::mlx::config::{AttentionBias, Defaults, ModelConfig, Recurrent, Rule, layer_count, rotation};
+use crate::mlx::cpu::scan::StateShape;
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
@@ -50,7 +50,7 @@ pub fn config(fields: Fields<'_>, intermediate: Option<usize>) -> Result<ModelCo
     if nested.or(fields.number("partial_rotary_factor")?).is_none() {
         config.rope.dims = config.head_dim / 4;
     }
-    let delta = DeltaShape {
+    let delta = StateShape {
         key_heads: fields.need("linear_num_key_heads")?,
         value_heads: fields.need("linear_num_value_heads")?,
         key_dim: fields.need("linear_key_head_dim")?,
@@ -59,7 +59,7 @@ pub fn config(fields: Fields<'_>, intermediate: Option<usize>) -> Result<ModelCo
     let taps = fields.count("linear_conv_kernel_dim")?.unwrap_or(4);
     let layers = layers(fields, "linear_attention")?;
     config.masks = layers.iter().filter(|recurrent| !**recurrent).map(|_| Mask::Causal).collect();
-    config.recurrent = Some(Recurrent { layers, taps, width: delta.width(), delta: Some(delta) });
+    config.recurrent = Some(Recurrent { layers, taps, width: delta.width(), rule: Rule::Delta(delta) });
     Ok(config)
 }
 

@@ -39,6 +39,7 @@ pub fn experts(fields: Fields<'_>, layers: Vec<bool>, normalized: bool) -> Resul
         scales: None,
         shared: Some(("mlp.shared_expert", fields.need("shared_expert_intermediate_size")?)),
         shared_gate: Some("mlp.shared_expert_gate"),
+        narrow: None,
     })
 }
 

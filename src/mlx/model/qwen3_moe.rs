@@ -36,6 +36,7 @@ fn config(fields: Fields<'_>) -> Result<ModelConfig, LoadError> {
         scales: None,
         shared: None,
         shared_gate: None,
+        narrow: None,
     });
     Ok(config)
 }

@@ -1,7 +1,7 @@
 //! Qwen3-Next and Qwen3-Coder-Next: Qwen3.5's layers with experts, whose projections lie together by key heads.
 
 use super::{Family, Model, State, qwen3_5, qwen3_5_moe};
-use crate::mlx::config::{ModelConfig, Recurrent};
+use crate::mlx::config::{ModelConfig, Recurrent, Rule};
 use crate::mlx::error::LoadError;
 use crate::mlx::fields::Fields;
 use crate::mlx::gate::Mlx;
@@ -30,7 +30,7 @@ fn load(mx: &Mlx, source: &mut Source<'_>) -> Result<Box<dyn Model>, LoadError> 
     let (config, weights) = (source.config, &mut source.weights);
     let count = config.experts.as_ref().map_or(0, |experts| experts.count);
     weights.stack_experts(mx, config.layers(), count)?;
-    let Some(Recurrent { delta: Some(delta), .. }) = &config.recurrent else {
+    let Some(Recurrent { rule: Rule::Delta(delta), .. }) = &config.recurrent else {
         return qwen3_5::load(mx, source);
     };
     for layer in config.recurrent.iter().flat_map(Recurrent::numbers) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Model, deepseek_v2, deepseek_v3, gemma3, gemma4, glm4_moe, glm4_moe_lite, gpt_oss, lfm2, llama, mistral,
-    mistral4, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
+    mistral4, nemotron_h, phi3, qwen2, qwen3, qwen3_5, qwen3_5_moe, qwen3_moe, qwen3_next,
 };
 use crate::mlx::config::ModelConfig;
 use crate::mlx::error::LoadError;
@@ -16,7 +16,7 @@ use crate::mlx::layer::Source;
 use crate::mlx::quantization::Quantization;
 
 /// Every family, in the order that people read.
-pub const FAMILIES: [&Family; 18] = [
+pub const FAMILIES: [&Family; 19] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &mistral4::FAMILY,
@@ -35,6 +35,7 @@ pub const FAMILIES: [&Family; 18] = [
     &deepseek_v2::FAMILY,
     &deepseek_v3::FAMILY,
     &lfm2::FAMILY,
+    &nemotron_h::FAMILY,
 ];
 
 /// Builds a model out of its tensors.
@@ -82,7 +83,7 @@ impl State {
 pub fn open(dir: &Path) -> Result<(&'static Family, ModelConfig), LoadError> {
     let path = dir.join("config.json");
     let text = std::fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
-    let json: Value = serde_json::from_slice(&text)
+    let json: Value = crate::python_json::parse(&text)
         .map_err(|error| {
             crate::lfs::pointer(&text).map_or_else(|| format!("not JSON: {error}"), str::to_owned)
         })

@@ -96,6 +96,11 @@ impl RopeConfig {
         Self { width, dims: width, base, pairs: Pairs::Halves, scaling: Scaling::None, long_queries: None }
     }
 
+    /// Heads of so many elements that do not turn.
+    pub fn still(width: usize) -> Self {
+        Self { scaling: Scaling::Proportional { factor: 1.0, turned: 0 }, ..Self::plain(width, 10_000.0) }
+    }
+
     /// `base^(2i / dims)`, stretched: the reciprocals of the angular frequencies.
     pub fn wavelengths(&self) -> Vec<f32> {
         let pairs = self.dims / 2;

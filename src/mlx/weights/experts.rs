@@ -33,12 +33,15 @@ impl Weights {
 
     /// Puts the matrices of `count` experts of each layer together, as MLX stores them: Hugging Face has each expert's alone.
     pub fn stack_experts(&mut self, mx: &Mlx, layers: usize, count: usize) -> Result<(), LoadError> {
-        for layer in 0..layers {
-            let mlp = format!("model.layers.{layer}.mlp");
-            for matrix in ["gate_proj", "up_proj", "down_proj"] {
-                let each = (0..count).map(|expert| format!("{mlp}.experts.{expert}.{matrix}.weight"));
-                self.stack(mx, &each.collect::<Vec<_>>(), format!("{mlp}.switch_mlp.{matrix}.weight"))?;
-            }
+        (0..layers)
+            .try_for_each(|layer| self.stack_experts_of(mx, &format!("model.layers.{layer}.mlp"), count))
+    }
+
+    /// The same for the experts of module `mlp`.
+    pub fn stack_experts_of(&mut self, mx: &Mlx, mlp: &str, count: usize) -> Result<(), LoadError> {
+        for matrix in ["gate_proj", "up_proj", "down_proj"] {
+            let each = (0..count).map(|expert| format!("{mlp}.experts.{expert}.{matrix}.weight"));
+            self.stack(mx, &each.collect::<Vec<_>>(), format!("{mlp}.switch_mlp.{matrix}.weight"))?;
         }
         Ok(())
     }

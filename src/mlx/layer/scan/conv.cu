@@ -1,8 +1,8 @@
 // A short convolution of each row's vectors, and what the row keeps of them: block (UNIT elements, new token).
 //
-// TAPS vectors meet in one result, of WIDTH elements, of type T; SILU: an activation behind it. The first UNITS blocks of a token are then
+// TAPS vectors meet in one result, of WIDTH elements, of type T; BIASED: the kernel has a row more, which is added; SILU: an activation behind it. The first UNITS blocks of a token are then
 // divided by their length, and of these the first QUERIES by the root of UNIT.
-// step, at [1]: see step.cu; the recurrent layer's number. x [tokens, WIDTH]; kernel [TAPS, WIDTH]. mixed [tokens, WIDTH], f32.
+// step, at [1]: see step.cu; the recurrent layer's number. x [tokens, WIDTH]; kernel [TAPS or one more, WIDTH]. mixed [tokens, WIDTH], f32.
 // A state begins with the row's last TAPS - 1 vectors, [TAPS - 1, WIDTH].
 const StepWords now(step);
 const int token = blockIdx.y, row = now.rows()[token];
@@ -18,6 +18,7 @@ if (there) {
     const T seen = from < 0 ? before[(from + TAPS - 1) * WIDTH + e] : x[static_cast<long long>(run.x + from) * WIDTH + e];
     sum += static_cast<float>(seen) * static_cast<float>(kernel[tap * WIDTH + e]);
   }
+  if constexpr (BIASED) sum += static_cast<float>(kernel[TAPS * WIDTH + e]);
   if constexpr (SILU) sum = sum / (1.f + __expf(-sum));
   const int kept = own - (run.y - (TAPS - 1));
   if (kept >= 0) after[kept * WIDTH + e] = x[static_cast<long long>(token) * WIDTH + e];
