@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use prefixd_cache::{Fingerprint, Memory, Payload};
+use prefixd_cache::{Dtype, Fingerprint, Memory, Part, Payload, TensorBytes};
 use prefixd_engine::{
     Engine, EngineError, EngineInfo, ImportBlock, OwnState, ReuseRule, RowLogits, RowWork, StateSpec,
 };
@@ -11,6 +11,8 @@ use super::model::{END, GO, SCRIPT, START, VOCAB};
 
 /// The logit of the token to say; the others have 0. No draw at a client's usual temperature takes another.
 const LIKELY: f32 = 40.0;
+/// The one tensor of a block: its tokens.
+const TOKENS: &str = "tokens";
 
 pub struct EchoEngine(EngineInfo);
 
@@ -39,8 +41,8 @@ fn next(row: &[u32]) -> u32 {
     let Some(go) = row.iter().rposition(|token| *token == GO) else { return END };
     let Some(script) = row[..go].iter().rposition(|token| *token == SCRIPT) else { return END };
     let header = "assistant\n".len();
-    let answer =
-        row[go..].iter().rposition(|token| *token == START).map_or(go + 1, |at| go + at + 1 + header);
+    // The first message behind the script: an answer may begin further ones.
+    let answer = row[go..].iter().position(|token| *token == START).map_or(go + 1, |at| go + at + 1 + header);
     // A chunk of the prompt may end before the answer begins.
     let at = row.len().checked_sub(answer);
     at.and_then(|at| row[script + 1..go].get(at)).copied().unwrap_or(END)
@@ -63,12 +65,17 @@ impl Engine for EchoEngine {
 
     fn append(
         &mut self,
-        _: &mut Self::Kv,
-        _: usize,
-        _: &[ImportBlock<'_>],
+        batch: &mut Self::Kv,
+        row: usize,
+        blocks: &[ImportBlock<'_>],
         _: usize,
     ) -> Result<(), EngineError> {
-        Err(EngineError::Block("this engine runs without a cache".into()))
+        for block in blocks {
+            let tokens = block.payload.tensor(TOKENS).expect("what was exported");
+            let token = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+            batch[row].extend(tokens.data.chunks_exact(4).map(token).take(block.used_tokens));
+        }
+        Ok(())
     }
 
     fn step(&mut self, batch: &mut Self::Kv, work: &[RowWork<'_>]) -> Result<Vec<RowLogits>, EngineError> {
@@ -100,8 +107,17 @@ impl Engine for EchoEngine {
         Ok(vec![batch[row].clone()])
     }
 
-    fn export(&mut self, _: &Self::Kv, _: usize, _: Range<usize>) -> Result<Payload, EngineError> {
-        Err(EngineError::Block("this engine runs without a cache".into()))
+    fn export(&mut self, batch: &Self::Kv, row: usize, range: Range<usize>) -> Result<Payload, EngineError> {
+        let tokens = &batch[row][range];
+        let data: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        let tensor = TensorBytes {
+            name: TOKENS.into(),
+            part: Part::Full,
+            dtype: Dtype::U32,
+            shape: vec![tokens.len()],
+            data: data.into(),
+        };
+        Ok(Payload { tensors: vec![tensor] })
     }
 
     fn snapshot(&mut self, _: &Self::Kv, _: usize) -> Result<Payload, EngineError> {

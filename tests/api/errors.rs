@@ -221,8 +221,8 @@ fn paths_methods_and_models_that_do_not_exist_are_named() {
 #[test]
 fn a_prompt_longer_than_the_context_is_refused_in_the_words_that_clients_look_for() {
     let server = Setup::default().echo();
-    // Tokens with an `e` are long, so these must be counted; each `x` is a token.
-    for (letter, length) in [("e", "5019"), ("x", "at least 50")] {
+    // Tokens with an `e` are long, so these must be counted; each `w` is a token.
+    for (letter, length) in [("e", "5019"), ("w", "at least 50")] {
         let text = letter.repeat(5000);
         let response = chat(server.address, &text, json!({"stream": true}));
         assert_eq!(response.status, 400);

@@ -9,10 +9,47 @@ pub const SCRIPT: u32 = 261;
 pub const GO: u32 = 262;
 /// Two letters that are a token of their own.
 const PAIR: u32 = 263;
-/// Tokens of FunctionGemma's calls, special there.
-const GEMMA_TOKENS: [&str; 4] =
-    ["<start_function_call>", "<end_function_call>", "<escape>", "<start_function_response>"];
-pub const VOCAB: usize = 264 + GEMMA_TOKENS.len();
+/// Tokens that calls and thoughts are written with, special in their families' tokenizers.
+const MARKS: [&str; 37] = [
+    "<start_function_call>",
+    "<end_function_call>",
+    "<escape>",
+    "<start_function_response>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|\"|>",
+    "<|tool_response>",
+    "<|channel>",
+    "<channel|>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<|observation|>",
+    "<minimax:tool_call>",
+    "</minimax:tool_call>",
+    "<|channel|>",
+    "<|constrain|>",
+    "<|message|>",
+    "<|call|>",
+    "<|return|>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "[THINK]",
+    "[/THINK]",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>",
+    "<|tool_call_begin|>",
+    "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>",
+    "<|tool_call_start|>",
+];
+pub const VOCAB: usize = 264 + MARKS.len();
 
 pub const TEMPLATE: &str = "\
 {{ bos_token }}{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}
@@ -60,7 +97,7 @@ fn tokenizer() -> Vec<u8> {
     let mut vocab: serde_json::Map<String, Value> =
         (0..256).map(|byte| (char::from_u32(spelled(byte)).unwrap().to_string(), byte.into())).collect();
     let special = ["<s>", "<|end|>", "<|start|>", "<tool_call>", "</tool_call>", "<script>", "<go>"];
-    let special: Vec<(u32, &str)> = (256..).zip(special).chain((PAIR + 1..).zip(GEMMA_TOKENS)).collect();
+    let special: Vec<(u32, &str)> = (256..).zip(special).chain((PAIR + 1..).zip(MARKS)).collect();
     // Added tokens that are not in the vocabulary would be numbered anew.
     vocab.extend(special.iter().map(|(id, content)| ((*content).into(), (*id).into())));
     vocab.insert("qq".into(), PAIR.into());
@@ -83,13 +120,14 @@ fn tokenizer() -> Vec<u8> {
     .into_bytes()
 }
 
-pub fn text(template: Option<&str>) -> ModelText {
-    let mut config = json!({"bos_token": "<s>", "eos_token": "<|end|>"});
+/// `stop` is the one token that ends an answer.
+pub fn text(template: Option<&str>, stop: &str) -> ModelText {
+    let mut config = json!({"bos_token": "<s>", "eos_token": stop});
     if let Some(template) = template {
         config["chat_template"] = template.into();
     }
     let config: TokenizerConfig = serde_json::from_value(config).unwrap();
-    let text = ModelText::new(&tokenizer(), &config, &json!({"eos_token_id": [END]}), &Value::Null).unwrap();
+    let text = ModelText::new(&tokenizer(), &config, &Value::Null, &Value::Null).unwrap();
     text.tokenizer.check().unwrap();
     text
 }

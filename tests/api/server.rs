@@ -21,6 +21,8 @@ pub struct Setup {
     pub options: SchedulerOptions,
     pub settings: ApiSettings,
     pub template: Option<&'static str>,
+    /// The token that ends an answer.
+    pub stop: &'static str,
     pub cache: bool,
     pub resident_bytes: u64,
     /// Where blocks are kept, if on disk.
@@ -37,7 +39,8 @@ impl Default for Setup {
             ..ApiSettings::default()
         };
         let template = Some(model::TEMPLATE);
-        Self { options, settings, template, cache: false, resident_bytes: 1 << 30, dir: None }
+        let stop = "<|end|>";
+        Self { options, settings, template, stop, cache: false, resident_bytes: 1 << 30, dir: None }
     }
 }
 
@@ -85,7 +88,7 @@ impl Setup {
         let model = ServedModel {
             names: vec!["maker/model".into(), "alias".into()],
             created: 1_700_000_000,
-            text: model::text(self.template),
+            text: model::text(self.template, self.stop),
             defaults: SamplingDefaults::default(),
         };
         let state = ApiState::new(model, scheduler.clone(), self.settings);

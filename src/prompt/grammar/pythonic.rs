@@ -177,9 +177,14 @@ impl LiteralWriter<'_> {
                 if most == Some(0) {
                     return Ok("\"[]\"".into());
                 }
-                let further = most.map_or_else(String::new, |most| (most - 1).to_string());
-                let items =
-                    format!("{item} (\",\" /\\x20?/ {item}){{{},{further}}}", least.saturating_sub(1));
+                let further = match most.map(|most| most - 1) {
+                    Some(0) if least <= 1 => String::new(),
+                    most => {
+                        let most = most.map_or_else(String::new, |most| most.to_string());
+                        format!("(\",\" /\\x20?/ {item}){{{},{most}}}", least.saturating_sub(1))
+                    }
+                };
+                let items = format!("{item} {further}");
                 let items = if least == 0 { format!("({items})?") } else { items };
                 Ok(self.rule(&format!("\"[\" {items} \"]\"")))
             }
