@@ -6,12 +6,17 @@ use serde_json::Value;
 
 use super::tool_call::ToolSyntax;
 
-/// Changes messages, as templates read them, to what templates with calls of this syntax expect.
-pub fn adapt(messages: &mut [Value], syntax: ToolSyntax) {
-    match syntax {
-        ToolSyntax::Harmony => messages.iter_mut().for_each(name_thought),
-        ToolSyntax::Kimi => number_calls(messages),
-        _ => {}
+/// The names under which messages have the assistant's thoughts, clients' first.
+pub const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
+/// Changes messages, as templates read them, to what the template `source` expects.
+pub fn adapt(messages: &mut [Value], source: &str) {
+    let syntax = ToolSyntax::of_template(source);
+    if [".thinking", "['thinking']", "[\"thinking\"]"].iter().any(|read| source.contains(read)) {
+        messages.iter_mut().for_each(|message| name_thought(message, syntax));
+    }
+    if syntax == ToolSyntax::Kimi {
+        number_calls(messages);
     }
 }
 
@@ -33,16 +38,18 @@ fn number_calls(messages: &mut [Value]) {
     }
 }
 
-/// Harmony's thoughts are `thinking`. Templates refuse them beside the text of a message with calls.
-fn name_thought(message: &mut Value) {
+/// Some templates read thoughts as `thinking`. Harmony's refuse them beside the text of a message with calls.
+fn name_thought(message: &mut Value, syntax: ToolSyntax) {
+    let [first, second, known] = THOUGHTS;
     let told = |key: &str| message[key].as_str().is_some_and(|text| !text.is_empty());
     let calls = message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
     let beside_text = calls && message["content"].as_str().is_none_or(|text| !text.is_empty());
-    if message["role"] != "assistant" || beside_text || told("thinking") {
+    let refused = syntax == ToolSyntax::Harmony && beside_text;
+    if message["role"] != "assistant" || refused || told(known) {
         return;
     }
-    if let Some(key) = ["reasoning_content", "reasoning"].into_iter().find(|key| told(key)) {
-        message["thinking"] = message[key].clone();
+    if let Some(key) = [first, second].into_iter().find(|key| told(key)) {
+        message[known] = message[key].clone();
     }
 }
 
@@ -62,7 +69,7 @@ mod tests {
             json!({"role": "assistant", "tool_calls": [call("functions.f:0")]}),
             json!({"role": "tool", "tool_call_id": "functions.f:0", "content": ""}),
         ];
-        adapt(&mut messages, ToolSyntax::Kimi);
+        adapt(&mut messages, "<|tool_calls_section_begin|>");
         let first = messages[1]["tool_calls"].as_array().unwrap();
         assert_eq!([&first[0]["id"], &first[1]["id"]], ["functions.f:0", "functions.f:1"]);
         let answered = [2, 3, 5].map(|at: usize| messages[at]["tool_call_id"].as_str().unwrap());
@@ -87,9 +94,9 @@ mod tests {
             (json!({"role": "user", "content": "b", "reasoning_content": "a"}), json!(null)),
         ] {
             let mut messages = [message];
-            adapt(&mut messages, ToolSyntax::Hermes);
+            adapt(&mut messages, "{{ message.reasoning_content }}");
             assert!(messages[0]["thinking"].is_null() || thinking == "c");
-            adapt(&mut messages, ToolSyntax::Harmony);
+            adapt(&mut messages, "<|channel|>analysis<|message|>{{ message.thinking }}");
             assert_eq!(messages[0]["thinking"], thinking, "{}", messages[0]);
         }
     }

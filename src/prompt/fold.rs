@@ -5,13 +5,16 @@
 //!    one. The one exception are several calls that the template wants one by one: they wait for their results.
 //! 2. Every word is kept, in its order.
 
-use super::json::to_python_json;
-use super::message::{Content, FunctionCall, Message, Role, ToolCallMessage};
-use super::tool_call::{CallBody, ToolSyntax};
+use super::dialect::THOUGHTS;
+use super::message::{Content, Message, Role, ToolCallMessage};
+use super::tool_call::ToolSyntax;
+use super::tool_call::written::written;
 
 const BREAK: &str = "\n\n";
 /// Characters of a call's id in templates that ask for exactly so many.
 const SHORT_ID: usize = 9;
+/// What an answer without a word says where a template wants one.
+const NOTHING: &str = "...";
 
 /// What a message is to a template that looks at the order of messages; a system message is looked at by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,12 @@ pub(super) struct Shown {
     pub calls: bool,
     /// Several calls in one message.
     pub several_calls: bool,
+    /// A text beside calls.
+    pub text_with_calls: bool,
+    /// A text in a message of its own before calls, their results and an answer.
+    pub text_before_calls: bool,
+    /// The assistant's message without a word.
+    pub empty_answer: bool,
     /// Calls whose ids are not nine letters and digits.
     pub any_id: bool,
     /// A tool's result.
@@ -75,6 +84,9 @@ impl Shown {
         system_alone: true,
         calls: true,
         several_calls: true,
+        text_with_calls: true,
+        text_before_calls: true,
+        empty_answer: true,
         any_id: true,
         results: true,
         first: [true; 4],
@@ -93,6 +105,8 @@ pub(super) enum Change {
     CallsAsText,
     ResultsAsText,
     CallsOneByOne,
+    TextBeforeCalls,
+    TextHidden,
     ShortIds,
 }
 
@@ -103,10 +117,14 @@ impl Change {
             Self::System => "a system message where it refuses one is shown as part of the message beside it",
             Self::Joined => "neighbouring messages of one role are shown as one",
             Self::Opened => "a conversation without a user's message where it wants one gets an empty one",
-            Self::Between => "messages that must alternate and do not, get an empty message between",
+            Self::Between => {
+                "messages that must alternate and do not, get an empty message (or three dots) between"
+            }
             Self::CallsAsText => "the assistant's calls are shown as text",
             Self::ResultsAsText => "results of tools are shown as messages of the user",
             Self::CallsOneByOne => "several calls of one message are shown one by one, each with its result",
+            Self::TextBeforeCalls => "a text beside calls is shown as a message before them",
+            Self::TextHidden => "a text beside calls is not shown, and there is no other place for it",
             Self::ShortIds => "ids of calls are shown as nine letters and digits",
         }
     }
@@ -126,10 +144,15 @@ pub(super) fn fold(messages: &[Message], shown: &Shown, syntax: ToolSyntax) -> (
                 fold.calls_as_text(message, calls);
             }
             (Role::Assistant, Some(calls)) if calls.len() > 1 && !shown.several_calls => {
+                let message = &fold.text_first(message);
                 let results = behind.iter().take_while(|message| message.role == Role::Tool).count();
                 let (results, behind) = behind.split_at(results);
                 fold.one_by_one(message, calls, results);
                 rest = behind;
+            }
+            (Role::Assistant, Some(calls)) if !calls.is_empty() => {
+                let message = fold.text_first(message);
+                fold.say(message);
             }
             _ => fold.say(message.clone()),
         }
@@ -212,19 +235,36 @@ impl Fold<'_> {
 
     fn between(&mut self, role: Role) {
         self.note(Change::Between);
-        self.out.push(Message::text(role, ""));
+        let refused = role == Role::Assistant && !self.shown.empty_answer;
+        self.out.push(Message::text(role, if refused { NOTHING } else { "" }));
+    }
+
+    /// A message with calls, its text said before it where the template would hide it.
+    fn text_first(&mut self, message: &Message) -> Message {
+        let mut message = message.clone();
+        if self.shown.text_with_calls || message.plain_text().is_empty() {
+            return message;
+        }
+        if !self.shown.text_before_calls {
+            self.note(Change::TextHidden);
+            return message;
+        }
+        self.note(Change::TextBeforeCalls);
+        let text = message.content.take();
+        self.say(Message { content: text, tool_calls: None, ..message.clone() });
+        // Thoughts were before the text.
+        for thought in THOUGHTS {
+            message.extra.remove(thought);
+        }
+        message
     }
 
     fn calls_as_text(&mut self, message: &Message, calls: &[ToolCallMessage]) {
         self.note(Change::CallsAsText);
-        let texts = calls.iter().map(|call| written(&call.function, self.syntax));
-        let text =
-            texts.fold(
-                message.plain_text(),
-                |text, call| {
-                    if text.is_empty() { call } else { format!("{text}\n{call}") }
-                },
-            );
+        let calls: Vec<_> =
+            calls.iter().map(|call| (call.function.name.as_str(), call.function.read_arguments())).collect();
+        let (said, calls) = (message.plain_text(), written(self.syntax, &calls));
+        let text = if said.is_empty() { calls } else { format!("{said}\n{calls}") };
         self.say(Message { content: Some(Content::Text(text)), tool_calls: None, ..message.clone() });
     }
 
@@ -310,18 +350,6 @@ fn called<'a>(result: &'a Message, conversation: &'a [Message]) -> Option<&'a st
     let calls = conversation.iter().flat_map(|message| message.tool_calls.iter().flatten());
     let mut calls = calls.filter(|call| call.id.is_some() && call.id.as_deref() == id(result));
     named.or_else(|| calls.next().map(|call| call.function.name.as_str()))
-}
-
-/// A call as the model would write it.
-fn written(call: &FunctionCall, syntax: ToolSyntax) -> String {
-    let marks = match syntax.marks() {
-        marks if matches!(marks.body, CallBody::Json { .. }) => marks,
-        _ => ToolSyntax::Json.marks(),
-    };
-    let key = if let CallBody::Json { arguments } = marks.body { arguments } else { "arguments" };
-    let name = serde_json::Value::from(call.name.as_str());
-    let arguments = to_python_json(&call.read_arguments());
-    format!("{}{{\"name\": {name}, \"{key}\": {arguments}}}{}", marks.open, marks.close)
 }
 
 /// Another id of nine letters and digits; the same for the same id. True when it was another.

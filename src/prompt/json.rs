@@ -15,9 +15,11 @@ pub struct JsonLayout {
     pub separators: Option<(String, String)>,
     /// Order keys by name instead of as they came.
     pub sort_keys: bool,
+    /// Escape what is not ASCII.
+    pub ascii: bool,
 }
 
-/// `json.dumps(value, ensure_ascii=False, ...)`. Nothing is escaped for HTML.
+/// `json.dumps(value, ...)`. Nothing is escaped for HTML.
 pub fn dumps(value: &Value, layout: &JsonLayout) -> Result<String, serde_json::Error> {
     let mut value = serde_json::to_value(value)?;
     if layout.sort_keys {
@@ -28,7 +30,7 @@ pub fn dumps(value: &Value, layout: &JsonLayout) -> Result<String, serde_json::E
 
 /// A value on one line, as Python writes it.
 pub fn to_python_json(value: &serde_json::Value) -> String {
-    let line = JsonLayout { indent: None, separators: None, sort_keys: false };
+    let line = JsonLayout { indent: None, separators: None, sort_keys: false, ascii: false };
     write(value, &line).unwrap_or_else(|_| value.to_string())
 }
 
@@ -38,13 +40,14 @@ fn write(value: &serde_json::Value, layout: &JsonLayout) -> Result<String, serde
         (item.to_owned(), ": ".to_owned())
     });
     let mut out = Vec::new();
-    let python = Python { indent: layout.indent, item, key, depth: 0, filled: false };
+    let python = Python { indent: layout.indent, ascii: layout.ascii, item, key, depth: 0, filled: false };
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, python))?;
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 struct Python {
     indent: Option<usize>,
+    ascii: bool,
     item: String,
     key: String,
     depth: usize,
@@ -85,6 +88,22 @@ impl Python {
 impl Formatter for Python {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         writer.write_all(float(value).as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        if !self.ascii {
+            return writer.write_all(text.as_bytes());
+        }
+        for c in text.chars() {
+            if c.is_ascii() {
+                writer.write_all(&[c as u8])?;
+                continue;
+            }
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
     }
 
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -138,10 +157,11 @@ fn float(value: f64) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
-/// `str(value)` of what `{{ ... }}` prints, for everything that is not text or a number.
+/// `str(value)` of what `{{ ... }}` prints, for everything that is not text or a whole number.
 pub fn python_str(value: &Value) -> Option<String> {
     match value.kind() {
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
+        ValueKind::Number if value.is_integer() => None,
+        ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
             let mut out = String::new();
             repr(value, &mut out);
             Some(out)
@@ -154,6 +174,10 @@ fn repr(value: &Value, out: &mut String) {
     match value.kind() {
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(number) => out.push_str(&float(number)),
+            Err(_) => drop(write!(out, "{value}")),
+        },
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
         ValueKind::Seq => {
             out.push('[');
@@ -203,7 +227,8 @@ mod tests {
     use serde_json::json;
 
     fn dump(value: serde_json::Value, indent: Option<usize>, sort_keys: bool) -> String {
-        dumps(&Value::from(Serde(value)), &JsonLayout { indent, separators: None, sort_keys }).unwrap()
+        dumps(&Value::from(Serde(value)), &JsonLayout { indent, separators: None, sort_keys, ascii: false })
+            .unwrap()
     }
 
     // The expected texts were printed by CPython 3.11.

@@ -7,24 +7,27 @@
 //! 3. What a template cannot show is not dropped in silence: tools need a template that reads them.
 
 mod probe;
+mod python;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 use serde_json::{Map, Value as Json, json};
 
 use super::dialect;
 use super::fold::{Change, Shown, fold};
-use super::json::{JsonLayout, dumps, python_str};
+use super::json::python_str;
 use super::message::{self, Message};
 use super::thought::ThoughtStart;
 use super::tool_call::ToolSyntax;
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
+/// What some templates call the tools whose calls are JSON between marks.
+const XML_TOOLS: &str = "xml_tools";
 /// Instructions that a rendering may take; templates of the families take about a hundred a message.
 const MOST_STEPS: u64 = 20_000_000;
 /// The same for the short conversations that are tried at the start.
@@ -108,7 +111,8 @@ impl ChatTemplate {
                 .add_template_owned(name.clone(), source)
                 .map_err(|error| TemplateError::Syntax { name: name.clone(), reason: describe(&error) })?;
             let known = environment.get_template(&name).map(|parsed| parsed.undeclared_variables(false));
-            tools_known |= known.is_ok_and(|variables| variables.contains("tools"));
+            let reads = |variable| known.as_ref().is_ok_and(|variables| variables.contains(variable));
+            tools_known |= reads("tools") || reads(XML_TOOLS);
             names.insert(name);
         }
         if names.is_empty() {
@@ -127,6 +131,9 @@ impl ChatTemplate {
             source: whole,
         };
         parsed.wants_parts = parsed.probe_parts()?;
+        // One that sets a variable of this name before it reads it.
+        parsed.tools_known |= parsed.probe_tools();
+        let tools_known = parsed.tools_known;
         let plain = parsed.probe(false);
         parsed.shown = [plain, if tools_known { parsed.probe(true) } else { plain }];
         parsed.environment.set_fuel(Some(MOST_STEPS));
@@ -170,15 +177,21 @@ impl ChatTemplate {
     }
 
     fn run(&self, mut messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {
-        dialect::adapt(&mut messages, ToolSyntax::of_template(&self.source));
+        dialect::adapt(&mut messages, &self.source);
         let mut context = conversation.variables.clone();
         context.insert("messages".into(), Json::Array(messages));
         context.insert("add_generation_prompt".into(), conversation.add_generation_prompt.into());
         context.insert("bos_token".into(), self.bos.as_str().into());
         context.insert("eos_token".into(), self.eos.as_str().into());
+        // What nobody gave is null to a template, not undefined.
+        for name in ["tools", "documents"] {
+            context.entry(name).or_insert(Json::Null);
+        }
         let mut name = DEFAULT;
         if !conversation.tools.is_empty() {
-            context.insert("tools".into(), Json::Array(conversation.tools.clone()));
+            let tools = Json::Array(conversation.tools.clone());
+            context.entry(XML_TOOLS).or_insert_with(|| tools.clone());
+            context.insert("tools".into(), tools);
             if self.names.contains(TOOL_USE) {
                 name = TOOL_USE;
             }
@@ -242,7 +255,6 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(MOST_PROBE_STEPS));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
@@ -250,7 +262,7 @@ fn environment() -> Environment<'static> {
         Some(text) => out.write_str(&text).map_err(Error::from),
         None => escape_formatter(out, state, value),
     });
-    environment.add_filter("tojson", tojson);
+    python::add(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, String::new()).with_source(Raised(message)))
     });
@@ -265,20 +277,6 @@ fn environment() -> Environment<'static> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Raised(String);
-
-// By value: that is how a filter takes its named arguments.
-#[allow(clippy::needless_pass_by_value)]
-fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let separators: Option<Vec<String>> = options.get("separators")?;
-    let sort_keys: Option<bool> = options.get("sort_keys")?;
-    let _as_it_is: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let separators =
-        separators.and_then(|pair| <[String; 2]>::try_from(pair).ok()).map(|[item, key]| (item, key));
-    dumps(value, &JsonLayout { indent, separators, sort_keys: sort_keys.unwrap_or(false) })
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))
-}
 
 /// `{% generation %}` marks the assistant's text for training; here it is a block without effect.
 fn without_generation_tags(source: &str) -> String {

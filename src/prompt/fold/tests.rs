@@ -119,6 +119,41 @@ fn calls_and_results_are_text_where_a_template_has_no_place_for_them() {
 }
 
 #[test]
+fn calls_are_text_in_the_models_own_syntax() {
+    let (folded, _) = fold(&agent(["c1", "c2"]), &STRICT, ToolSyntax::Lfm2);
+    let calls = "Well.\n<|tool_call_start|>[ls(path=\"/\", all=True), pwd()]<|tool_call_end|>";
+    assert_eq!(folded[1].plain_text(), calls);
+}
+
+#[test]
+fn a_text_beside_calls_goes_before_them_where_it_would_be_hidden() {
+    let mut messages = agent(["c1", "c2"]);
+    messages[1].extra.insert("reasoning_content".into(), "Hm.".into());
+    let hidden = Shown { text_with_calls: false, ..Shown::ALL };
+    let (folded, done) = fold(&messages, &hidden, ToolSyntax::Json);
+    assert_eq!(done, [Change::TextBeforeCalls]);
+    let shape: Vec<_> = folded[1..3]
+        .iter()
+        .map(|message| {
+            let calls = message.tool_calls.iter().flatten().count();
+            (message.plain_text(), message.extra.get("reasoning_content").is_some(), calls)
+        })
+        .collect();
+    assert_eq!(shape, [("Well.".to_owned(), true, 0), (String::new(), false, 2)]);
+    // Nothing is done where there is no place, but the log says so.
+    let nowhere = Shown { text_before_calls: false, ..hidden };
+    assert_eq!(fold(&messages, &nowhere, ToolSyntax::Json), (messages, vec![Change::TextHidden]));
+}
+
+#[test]
+fn a_message_between_is_three_dots_where_an_empty_answer_is_refused() {
+    let mut shown = Shown { empty_answer: false, ..Shown::ALL };
+    shown.next[Kind::Result as usize][Kind::User as usize] = false;
+    let (folded, _) = fold(&agent(["c1", "c2"]), &shown, ToolSyntax::Json);
+    assert_eq!((folded[4].role, folded[4].plain_text().as_str()), (Assistant, "..."));
+}
+
+#[test]
 fn several_calls_are_shown_one_by_one_each_with_its_result() {
     let shown = Shown { several_calls: false, ..Shown::ALL };
     let (folded, _) = fold(&agent(["c1", "c2"]), &shown, ToolSyntax::Json);
@@ -165,7 +200,8 @@ fn where_calls_do_not_count_the_texts_alternate_across_them() {
 
 fn any_shown() -> impl Strategy<Value = Shown> {
     (any::<[bool; 8]>(), any::<[bool; 4]>(), any::<[[bool; 4]; 4]>()).prop_map(|(flags, mut first, next)| {
-        let [first_system, later_system, system_alone, calls, any_id, results, skips_calls, _] = flags;
+        let [first_system, later_system, system_alone, calls, any_id, results, skips_calls, empty_answer] =
+            flags;
         first[Kind::User as usize] = true;
         let later_system = later_system && first_system;
         Shown {
@@ -174,6 +210,9 @@ fn any_shown() -> impl Strategy<Value = Shown> {
             system_alone,
             calls,
             several_calls: true,
+            text_with_calls: true,
+            text_before_calls: true,
+            empty_answer,
             any_id,
             results,
             first,

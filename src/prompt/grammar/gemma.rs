@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::{FormatError, Spacing, literal};
-use crate::prompt::tool_call::gemma::{CALL, STRUCTURE};
+use crate::prompt::tool_call::gemma::CALL;
+use crate::prompt::tool_call::written;
 
 /// Keywords of numbers, which are written as in JSON.
 const NUMBER: [&str; 6] =
@@ -288,7 +289,7 @@ impl CallWriter<'_> {
 
     /// A key with its colon, in quotes where it cannot stand bare.
     fn key(&self, key: &str) -> Result<String, FormatError> {
-        write_key(key, self.quote)
+        written::gemma_key(key, self.quote)
             .map(|key| format!("{key}:"))
             .ok_or_else(|| FormatError(format!("the model's calls cannot have the key {key:?}")))
     }
@@ -321,8 +322,11 @@ impl CallWriter<'_> {
     }
 
     fn one_of(&mut self, values: &[Value]) -> Result<String, FormatError> {
-        let written: Vec<String> =
-            values.iter().filter_map(|value| write(value, self.quote)).map(|text| literal(&text)).collect();
+        let written: Vec<String> = values
+            .iter()
+            .filter_map(|value| written::gemma(value, self.quote))
+            .map(|text| literal(&text))
+            .collect();
         if written.is_empty() {
             let values = Value::from(values.to_vec());
             return Err(FormatError(format!("the model's calls can write none of the values {values}")));
@@ -333,33 +337,4 @@ impl CallWriter<'_> {
 
 fn owned((key, value): (&String, &Value)) -> (String, Value) {
     (key.clone(), value.clone())
-}
-
-/// A value as templates write it; `None` when the syntax has no way to.
-fn write(value: &Value, quote: &str) -> Option<String> {
-    Some(match value {
-        Value::String(text) => quoted(text, quote)?,
-        Value::Array(items) => {
-            let items = items.iter().map(|item| write(item, quote)).collect::<Option<Vec<_>>>()?;
-            format!("[{}]", items.join(","))
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| key.to_lowercase());
-            let pair = |(key, value): (&String, &Value)| {
-                Some(format!("{}:{}", write_key(key, quote)?, write(value, quote)?))
-            };
-            format!("{{{}}}", fields.into_iter().map(pair).collect::<Option<Vec<_>>>()?.join(","))
-        }
-        plain => plain.to_string(),
-    })
-}
-
-fn write_key(key: &str, quote: &str) -> Option<String> {
-    let bare = !key.is_empty() && key.trim() == key && !key.contains(STRUCTURE) && !key.starts_with('"');
-    if bare && !key.contains(quote) { Some(key.to_owned()) } else { quoted(key, quote) }
-}
-
-fn quoted(text: &str, quote: &str) -> Option<String> {
-    (!text.contains(quote)).then(|| format!("{quote}{text}{quote}"))
 }

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::{FormatError, literal};
+use crate::prompt::tool_call::written::python;
 
 /// Schemas within each other at most.
 const DEPTH: usize = 16;
@@ -198,22 +199,5 @@ impl LiteralWriter<'_> {
             }
             other => Err(FormatError(format!("a type is {other:?}; expected one of JSON's"))),
         }
-    }
-}
-
-/// A value as Python writes it, strings as in JSON.
-fn python(value: &Value) -> String {
-    let list = |items: Vec<String>| items.join(", ");
-    match value {
-        Value::Null => "None".into(),
-        Value::Bool(true) => "True".into(),
-        Value::Bool(false) => "False".into(),
-        Value::Array(items) => format!("[{}]", list(items.iter().map(python).collect())),
-        Value::Object(fields) => {
-            let pairs =
-                fields.iter().map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), python(value)));
-            format!("{{{}}}", list(pairs.collect()))
-        }
-        other => other.to_string(),
     }
 }

@@ -11,6 +11,9 @@ const SHORT: &str = "probe0001";
 /// One as clients write it.
 const LONG: &str = "call_0123456789abcdefghij";
 
+/// A tool's name.
+const TOOL: &str = "prefixd_probe";
+
 /// A conversation under construction, each message with a word of its own.
 #[derive(Clone, Default)]
 struct Probe {
@@ -33,9 +36,25 @@ impl Probe {
     fn call(mut self, ids: &[&str]) -> Self {
         let calls: Vec<Json> = ids
             .iter()
-            .map(|id| json!({"id": id, "function": {"name": "probe", "arguments": {"word": self.word()}}}))
+            .map(|id| json!({"id": id, "function": {"name": TOOL, "arguments": {"word": self.word()}}}))
             .collect();
         self.messages.push(json!({"role": "assistant", "content": null, "tool_calls": calls}));
+        self
+    }
+
+    /// A message of the assistant's with a text and a call.
+    fn text_and_call(mut self, id: &str) -> Self {
+        let text = self.word();
+        self = self.call(&[id]);
+        if let Some(message) = self.messages.last_mut() {
+            message["content"] = text.into();
+        }
+        self
+    }
+
+    /// A message without a word.
+    fn silence(mut self, role: &str) -> Self {
+        self.messages.push(json!({"role": role, "content": ""}));
         self
     }
 
@@ -85,6 +104,13 @@ impl ChatTemplate {
             shown.any_id = shows(new().say("user").call(&[LONG]), 2)
                 && (!shown.results || shows(new().say("user").call(&[LONG]).result(LONG), 3));
         }
+        if shown.calls {
+            let asked = || new().say("user");
+            shown.text_with_calls = self.shows_somewhere(&asked().text_and_call(SHORT), tools);
+            let told = asked().say("assistant").call(&[SHORT]).result(SHORT).say("assistant");
+            shown.text_before_calls = shown.text_with_calls || shown.results && shows(told, 4);
+        }
+        shown.empty_answer = shows(new().say("user").silence("assistant").say("user"), 2);
         for kind in Kind::ALL {
             shown.first[kind as usize] = shows(new().then(kind, &shown), 1);
         }
@@ -109,6 +135,11 @@ impl ChatTemplate {
         shown
     }
 
+    /// True when a declared tool is shown.
+    pub(super) fn probe_tools(&self) -> bool {
+        self.shows_words(&Probe::default().say("user"), &[TOOL.to_owned()], true)
+    }
+
     /// True when the last words of a conversation are shown in their order, at its end or with the user going on.
     fn shows(&self, probe: &Probe, last: usize, tools: bool) -> bool {
         let words = &probe.words[probe.words.len().saturating_sub(last)..];
@@ -116,10 +147,19 @@ impl ChatTemplate {
         [probe, &going_on].into_iter().any(|probe| self.shows_words(probe, words, tools))
     }
 
+    /// True when every word of a conversation is shown, wherever, at its end or with the user going on.
+    fn shows_somewhere(&self, probe: &Probe, tools: bool) -> bool {
+        let going_on = probe.clone().say("user");
+        let shown = |at: &Probe| {
+            probe.words.iter().all(|word| self.shows_words(at, std::slice::from_ref(word), tools))
+        };
+        shown(probe) || shown(&going_on)
+    }
+
     /// True when these words of a conversation are shown, in their order.
     fn shows_words(&self, probe: &Probe, words: &[String], tools: bool) -> bool {
         let declared = || {
-            json!({"type": "function", "function": {"name": "probe", "description": "Probes.",
+            json!({"type": "function", "function": {"name": TOOL, "description": "Probes.",
             "parameters": {"type": "object", "properties": {"word": {"type": "string", "description": "A word."}},
                 "required": ["word"]}}})
         };

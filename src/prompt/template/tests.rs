@@ -457,3 +457,22 @@ fn broken_templates_are_refused_at_the_start_with_the_reason() {
     let shape = ChatTemplate::new(&json!(3), "", "").unwrap_err().to_string();
     assert!(shape.contains('3') && shape.contains("expected a string"), "{shape}");
 }
+
+#[test]
+fn tools_are_shown_by_templates_that_call_them_otherwise_or_set_them_first() {
+    let tool = json!({"type": "function", "function": {"name": "get_weather"}});
+    for source in [
+        "{%- set tools = tools or [] -%}{% for tool in tools %}{{ tool.function.name }}{% endfor %}{{ messages[0].content }}",
+        "{% if xml_tools %}{{ xml_tools | tojson }}{% endif %}{{ messages[0].content }}",
+    ] {
+        let template = ChatTemplate::new(&source.into(), "", "").unwrap();
+        let mut conversation = Conversation {
+            messages: vec![Message::text(Role::User, "Hello")],
+            tools: vec![tool.clone()],
+            ..Conversation::default()
+        };
+        assert!(template.render(&conversation).unwrap().contains("get_weather"), "{source}");
+        conversation.tools.clear();
+        assert_eq!(template.render(&conversation).unwrap(), "Hello");
+    }
+}

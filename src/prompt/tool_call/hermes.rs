@@ -1,5 +1,5 @@
 //! `{"name": ..., "arguments": {...}}` between `<tool_call>` and `</tool_call>`: Hermes, Qwen and the embedded model. In a list: older
-//! models of Mistral.
+//! models of Mistral, and Nemotron Nano 2.
 
 use super::marked::Unread;
 use super::{ToolCall, Written, call};
@@ -8,6 +8,11 @@ use super::{ToolCall, Written, call};
 pub const OPEN: &str = "<tool_call>";
 /// Behind it.
 pub const CLOSE: &str = "</tool_call>";
+
+/// Around a list of them: Nemotron Nano 2.
+pub const LIST_OPEN: &str = "<TOOLCALL>";
+/// Behind it, with its bracket.
+pub const LIST_CLOSE: &str = "]</TOOLCALL>";
 
 /// Reads what stands between the marks.
 pub fn read(json: &str) -> Result<ToolCall, Unread> {

@@ -19,6 +19,7 @@ pub(super) mod named;
 mod pythonic;
 mod syntax;
 pub(super) mod tagged;
+pub(super) mod written;
 
 pub(super) use body::CallBody;
 pub(super) use syntax::Marks;

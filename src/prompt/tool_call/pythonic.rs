@@ -19,9 +19,12 @@ pub const MARKUP: [&str; 2] = [OPEN, "<|tool_call_end|>"];
 /// Values within each other at most, as in JSON's reader.
 const DEPTH: usize = 128;
 
+/// Before the list of tools, in templates that show no call.
+const TOOLS: [&str; 2] = ["<|tool_list_start|>", "List of tools: ["];
+
 /// A template shows calls of this form, or the list of tools whose calls have it.
 pub fn is_shown(source: &str) -> bool {
-    source.contains(OPEN) || source.contains("<|tool_list_start|>")
+    source.contains(OPEN) || TOOLS.iter().any(|tools| source.contains(tools))
 }
 
 /// Reads a list whose last bracket may be missing.

@@ -1,6 +1,6 @@
 //! Every syntax of calls: its name, its marks, and how a template shows it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bare::BareFormat;
 use super::body::CallBody;
@@ -8,6 +8,7 @@ use super::gemma::{function_gemma, gemma4};
 use super::marked::MarkedFormat;
 use super::named::{self, Named};
 use super::tagged::{self, CODER, GLM, MINIMAX};
+use super::written::written;
 use super::{Held, ToolCallFormat, harmony, hermes, pythonic};
 
 /// The syntax of calls.
@@ -46,6 +47,8 @@ pub enum ToolSyntax {
     Kimi,
     /// `<|tool_call_start|>[NAME(key=value)]<|tool_call_end|>`
     Lfm2,
+    /// `<TOOLCALL>[{"name": ..., "arguments": {...}}]</TOOLCALL>`
+    Nemotron,
 }
 
 /// What surrounds calls, and how the part between the marks is written.
@@ -65,7 +68,7 @@ pub struct Marks {
 
 impl ToolSyntax {
     /// Every syntax.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Hermes,
         Self::Llama3,
         Self::Json,
@@ -81,6 +84,7 @@ impl ToolSyntax {
         Self::DeepSeekFenced,
         Self::Kimi,
         Self::Lfm2,
+        Self::Nemotron,
     ];
 
     /// As the user reads it.
@@ -101,29 +105,13 @@ impl ToolSyntax {
             Self::DeepSeekFenced => "deepseek v3",
             Self::Kimi => "kimi k2",
             Self::Lfm2 => "lfm2",
+            Self::Nemotron => "nemotron",
         }
     }
 
     /// A call.
     pub fn example(self) -> String {
-        let Marks { open, body, close, list, .. } = self.marks();
-        let call = match body {
-            CallBody::Json { arguments } => format!(r#"{{"name": "f", "{arguments}": {{"x": "y"}}}}"#),
-            CallBody::JsonList => r#"{"name": "f", "arguments": {"x": "y"}}"#.to_owned(),
-            CallBody::Gemma { quote } => format!("call:f{{x:{quote}y{quote}}}"),
-            CallBody::Tagged(tags) => {
-                let name_end = tags.name_end.unwrap_or_default();
-                let argument = format!("{}x{}{}y{}", tags.key, tags.key_end, tags.value, tags.value_end);
-                let end = if tags.shared_end { "" } else { tags.end };
-                format!("{}f{name_end}{argument}{end}", tags.call)
-            }
-            CallBody::Python => "f(x=\"y\")".to_owned(),
-            CallBody::Named(named) => {
-                let number = if named.numbered { ":0" } else { "" };
-                format!("{}f{number}{}{{\"x\": \"y\"}}{}", named.before, named.behind, named.after)
-            }
-        };
-        format!("{open}{}{call}{close}", list.unwrap_or_default()).replace('\n', "")
+        written(self, &[("f", json!({"x": "y"}))]).replace('\n', "")
     }
 
     /// The syntax that a template shows to its model.
@@ -138,6 +126,8 @@ impl ToolSyntax {
             if source.contains(named::MISTRAL_ARGUMENTS) { Self::Mistral } else { Self::MistralList }
         } else if pythonic::is_shown(source) {
             Self::Lfm2
+        } else if source.contains(hermes::LIST_OPEN) {
+            Self::Nemotron
         } else if CODER.are_shown(source) {
             Self::Coder
         } else if GLM.are_shown(source) {
@@ -227,6 +217,13 @@ impl ToolSyntax {
                 open: named::MISTRAL_CALLS,
                 body: CallBody::JsonList,
                 close: "]",
+                between: ", ",
+                list: Some("["),
+            },
+            Self::Nemotron => Marks {
+                open: hermes::LIST_OPEN,
+                body: CallBody::JsonList,
+                close: hermes::LIST_CLOSE,
                 between: ", ",
                 list: Some("["),
             },

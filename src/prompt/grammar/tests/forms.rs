@@ -24,6 +24,14 @@ fn calls_have_the_form_of_the_model_and_the_types_of_the_schema() {
         ),
         (ToolSyntax::MistralList, "[TOOL_CALLS][]", false, false),
         (
+            ToolSyntax::Nemotron,
+            "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {\"n\": 1}}, {\"name\": \"f\", \"arguments\": {\"n\": 2}}]</TOOLCALL>",
+            true,
+            true,
+        ),
+        (ToolSyntax::Nemotron, "<TOOLCALL>[{\"name\": \"g\", \"arguments\": {}}]</TOOLCALL>", false, false),
+        (ToolSyntax::Nemotron, "<TOOLCALL>[]</TOOLCALL>", false, false),
+        (
             ToolSyntax::Kimi,
             "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"n\": 1}<|tool_call_end|><|tool_calls_section_end|>",
             true,

@@ -21,6 +21,12 @@ fn template(syntax: ToolSyntax) -> String {
             "{{ {'name': call.function.name, 'arguments': call.function.arguments, 'id': call.id} | tojson }}",
             "]",
         ],
+        ToolSyntax::Nemotron => [
+            "<TOOLCALL>[",
+            "', '",
+            "{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson }}",
+            "]</TOOLCALL>",
+        ],
         ToolSyntax::DeepSeek => [
             "<｜tool▁calls▁begin｜>",
             "''",
@@ -64,9 +70,10 @@ fn rendered(syntax: ToolSyntax) -> String {
     template.render(&conversation).unwrap()
 }
 
-const SYNTAXES: [ToolSyntax; 5] = [
+const SYNTAXES: [ToolSyntax; 6] = [
     ToolSyntax::Mistral,
     ToolSyntax::MistralList,
+    ToolSyntax::Nemotron,
     ToolSyntax::DeepSeek,
     ToolSyntax::DeepSeekFenced,
     ToolSyntax::Kimi,
@@ -104,6 +111,13 @@ fn further_ways_to_write_a_call_are_read_and_what_is_none_stays_text() {
         (ToolSyntax::MistralList, "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}]", "", one()),
         (ToolSyntax::MistralList, "[TOOL_CALLS][]", "[TOOL_CALLS][]", vec![]),
         (ToolSyntax::MistralList, "[TOOL_CALLS][1] x", "[TOOL_CALLS][1] x", vec![]),
+        (
+            ToolSyntax::Nemotron,
+            "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]</TOOLCALL>",
+            "",
+            one(),
+        ),
+        (ToolSyntax::Nemotron, "<TOOLCALL>[]</TOOLCALL> x", "<TOOLCALL>[]</TOOLCALL> x", vec![]),
         (
             ToolSyntax::Kimi,
             "<|tool_calls_section_begin|>\n<|tool_call_begin|>functions.f:12 <|tool_call_argument_begin|> {\"a\": 1} <|tool_call_end|>\n<|tool_calls_section_end|>",
