@@ -322,6 +322,13 @@ pub fn forms() -> Vec<Form> {
             mark: "[TOOL_CALLS]",
             ..base()
         },
+        Form {
+            name: "nemotron",
+            template: template(THOUGHT, &format!("<TOOLCALL>[{}]</TOOLCALL>", each(", ", &bare))),
+            call: owned(["<TOOLCALL>[", &put, ", ", &now, "]</TOOLCALL>"]),
+            mark: "<TOOLCALL>",
+            ..base()
+        },
         named("deepseek v3.1", deepseek, |name, _, arguments| format!("{begin}{name}{sep}{arguments}{end}")),
         with_between(
             named("deepseek v3", deepseek, fenced),
