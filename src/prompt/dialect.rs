@@ -13,7 +13,9 @@ pub const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 pub fn adapt(messages: &mut [Value], source: &str) {
     let syntax = ToolSyntax::of_template(source);
     if [".thinking", "['thinking']", "[\"thinking\"]"].iter().any(|read| source.contains(read)) {
-        messages.iter_mut().for_each(|message| name_thought(message, syntax));
+        for message in messages.iter_mut() {
+            name_thought(message, syntax);
+        }
     }
     if syntax == ToolSyntax::Kimi {
         number_calls(messages);

@@ -27,6 +27,8 @@ fn text(value: &Value) -> String {
     python_str(value).unwrap_or_else(|| value.to_string())
 }
 
+// By value: that is how a filter takes its named arguments.
+#[allow(clippy::needless_pass_by_value)]
 fn join(items: &Value, between: Option<String>, named: Kwargs) -> Result<String, Error> {
     let attribute: Option<String> = named.get("attribute")?;
     let between = match between {

@@ -171,7 +171,7 @@ fn named(
 /// Between the two calls stands what `between` says, beside the marks of the form.
 fn with_between(mut form: Form, between: &str, calls: &str) -> Form {
     form.template = template(THOUGHT, calls);
-    form.call[2] = between.to_owned();
+    between.clone_into(&mut form.call[2]);
     form
 }
 
@@ -195,7 +195,6 @@ fn harmony() -> Form {
         last: ["<|channel|>final<|message|>", "<|return|>"],
         call: owned(["", &format!("{CALL}put <|constrain|>json<|message|>{ARGUMENTS}<|call|>"), "", "", ""]),
         mark: CALL,
-        ..base()
     }
 }
 
@@ -220,6 +219,7 @@ fn lfm2() -> Form {
 }
 
 /// All of them.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub fn forms() -> Vec<Form> {
     let [put, now] = json("arguments");
     let hermes = |call: &str| format!("<tool_call>\n{call}\n</tool_call>");
