@@ -6,6 +6,9 @@ use minijinja_contrib::pycompat;
 
 use crate::prompt::json::{JsonLayout, dumps, python_str};
 
+/// Characters that a text may be filled up to.
+const WIDEST: usize = 65_536;
+
 /// Adds all of it.
 pub fn add(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
@@ -131,6 +134,10 @@ fn of_text(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Erro
         }
         "zfill" | "ljust" | "rjust" => {
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            if width > WIDEST {
+                let text = format!("{name} to {width} characters; expected at most {WIDEST}");
+                return Err(Error::new(ErrorKind::InvalidOperation, text));
+            }
             let fill = fill.unwrap_or(if name == "zfill" { "0" } else { " " });
             let fill = fill.repeat(width.saturating_sub(text.chars().count()));
             Value::from(if name == "ljust" { format!("{text}{fill}") } else { format!("{fill}{text}") })

@@ -459,6 +459,17 @@ fn broken_templates_are_refused_at_the_start_with_the_reason() {
 }
 
 #[test]
+fn a_text_is_not_filled_up_without_bound() {
+    let hello = chat(json!([{"role": "user", "content": "7"}]));
+    assert_eq!(render("{{ messages[0].content.zfill(3) }}|{{ 'a'.ljust(3) }}|", &hello).unwrap(), "007|a  |");
+    let error = render("{{ 'a'.rjust(1000000000000) }}", &hello).unwrap_err().to_string();
+    assert!(
+        error.contains("rjust to 1000000000000 characters") && error.contains("at most 65536"),
+        "{error}"
+    );
+}
+
+#[test]
 fn tools_are_shown_by_templates_that_call_them_otherwise_or_set_them_first() {
     let tool = json!({"type": "function", "function": {"name": "get_weather"}});
     for source in [
