@@ -51,6 +51,12 @@ fn with_config(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir
     dir
 }
 
+/// A configuration that was changed is refused, in these words.
+fn refuses(case: &str, change: impl FnOnce(&mut Value), words: &[&str]) {
+    let text = refusal(with_config(case, change).path());
+    assert!(words.iter().all(|word| text.contains(word)), "{case}, expected {words:?}: {text}");
+}
+
 fn with_tensors(case: &str, change: impl FnOnce(&mut Vec<(String, TensorView<'_>)>)) -> tempfile::TempDir {
     let dir = copy(case);
     let path = dir.path().join("model.safetensors");
@@ -105,11 +111,7 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         ),
     ];
     for (key, value, words) in cases {
-        let dir = with_config("llama3", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        for word in words {
-            assert!(text.contains(word), "{key} = {value}: {text}");
-        }
+        refuses("llama3", |config| config[key] = value, words);
     }
     for (key, value) in [
         ("rope_scaling", json!({"factor": 8})),
@@ -139,9 +141,7 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         ("attn_output_gate", json!(false), ["attn_output_gate", "true"]),
         ("linear_conv_kernel_dim", json!(5), ["conv1d.weight has shape", "kernels of 5"]),
     ] {
-        let dir = with_config("qwen3_5", |config| config["text_config"][key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("qwen3_5", |config| config["text_config"][key] = value, &words);
     }
     for (key, value, words) in [
         ("conv_bias", json!(true), ["conv_bias", "false"]),
@@ -150,9 +150,7 @@ fn what_is_not_implemented_is_refused_with_what_would_do() {
         ("block_multiple_of", json!(0), ["block_multiple_of is 0", "more than 0"]),
         ("block_ff_dim", json!(200), ["mlp.gate_proj.weight has shape", "[192, 128]"]),
     ] {
-        let dir = with_config("lfm2", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("lfm2", |config| config[key] = value, &words);
     }
     let dir = with_config("qwen3_moe", |config| config["num_experts_per_tok"] = json!(9));
     assert!(refusal(dir.path()).contains("9 of 8 experts"));
@@ -173,9 +171,7 @@ fn what_nemotron_does_not_do_is_refused_with_what_would_do() {
         ("ssm_state_size", json!(8), ["conv1d.weight has shape", "expected 128 kernels of 4"]),
         ("moe_intermediate_size", json!(64), ["switch_mlp.up_proj", "64"]),
     ] {
-        let dir = with_config("nemotron_h", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("nemotron_h", |config| config[key] = value, &words);
     }
 }
 
@@ -205,9 +201,7 @@ fn what_gemma_4_does_not_do_is_refused_with_what_would_do() {
         ("layer_types", json!(vec!["linear_attention"; 7]), ["linear_attention", "sliding_attention"]),
         ("enable_moe_block", json!(true), ["num_experts", "missing"]),
     ] {
-        let dir = with_config("gemma4", |config| config["text_config"][key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("gemma4", |config| config["text_config"][key] = value, &words);
     }
     let dir = with_config("gemma4", |config| config["text_config"] = Value::Null);
     assert!(refusal(dir.path()).contains("text_config is missing"));

@@ -32,12 +32,13 @@ impl Lookup {
         let mut parts: Vec<Self> = Vec::new();
         for hit in &self.hits {
             let end = hit.start + hit.used_tokens;
-            match parts.last_mut().filter(|part| end - part.hits[0].start <= most_tokens) {
-                Some(part) => {
-                    part.hits.push(*hit);
-                    part.tokens = end;
-                }
-                None => parts.push(Self { hits: vec![*hit], tokens: end, snapshot: None, ..self.clone() }),
+            if let Some(part) = parts.last_mut().filter(|part| end - part.hits[0].start <= most_tokens) {
+                part.hits.push(*hit);
+                part.tokens = end;
+            } else {
+                let Self { asked_tokens, no_state_tokens, miss, .. } = *self;
+                let (hits, tokens, snapshot) = (vec![*hit], end, None);
+                parts.push(Self { asked_tokens, tokens, hits, snapshot, no_state_tokens, miss });
             }
         }
         if let Some(last) = parts.last_mut() {

@@ -232,29 +232,17 @@ impl Weights {
         Ok(())
     }
 
-    /// Gives a module another name.
+    /// Gives a module, and those within it, another name.
     pub fn rename(&mut self, from: &str, to: &str) {
-        for kind in ["weight", "scales", "biases", "bias"] {
-            if let Some(array) = self.tensors.remove(&format!("{from}.{kind}")) {
-                self.tensors.insert(format!("{to}.{kind}"), array);
-                let origin = self.module(from).to_owned();
-                self.origins.insert(to.to_owned(), origin);
-            }
-        }
-    }
-
-    /// Gives everything in module `from` the same names in module `to`.
-    pub fn move_module(&mut self, from: &str, to: &str) {
-        let inside =
-            |name: &str| name.strip_prefix(from).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned);
-        let names: Vec<String> = self.tensors.keys().filter_map(|name| inside(name)).collect();
-        for name in names {
-            if let Some(array) = self.tensors.remove(&format!("{from}.{name}")) {
-                if let Some((module, _)) = name.rsplit_once('.') {
-                    self.origins.insert(format!("{to}.{module}"), format!("{from}.{module}"));
-                }
-                self.tensors.insert(format!("{to}.{name}"), array);
-            }
+        let behind =
+            |name: &String| name.strip_prefix(from).filter(|rest| rest.starts_with('.')).map(str::to_owned);
+        let inside: Vec<String> = self.tensors.keys().filter_map(behind).collect();
+        for rest in inside {
+            let Some(array) = self.tensors.remove(&format!("{from}{rest}")) else { continue };
+            let module = rest.rsplit_once('.').map_or("", |(module, _)| module);
+            let origin = self.module(&format!("{from}{module}")).to_owned();
+            self.origins.insert(format!("{to}{module}"), origin);
+            self.tensors.insert(format!("{to}{rest}"), array);
         }
     }
 

@@ -9,16 +9,33 @@ use super::tool_call::ToolSyntax;
 /// The names under which messages have the assistant's thoughts, clients' first.
 pub const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
-/// Changes messages, as templates read them, to what the template `source` expects.
-pub fn adapt(messages: &mut [Value], source: &str) {
-    let syntax = ToolSyntax::of_template(source);
-    if [".thinking", "['thinking']", "[\"thinking\"]"].iter().any(|read| source.contains(read)) {
-        for message in messages.iter_mut() {
-            name_thought(message, syntax);
-        }
+/// What a template expects of messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// Of calls.
+    pub syntax: ToolSyntax,
+    /// It reads thoughts as `thinking`.
+    thinking: bool,
+}
+
+impl Dialect {
+    /// That of the template `source`.
+    pub fn of_template(source: &str) -> Self {
+        let thinking =
+            [".thinking", "['thinking']", "[\"thinking\"]"].iter().any(|read| source.contains(read));
+        Self { syntax: ToolSyntax::of_template(source), thinking }
     }
-    if syntax == ToolSyntax::Kimi {
-        number_calls(messages);
+
+    /// Changes messages, as templates read them, to what this one expects.
+    pub fn adapt(self, messages: &mut [Value]) {
+        if self.thinking {
+            for message in messages.iter_mut() {
+                name_thought(message, self.syntax);
+            }
+        }
+        if self.syntax == ToolSyntax::Kimi {
+            number_calls(messages);
+        }
     }
 }
 
@@ -71,7 +88,7 @@ mod tests {
             json!({"role": "assistant", "tool_calls": [call("functions.f:0")]}),
             json!({"role": "tool", "tool_call_id": "functions.f:0", "content": ""}),
         ];
-        adapt(&mut messages, "<|tool_calls_section_begin|>");
+        Dialect::of_template("<|tool_calls_section_begin|>").adapt(&mut messages);
         let first = messages[1]["tool_calls"].as_array().unwrap();
         assert_eq!([&first[0]["id"], &first[1]["id"]], ["functions.f:0", "functions.f:1"]);
         let answered = [2, 3, 5].map(|at: usize| messages[at]["tool_call_id"].as_str().unwrap());
@@ -96,9 +113,9 @@ mod tests {
             (json!({"role": "user", "content": "b", "reasoning_content": "a"}), json!(null)),
         ] {
             let mut messages = [message];
-            adapt(&mut messages, "{{ message.reasoning_content }}");
+            Dialect::of_template("{{ message.reasoning_content }}").adapt(&mut messages);
             assert!(messages[0]["thinking"].is_null() || thinking == "c");
-            adapt(&mut messages, "<|channel|>analysis<|message|>{{ message.thinking }}");
+            Dialect::of_template("<|channel|>analysis<|message|>{{ message.thinking }}").adapt(&mut messages);
             assert_eq!(messages[0]["thinking"], thinking, "{}", messages[0]);
         }
     }

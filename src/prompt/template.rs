@@ -17,12 +17,11 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 use serde_json::{Map, Value as Json, json};
 
-use super::dialect;
+use super::dialect::Dialect;
 use super::fold::{Change, Shown, fold};
 use super::json::python_str;
 use super::message::{self, Message};
 use super::thought::ThoughtStart;
-use super::tool_call::ToolSyntax;
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
@@ -89,7 +88,10 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     names: HashSet<String>,
     tools_known: bool,
+    /// It has them under another name.
+    xml_tools: bool,
     wants_parts: bool,
+    dialect: Dialect,
     /// Without and with tools declared.
     shown: [Shown; 2],
     /// Changes that the log has told of, a bit each.
@@ -103,7 +105,8 @@ impl ChatTemplate {
     /// Parses a template: a text, or the list of named texts some models have. `bos` and `eos` are token texts.
     pub fn new(template: &Json, bos: &str, eos: &str) -> Result<Self, TemplateError> {
         let mut environment = environment();
-        let (mut names, mut tools_known, mut whole) = (HashSet::new(), false, String::new());
+        let (mut names, mut tools_known, mut xml_tools) = (HashSet::new(), false, false);
+        let mut whole = String::new();
         for (name, source) in named(template)? {
             let source = without_generation_tags(&source);
             whole.push_str(&source);
@@ -112,7 +115,8 @@ impl ChatTemplate {
                 .map_err(|error| TemplateError::Syntax { name: name.clone(), reason: describe(&error) })?;
             let known = environment.get_template(&name).map(|parsed| parsed.undeclared_variables(false));
             let reads = |variable| known.as_ref().is_ok_and(|variables| variables.contains(variable));
-            tools_known |= reads("tools") || reads(XML_TOOLS);
+            xml_tools |= reads(XML_TOOLS);
+            tools_known |= xml_tools || reads("tools");
             names.insert(name);
         }
         if names.is_empty() {
@@ -123,7 +127,9 @@ impl ChatTemplate {
             environment,
             names,
             tools_known,
+            xml_tools,
             wants_parts: false,
+            dialect: Dialect::of_template(&whole),
             shown: [Shown::ALL; 2],
             told: AtomicU32::new(0),
             bos,
@@ -160,7 +166,7 @@ impl ChatTemplate {
         let mut messages = &conversation.messages;
         if *shown != Shown::ALL {
             let changes;
-            (folded, changes) = fold(messages, shown, ToolSyntax::of_template(&self.source));
+            (folded, changes) = fold(messages, shown, self.dialect.syntax);
             for change in changes {
                 self.tell(change);
             }
@@ -177,7 +183,7 @@ impl ChatTemplate {
     }
 
     fn run(&self, mut messages: Vec<Json>, conversation: &Conversation) -> Result<String, TemplateError> {
-        dialect::adapt(&mut messages, &self.source);
+        self.dialect.adapt(&mut messages);
         let mut context = conversation.variables.clone();
         context.insert("messages".into(), Json::Array(messages));
         context.insert("add_generation_prompt".into(), conversation.add_generation_prompt.into());
@@ -190,7 +196,9 @@ impl ChatTemplate {
         let mut name = DEFAULT;
         if !conversation.tools.is_empty() {
             let tools = Json::Array(conversation.tools.clone());
-            context.entry(XML_TOOLS).or_insert_with(|| tools.clone());
+            if self.xml_tools {
+                context.entry(XML_TOOLS).or_insert_with(|| tools.clone());
+            }
             context.insert("tools".into(), tools);
             if self.names.contains(TOOL_USE) {
                 name = TOOL_USE;

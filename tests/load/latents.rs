@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{refusal, with_config, with_tensors};
+use super::{refusal, refuses, with_config, with_tensors};
 
 #[test]
 fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
@@ -16,9 +16,7 @@ fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
         ("v_head_dim", json!(40), ["kv_b_proj.weight has shape", "288 rows"]),
         ("qk_rope_head_dim", json!(15), ["15 elements", "an even number"]),
     ] {
-        let dir = with_config("deepseek_v2", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("deepseek_v2", |config| config[key] = value, &words);
     }
     let dir = with_config("deepseek_v2", |config| {
         config.as_object_mut().unwrap().remove("q_lora_rank");
@@ -39,18 +37,14 @@ fn a_model_with_latents_that_cannot_be_is_refused_with_what_would_do() {
         ("n_group", json!(6), ["3 experts out of 2 groups of 1", "at least 2"]),
         ("moe_intermediate_size", json!(16), ["experts.gate_up_proj has shape", "32 rows"]),
     ] {
-        let dir = with_config("mistral4", |config| config["text_config"][key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("mistral4", |config| config["text_config"][key] = value, &words);
     }
     for (key, value, words) in [
         ("n_group", json!(3), ["2 of 3 groups of 8", "whole groups"]),
         ("topk_group", json!(5), ["5 of 4 groups", "no more chosen"]),
         ("num_experts_per_tok", json!(5), ["5 experts out of 2 groups of 2", "as many experts"]),
     ] {
-        let dir = with_config("deepseek_v2-quantized", |config| config[key] = value.clone());
-        let text = refusal(dir.path());
-        assert!(words.iter().all(|word| text.contains(word)), "{key} = {value}: {text}");
+        refuses("deepseek_v2-quantized", |config| config[key] = value, &words);
     }
 }
 

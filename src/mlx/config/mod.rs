@@ -270,7 +270,7 @@ pub struct ModelConfig {
     pub sinks: bool,
     /// Projections of the MLP have a bias.
     pub mlp_bias: bool,
-    /// MLPs and experts have no gate: what goes into the activation is also what it is multiplied by.
+    /// MLPs and experts have no gate of their own: they compute `act(up) * up`, the square of `up` behind ReLU.
     pub mlp_squares: bool,
     /// Where the logits come from.
     pub head: Head,

@@ -5,7 +5,7 @@
 //!
 //! Tokens follow one another, and columns of a head know nothing of each other, as in [`delta`](super::delta).
 
-use super::scan::{CHAINS, RowState, StateShape, by_heads, total};
+use super::scan::{RowState, StateShape, by_heads, load_columns, store_columns, taken};
 use super::simd::{Arith, per_isa};
 
 /// What all tokens of a step bring.
@@ -72,9 +72,7 @@ fn columns<F: Arith, const N: usize>(
     let mut block = vec![[0.0_f32; N]; key_dim];
     for from in (0..value_dim).step_by(N) {
         let width = N.min(value_dim - from);
-        for (row, stored) in block.iter_mut().zip(before.chunks_exact(value_dim)) {
-            row[..width].copy_from_slice(&stored[from..from + width]);
-        }
+        load_columns(&mut block, before, from..from + width);
         for (i, out) in out.chunks_exact_mut(value_dim).enumerate() {
             let token = first + i;
             let at = token * value_heads + head;
@@ -90,38 +88,15 @@ fn columns<F: Arith, const N: usize>(
                 *out = F::fma(tokens.skip[head], *x, read);
             }
         }
-        for (row, stored) in block.iter().zip(after.chunks_exact_mut(value_dim)) {
-            stored[from..from + width].copy_from_slice(&row[..width]);
-        }
+        store_columns(&block, after, from..from + width);
     }
-}
-
-/// Multiplies the state by `decay`, adds `key change^T`, and multiplies the result's transpose by `query`.
-#[inline(always)]
-fn taken<F: Arith, const N: usize>(
-    state: &mut [[f32; N]],
-    decay: f32,
-    change: &[f32; N],
-    key: &[f32],
-    query: &[f32],
-) -> [f32; N] {
-    let mut sums = [[0.0_f32; N]; CHAINS];
-    let elements = key.chunks(CHAINS).zip(query.chunks(CHAINS));
-    for (rows, (keys, queries)) in state.chunks_mut(CHAINS).zip(elements) {
-        for (((row, key), query), sum) in rows.iter_mut().zip(keys).zip(queries).zip(&mut sums) {
-            for ((x, change), sum) in row.iter_mut().zip(change).zip(sum) {
-                *x = F::fma(*key, *change, *x * decay);
-                *sum = F::fma(*x, *query, *sum);
-            }
-        }
-    }
-    total(sums)
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::Range;
 
+    use super::super::scan::laws;
     use super::*;
 
     const SHAPE: StateShape = StateShape { key_heads: 2, value_heads: 6, key_dim: 23, value_dim: 40 };
@@ -155,45 +130,19 @@ mod tests {
         }
     }
 
-    fn scan(tokens: Tokens<'_>, before: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let count = tokens.decay.len() / SHAPE.value_heads;
-        let (mut out, mut after) = (vec![0.0; count * SHAPE.out_width()], vec![0.0; before.len()]);
-        mamba_scan(SHAPE, tokens, vec![RowState { tokens: 0..count, before, after: &mut after }], &mut out);
-        (out, after)
-    }
-
-    fn bits(values: &[f32]) -> Vec<u32> {
-        values.iter().map(|value| value.to_bits()).collect()
-    }
-
     #[test]
     fn borders_and_neighbours_change_no_bit() {
-        let (given, zero) = (Given::new(50), vec![0.0; SHAPE.state_len()]);
-        let (expected, end) = scan(given.part(0..50), &zero);
-        let (mut state, mut found, mut at) = (zero.clone(), Vec::new(), 0);
-        for size in [1, 7, 2, 33, 7] {
-            let (out, after) = scan(given.part(at..at + size), &state);
-            (state, at) = (after, at + size);
-            found.extend(out);
-        }
-        assert!(bits(&found) == bits(&expected) && bits(&state) == bits(&end));
-        // The tokens 10..50 as the second of two rows, whose states are their own.
-        let (_, middle) = scan(given.part(0..10), &zero);
-        let (mut first, mut second) = (zero.clone(), zero.clone());
-        let rows = vec![
-            RowState { tokens: 0..10, before: &end, after: &mut first },
-            RowState { tokens: 10..50, before: &middle, after: &mut second },
-        ];
-        let mut out = vec![0.0; expected.len()];
-        mamba_scan(SHAPE, given.part(0..50), rows, &mut out);
-        assert!(bits(&out[10 * SHAPE.out_width()..]) == bits(&expected[10 * SHAPE.out_width()..]));
-        assert!(bits(&second) == bits(&end) && bits(&first) != bits(&end));
+        let given = Given::new(laws::TOKENS);
+        laws::borders_and_neighbours_change_no_bit(SHAPE, |tokens, rows, out| {
+            mamba_scan(SHAPE, given.part(tokens), rows, out);
+        });
     }
 
     #[test]
     fn states_and_results_are_those_of_the_formula() {
         let (given, count) = (Given::new(20), 20);
-        let (out, state) = scan(given.part(0..count), &vec![0.0; SHAPE.state_len()]);
+        let (out, state) =
+            laws::alone(SHAPE, count, |rows, out| mamba_scan(SHAPE, given.part(0..count), rows, out));
         let StateShape { key_heads, key_dim, value_dim, .. } = SHAPE;
         for head in 0..SHAPE.value_heads {
             let mut exact = vec![0.0_f64; key_dim * value_dim];

@@ -12,9 +12,10 @@ use crate::mlx::array::{Result, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Recurrent;
 use crate::mlx::cpu::conv::{After, short_conv};
+use crate::mlx::cpu::scan::RowState;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
-use crate::mlx::pass::Pass;
+use crate::mlx::pass::{HostState, Pass};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -100,10 +101,9 @@ impl GatedConv {
             let mut mixed = Vec::new();
             pass.advance_device(layer, |at, state| {
                 let own = vectors.try_index(at.first as i32..at.range().end as i32)?;
-                let own = own.as_dtype(state[0].dtype())?;
-                let joined = mlx_rs::ops::concatenate(&[state[0].clone(), own], 0)?;
-                mixed.push(convolved(mx, &self.kernel, &joined, at.tokens)?);
-                Ok(vec![joined.try_index(at.tokens as i32..)?.contiguous()?])
+                let [own, tail] = convolved(mx, &self.kernel, &state[0], &own)?;
+                mixed.push(own);
+                Ok(vec![tail])
             })?;
             mlx_rs::ops::concatenate(&mixed, 0)?
         };
@@ -129,13 +129,38 @@ pub fn short_kernel(
     Ok(kernel)
 }
 
-/// On a device, the convolution of `tokens` tokens behind the tail that `joined` begins with, f32.
-pub fn convolved(_: &Mlx, kernel: &Array, joined: &Array, tokens: usize) -> Result<Array> {
-    let (joined, kernel) = (joined.as_dtype(Dtype::Float32)?, kernel.as_dtype(Dtype::Float32)?);
+/// On the host, the convolution of every row's vectors, and an activation behind it, into `mixed`; what else the rows keep is for a
+/// scan to take on. `kernel` and bias are `[taps, width]` and `[width]` or empty.
+pub fn convolve_rows<'a>(
+    [kernel, bias]: [&[f32]; 2],
+    width: usize,
+    rows: &'a mut [HostState<'_>],
+    vectors: &[f32],
+    mixed: &mut [f32],
+) -> Vec<RowState<'a>> {
+    let kept = kernel.len() - width;
+    let states = rows.iter_mut().map(|row| {
+        let own = row.at.first * width..row.at.range().end * width;
+        let (tail, after) = row.after.split_at_mut(kept);
+        let inputs = [&row.before[..kept], &vectors[own.clone()]];
+        short_conv(width, [kernel, bias], After::Silu, inputs, tail, &mut mixed[own]);
+        RowState { tokens: row.at.range(), before: &row.before[kept..], after }
+    });
+    states.collect()
+}
+
+/// On a device, the convolution of a row's new vectors `x` behind the `tail` that it holds, f32, and the tail behind them. `kernel` is
+/// `[taps, width]`, or has a bias as one row more.
+pub fn convolved(_: &Mlx, kernel: &Array, tail: &Array, x: &Array) -> Result<[Array; 2]> {
+    let joined = mlx_rs::ops::concatenate(&[tail.clone(), x.as_dtype(tail.dtype())?], 0)?;
+    let (tokens, taps) = (x.dim(0), tail.dim(0) + 1);
+    let (seen, kernel) = (joined.as_dtype(Dtype::Float32)?, kernel.as_dtype(Dtype::Float32)?);
     let mut sum = Array::from_f32(0.0);
-    for tap in 0..kernel.dim(0) {
-        let seen = joined.try_index(tap..tap + tokens as i32)?;
-        sum = sum.add(seen.multiply(kernel.index(tap))?)?;
+    for tap in 0..taps {
+        sum = sum.add(seen.try_index(tap..tap + tokens)?.multiply(kernel.index(tap))?)?;
     }
-    Ok(sum)
+    if kernel.dim(0) > taps {
+        sum = sum.add(kernel.index(taps))?;
+    }
+    Ok([sum, joined.try_index(tokens..)?.contiguous()?])
 }

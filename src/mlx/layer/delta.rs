@@ -5,7 +5,7 @@ use std::rc::Rc;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
-use super::conv::{convolved, short_kernel};
+use super::conv::{convolve_rows, convolved, short_kernel};
 use super::linear::Linear;
 use super::norm::{Offset, RmsNorm};
 use super::scan::{Behind, Gates, RuleGates, ScanKernels};
@@ -14,9 +14,8 @@ use crate::mlx::array::{Result, dims, from_f32, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::Recurrent;
 use crate::mlx::cpu::activation::{Activation, gated};
-use crate::mlx::cpu::conv::{After, short_conv};
 use crate::mlx::cpu::delta::{EPS, Tokens, delta_scan, gates};
-use crate::mlx::cpu::scan::{RowState, StateShape};
+use crate::mlx::cpu::scan::StateShape;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -104,27 +103,10 @@ impl GatedDelta {
         let (vectors, kernel) = (host::<f32>(mx, vectors)?, host::<f32>(mx, &self.kernel)?);
         let mut mixed = vec![0.0; vectors.len()];
         let mut read = vec![0.0; vectors.len() / width * shape.out_width()];
-        let tail = (self.taps - 1) * width;
         pass.advance_host(layer, |rows| {
-            for row in rows.iter_mut() {
-                let own = row.at.first * width..row.at.range().end * width;
-                let inputs = [&row.before[..tail], &vectors[own.clone()]];
-                short_conv(
-                    width,
-                    [kernel, &[]],
-                    After::Silu,
-                    inputs,
-                    &mut row.after[..tail],
-                    &mut mixed[own],
-                );
-            }
-            let states = rows.iter_mut().map(|row| RowState {
-                tokens: row.at.range(),
-                before: &row.before[tail..],
-                after: &mut row.after[tail..],
-            });
+            let states = convolve_rows([kernel, &[]], width, rows, vectors, &mut mixed);
             let tokens = Tokens { vectors: &mixed, decay: &decay, strength: &strength };
-            delta_scan(shape, tokens, states.collect(), &mut read);
+            delta_scan(shape, tokens, states, &mut read);
             Ok(())
         })?;
         let normed = self.norm.forward(mx, &from_f32(mx, &read, gate.shape())?)?;
@@ -165,10 +147,8 @@ impl GatedDelta {
         pass.advance_device(layer, |at, state| {
             let RowStep { first, tokens, .. } = at;
             let own = |x: &Array| x.try_index(first as i32..(first + tokens) as i32);
-            let joined =
-                mlx_rs::ops::concatenate(&[state[0].clone(), own(vectors)?.as_dtype(state[0].dtype())?], 0)?;
-            let mixed = mlx_rs::nn::silu(convolved(mx, &self.kernel, &joined, tokens)?)?;
-            let tail = joined.try_index(tokens as i32..)?.contiguous()?;
+            let [mixed, tail] = convolved(mx, &self.kernel, &state[0], &own(vectors)?)?;
+            let mixed = mlx_rs::nn::silu(mixed)?;
             let (found, state) = self.scanned(mx, &mixed, [&own(&decay)?, &own(&strength)?], &state[1])?;
             read.push(found);
             Ok(vec![tail, state])

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
-use super::conv::{convolved, short_kernel};
+use super::conv::{convolve_rows, convolved, short_kernel};
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::scan::{Behind, Gates, RuleGates, ScanKernels};
@@ -14,9 +14,8 @@ use crate::mlx::array::{Result, dims, from_f32, from_vec, host, settle};
 use crate::mlx::backend::Kernels;
 use crate::mlx::config::{Mamba, Recurrent};
 use crate::mlx::cpu::activation::{Activation, gated};
-use crate::mlx::cpu::conv::{After, short_conv};
 use crate::mlx::cpu::mamba::{Tokens, mamba_scan, steps};
-use crate::mlx::cpu::scan::{RowState, StateShape};
+use crate::mlx::cpu::scan::StateShape;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::pass::Pass;
@@ -121,22 +120,11 @@ impl Mamba2 {
         let (kernel, conv_bias) = host::<f32>(mx, &self.kernel)?.split_at(self.taps * width);
         let mut mixed = vec![0.0; vectors.len()];
         let mut read = vec![0.0; vectors.len() / width * shape.out_width()];
-        let tail = (self.taps - 1) * width;
         pass.advance_host(layer, |rows| {
-            for row in rows.iter_mut() {
-                let own = row.at.first * width..row.at.range().end * width;
-                let inputs = [&row.before[..tail], &vectors[own.clone()]];
-                let (weights, tail) = ([kernel, conv_bias], &mut row.after[..tail]);
-                short_conv(width, weights, After::Silu, inputs, tail, &mut mixed[own]);
-            }
-            let states = rows.iter_mut().map(|row| RowState {
-                tokens: row.at.range(),
-                before: &row.before[tail..],
-                after: &mut row.after[tail..],
-            });
+            let states = convolve_rows([kernel, conv_bias], width, rows, vectors, &mut mixed);
             let skip = &own[..shape.value_heads];
             let tokens = Tokens { vectors: &mixed, decay: &decay, steps: &steps, skip };
-            mamba_scan(shape, tokens, states.collect(), &mut read);
+            mamba_scan(shape, tokens, states, &mut read);
             Ok(())
         })?;
         let mut opened = vec![0.0; read.len()];
@@ -184,21 +172,12 @@ impl Mamba2 {
         let [least, longest] = self.bounds.map(Array::from_f32);
         let steps = mlx_rs::ops::clip(&steps, (least, longest))?;
         let decay = mlx_rs::ops::exp(self.rate.exp()?.multiply(&steps)?.negative()?)?;
-        let (taps, width) = (self.taps as i32, self.shape.width() as i32);
-        let kernel = self.kernel.try_index(..taps)?;
-        let bias = (self.kernel.dim(0) > taps).then(|| self.kernel.try_index(taps)).transpose()?;
         let mut read = Vec::new();
         pass.advance_device(layer, |at, state| {
             let RowStep { first, tokens, .. } = at;
             let own = |x: &Array| x.try_index(first as i32..(first + tokens) as i32);
-            let joined =
-                mlx_rs::ops::concatenate(&[state[0].clone(), own(vectors)?.as_dtype(state[0].dtype())?], 0)?;
-            let mut mixed = convolved(mx, &kernel, &joined, tokens)?;
-            if let Some(bias) = &bias {
-                mixed = mixed.add(float(bias)?)?;
-            }
-            let mixed = mlx_rs::nn::silu(mixed.reshape(&[-1, width])?)?;
-            let tail = joined.try_index(tokens as i32..)?.contiguous()?;
+            let [mixed, tail] = convolved(mx, &self.kernel, &state[0], &own(vectors)?)?;
+            let mixed = mlx_rs::nn::silu(mixed)?;
             let (found, state) = self.scanned(mx, &mixed, [&own(&decay)?, &own(&steps)?], &state[1])?;
             read.push(found);
             Ok(vec![tail, state])

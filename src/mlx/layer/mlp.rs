@@ -13,7 +13,7 @@ use crate::mlx::cpu::activation::{self, Activation, CLAMP, STEEPNESS};
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 
-/// `down(act(gate(x)) * up(x))`, where some families have one projection that is both.
+/// `down(act(gate(x)) * up(x))`. In some families gate and up are one projection.
 #[derive(Debug)]
 pub struct Mlp {
     inputs: Inputs,

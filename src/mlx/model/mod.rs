@@ -1,6 +1,6 @@
 //! The model families: one file for each, with how its configuration is read and what is its own, and [`registry`], which
-//! lists them. What layers are made of is in [`super::layer`]; how families put them together in [`prenorm`], in [`sandwich`] for
-//! Gemma's, and in [`one_part`] where a layer has one part.
+//! lists them. What layers are made of is in [`super::layer`]; how families put them together in [`prenorm`], and
+//! in [`sandwich`] for Gemma's.
 
 mod deepseek_v2;
 mod deepseek_v3;
@@ -14,7 +14,6 @@ mod llama;
 mod mistral;
 mod mistral4;
 mod nemotron_h;
-mod one_part;
 mod phi3;
 mod prenorm;
 mod qwen2;

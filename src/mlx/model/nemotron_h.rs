@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::one_part::OnePart;
+use super::prenorm::PreNorm;
 use super::qwen3_5::flatten_kernel;
 use super::{Family, Model, State};
 use crate::mlx::config::{
@@ -138,7 +138,7 @@ fn load(mx: &Mlx, source: &mut Source<'_>) -> Result<Box<dyn Model>, LoadError> 
         };
         weights.rename(&format!("{own}.norm"), &format!("{usual}.input_layernorm"));
         let mixer = format!("{usual}.{module}");
-        weights.move_module(&format!("{own}.mixer"), &mixer);
+        weights.rename(&format!("{own}.mixer"), &mixer);
         if let (LayerPart::Recurrent, Some(recurrent)) = (part, &config.recurrent) {
             flatten_kernel(weights, format!("{mixer}.conv1d.weight"), recurrent)?;
         }
@@ -150,5 +150,5 @@ fn load(mx: &Mlx, source: &mut Source<'_>) -> Result<Box<dyn Model>, LoadError> 
             }
         }
     }
-    OnePart::load(mx, source)
+    PreNorm::load(mx, source)
 }

@@ -1,10 +1,11 @@
-//! Pre-norm layers: `x + mixer(norm x)`, where the mixer is attention in most families, then `x + mlp(norm x)`. Llama's
-//! form, which most families share; what differs between them is in their configuration.
+//! Pre-norm layers: `x + part(norm x)`, part by part. In most families a layer has two parts, a mixer, mostly attention, and then
+//! an MLP or experts: Llama's form. What differs between them is in their configuration.
 
 use mlx_rs::Array;
 
 use super::Model;
 use crate::mlx::array::Result;
+use crate::mlx::config::LayerPart;
 use crate::mlx::error::LoadError;
 use crate::mlx::gate::Mlx;
 use crate::mlx::layer::{Embedding, Feed, Mixer, Offset, RmsNorm, Source, Unembedding};
@@ -20,11 +21,12 @@ pub struct PreNorm {
     rope: Rope,
 }
 
-struct Layer {
-    mixer: Mixer,
-    feed: Feed,
-    input_norm: RmsNorm,
-    mlp_norm: RmsNorm,
+/// Its parts, each behind a norm.
+struct Layer(Vec<(RmsNorm, Part)>);
+
+enum Part {
+    Mixer(Box<Mixer>),
+    Feed(Feed),
 }
 
 impl PreNorm {
@@ -59,14 +61,17 @@ impl Model for PreNorm {
     fn forward(&self, mx: &Mlx, tokens: &Array, pass: &mut Pass<'_>) -> Result<Array> {
         let rope = self.rope.at(mx, pass.step());
         let mut x = self.embed.forward(mx, tokens)?;
-        // What the last layer adds to `x`: added where the next norm is taken.
+        // What the last part adds to `x`: added where the next norm is taken.
         let mut more: Option<Array> = None;
-        for layer in &self.layers {
-            let normed;
-            [x, normed] = layer.input_norm.forward_after(mx, x, more)?;
-            let mixed = layer.mixer.forward(mx, &normed, &rope, pass)?;
-            let [sum, normed] = layer.mlp_norm.forward_sum(mx, &x, &mixed)?;
-            (x, more) = (sum, Some(layer.feed.forward(mx, &normed)?));
+        for Layer(parts) in &self.layers {
+            for (norm, part) in parts {
+                let normed;
+                [x, normed] = norm.forward_after(mx, x, more)?;
+                more = Some(match part {
+                    Part::Mixer(mixer) => mixer.forward(mx, &normed, &rope, pass)?,
+                    Part::Feed(feed) => feed.forward(mx, &normed)?,
+                });
+            }
             pass.begin(mx, &more)?;
         }
         let [_, normed] = self.norm.forward_after(mx, x, more)?;
@@ -86,20 +91,32 @@ impl Model for PreNorm {
 
 impl Layer {
     fn load(mx: &Mlx, source: &mut Source<'_>, layer: usize) -> std::result::Result<Self, LoadError> {
-        let (hidden, path) = (source.config.hidden, format!("model.layers.{layer}"));
-        let mixer = Mixer::load(mx, source, layer)?;
-        let feed = Feed::load(mx, source, layer)?;
-        let mut norm = |name| RmsNorm::load(mx, source, &format!("{path}.{name}"), hidden, Offset::Zero);
-        Ok(Self {
-            mixer,
-            feed,
-            input_norm: norm("input_layernorm")?,
-            mlp_norm: norm("post_attention_layernorm")?,
-        })
+        let (config, path) = (source.config, format!("model.layers.{layer}"));
+        let mixer = |mx: &Mlx, source: &mut Source<'_>| -> std::result::Result<Part, LoadError> {
+            Ok(Part::Mixer(Box::new(Mixer::load(mx, source, layer)?)))
+        };
+        let feed = |mx: &Mlx, source: &mut Source<'_>| Feed::load(mx, source, layer).map(Part::Feed);
+        let parts = match config.parts.get(layer) {
+            None => vec![mixer(mx, source)?, feed(mx, source)?],
+            Some(LayerPart::Attention | LayerPart::Recurrent) => vec![mixer(mx, source)?],
+            Some(LayerPart::Dense | LayerPart::Experts) => vec![feed(mx, source)?],
+        };
+        let norms = ["input_layernorm", "post_attention_layernorm"].iter();
+        let parts = norms.zip(parts).map(|(norm, part)| {
+            let norm = RmsNorm::load(mx, source, &format!("{path}.{norm}"), config.hidden, Offset::Zero)?;
+            Ok((norm, part))
+        });
+        parts.collect::<std::result::Result<_, LoadError>>().map(Self)
     }
 
     fn arrays(&self) -> Vec<&Array> {
-        let norms = self.input_norm.arrays().chain(self.mlp_norm.arrays());
-        self.mixer.arrays().into_iter().chain(self.feed.arrays()).chain(norms).collect()
+        let parts = self.0.iter().flat_map(|(norm, part)| {
+            let own = match part {
+                Part::Mixer(mixer) => mixer.arrays(),
+                Part::Feed(feed) => feed.arrays(),
+            };
+            own.into_iter().chain(norm.arrays())
+        });
+        parts.collect()
     }
 }
